@@ -1,0 +1,13 @@
+//! The host half of Picovisor: KVM, guest memory, page tables, virtual CPUs, traps, and the pico-process contract.
+//!
+//! This crate knows no error number, no system-call number, no program format and no path: a second personality
+//! needs no change here. Data flows one way: a [`Trap`](trap::Trap) leaves a virtual CPU, the thread loop of
+//! [`pico`] hands it to the registered [`Provider`](pico::Provider), and the provider edits memory through an
+//! [`AddressSpace`](memory::AddressSpace).
+pub mod addr;
+mod machine;
+pub mod memory;
+pub mod pico;
+pub mod trap;
+
+pub use machine::Paging;
