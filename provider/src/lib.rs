@@ -1,1 +1,17 @@
-//! The Linux personality.
+//! The Linux personality of Picovisor: a pico provider.
+//!
+//! A trap reaches the provider, goes through the system-call [`syscall`] table to one handler function, and from there to a
+//! subsystem: [`task`], [`mm`], [`fs`], [`signal`], [`exec`]. This crate knows no KVM type and no page-table bit.
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod errno;
+pub mod exec;
+pub mod fs;
+pub mod kernel;
+pub mod mm;
+pub mod signal;
+pub mod sync;
+pub mod syscall;
+pub mod task;
+pub mod user;

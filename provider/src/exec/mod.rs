@@ -1,0 +1,1 @@
+//! Program images: ELF, scripts, the initial stack.

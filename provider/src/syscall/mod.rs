@@ -1,0 +1,1 @@
+//! System calls: the table, argument decoding, tracing, and the handlers by subject.
