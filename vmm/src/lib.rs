@@ -5,9 +5,11 @@
 //! [`pico`] hands it to the registered [`Provider`](pico::Provider), and the provider edits memory through an
 //! [`AddressSpace`](memory::AddressSpace).
 pub mod addr;
+mod kvm;
 mod machine;
 pub mod memory;
 pub mod pico;
 pub mod trap;
 
+pub use kvm::HostReport;
 pub use machine::Paging;

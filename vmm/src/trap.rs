@@ -1,6 +1,11 @@
 //! What a virtual CPU reports when a pico thread leaves user mode: an owned [`Trap`] and the [`Registers`] at that moment.
 
 use crate::addr::UserAddr;
+pub(crate) use crate::kvm::Attention;
+use crate::memory::AddressSpace;
+use crate::pico::CpuState;
+use std::sync::Arc;
+use thiserror::Error;
 
 /// Why a pico thread left user mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +46,8 @@ impl Vector {
     pub const INVALID_OPCODE: Self = Self(6);
     /// #DF
     pub const DOUBLE_FAULT: Self = Self(8);
+    /// `int 0x80`, the system-call gate of 32-bit programs; `rip` is behind it.
+    pub const LEGACY_SYSCALL: Self = Self(0x80);
     /// #SS
     pub const STACK_FAULT: Self = Self(12);
     /// #GP
@@ -99,3 +106,45 @@ pub struct Registers {
 pub const USER_RFLAGS: u64 = 0x25_4dd5;
 /// The RFLAGS bits that are always set in user mode: bit 1 and IF.
 pub const FIXED_RFLAGS: u64 = 0x202;
+
+/// All the state of a thread that is not on a virtual CPU.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ThreadState {
+    pub(crate) registers: Registers,
+    pub(crate) fs_base: u64,
+    pub(crate) gs_base: u64,
+    /// Extended state in the standard XSAVE format; `None`: the state after reset.
+    pub(crate) xsave: Option<Box<[u8]>>,
+}
+
+/// How a virtual CPU goes back to user mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resume {
+    /// From a SYSCALL, with the trapped registers but `rax`.
+    Return,
+    /// With every register.
+    Full,
+}
+
+/// A place where user-mode code runs: a virtual CPU, owned by the calling thread or borrowed for each entry.
+pub(crate) trait UserMode: CpuState {
+    /// Loads a thread's state, all of it.
+    fn load(&mut self, state: &ThreadState);
+    /// Takes the state of the thread that runs here; its `registers` are not filled in.
+    fn save(&mut self) -> ThreadState;
+    /// Enters user mode in `space` and returns when the thread leaves it. `registers` go in and come out.
+    fn run(
+        &mut self,
+        space: &Arc<AddressSpace>,
+        resume: Resume,
+        registers: &mut Registers,
+        attention: &Attention,
+    ) -> Result<Trap, RunError>;
+    /// This processor as its provider sees it.
+    fn state(&mut self) -> &mut dyn CpuState;
+}
+
+/// Why a thread cannot run on.
+#[derive(Clone, Debug, Error)]
+#[error("{0}")]
+pub(crate) struct RunError(pub(crate) String);

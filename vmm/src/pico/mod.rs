@@ -5,7 +5,16 @@
 //! two jobs: it schedules threads and it commits memory.
 
 mod frame;
+mod host;
+mod process;
 mod provider;
+mod registry;
+mod run;
+mod thread;
 
-pub use frame::{CpuState, TrapFrame};
+pub use frame::{CpuState, DetachedCpu, TrapFrame};
+pub use host::{CreateError, Host, HostConfig, OpenError, Registration};
+pub use process::{Process, ProcessAttributes, ProcessFlags};
 pub use provider::{Context, Disposition, ExitReason, Provider, SubsystemType};
+pub use registry::RegisterError;
+pub use thread::{NotStopped, Thread, ThreadAttributes};

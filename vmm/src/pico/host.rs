@@ -1,0 +1,152 @@
+//! The host's side of the contract (NT: `PS_PICO_ROUTINES`): opening a machine, registering its provider, making processes.
+
+use super::process::{Process, ProcessAttributes};
+use super::provider::Provider;
+use super::registry::{RegisterError, Registry};
+use crate::kvm::{HostReport, Workers};
+use crate::memory::{GuestMemory, MemoryError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use thiserror::Error;
+
+/// What a host may use.
+#[derive(Clone, Debug)]
+pub struct HostConfig {
+    /// Bytes of guest memory at the most.
+    pub memory: u64,
+    /// Virtual CPUs at the most; `None`: as many as KVM offers. More threads than these share them.
+    pub vcpus: Option<usize>,
+}
+
+/// Why a host could not be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// KVM is missing, closed to us, or lacks something; the report says what and how to get it.
+    #[error("{0}")]
+    Refused(Box<HostReport>),
+    /// Guest memory could not be had.
+    #[error("guest memory: {0}")]
+    Memory(#[from] MemoryError),
+    /// The host gave no thread or no descriptor.
+    #[error("{0}: {1}")]
+    Host(&'static str, std::io::Error),
+}
+
+/// Why a process or a thread could not be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum CreateError {
+    /// No guest memory.
+    #[error("{0}")]
+    Memory(#[from] MemoryError),
+    /// The host gave no thread, no descriptor or no virtual CPU.
+    #[error("the host is out of threads, descriptors or virtual CPUs")]
+    HostExhausted,
+    /// No provider is registered, and the attributes ask for a pico process.
+    #[error("no provider is registered")]
+    NoProvider,
+    /// The process has ended, or the host is closing.
+    #[error("the process is over")]
+    Over,
+    /// The host cannot do what the attributes ask for.
+    #[error("the host does not support these attributes")]
+    Unsupported,
+}
+
+/// What processes share with their host: it outlives the [`Host`] until the last of them is dropped.
+#[derive(Debug)]
+pub(super) struct Shared {
+    registry: Registry,
+    memory: Arc<GuestMemory>,
+    /// None where no processor is behind the host.
+    pub(super) workers: Option<Arc<Workers>>,
+    next_id: AtomicU64,
+}
+
+impl Shared {
+    /// The provider in charge.
+    pub(super) fn provider(&self) -> Option<&Arc<dyn Provider>> {
+        self.registry.provider()
+    }
+
+    /// A number no other process or thread of this host ever has.
+    pub(super) fn new_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn memory(&self) -> &Arc<GuestMemory> {
+        &self.memory
+    }
+}
+
+/// A machine that runs pico processes: one KVM virtual machine, its memory, and the threads that run its virtual CPUs.
+///
+/// Dropping it terminates every thread and ends the host threads behind them.
+#[derive(Debug)]
+pub struct Host {
+    shared: Arc<Shared>,
+}
+
+impl Host {
+    /// Opens KVM, makes a virtual machine and probes how traps leave it.
+    pub fn open(config: &HostConfig) -> Result<Self, OpenError> {
+        let workers = Workers::open(config)?;
+        let memory = workers.memory().clone();
+        Ok(Self::with(memory, Some(workers)))
+    }
+
+    /// Makes a host with memory of at most `limit` bytes and no processor: its threads are made and looked at, never run.
+    pub fn detached(limit: u64) -> Result<Self, MemoryError> {
+        Ok(Self::with(GuestMemory::detached(limit)?, None))
+    }
+
+    fn with(memory: Arc<GuestMemory>, workers: Option<Arc<Workers>>) -> Self {
+        let shared = Shared { registry: Registry::default(), memory, workers, next_id: AtomicU64::new(1) };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Registers the host's provider. It is the only one, and comes before any process.
+    ///
+    /// The registration it returns allows one hand-over to the real implementation.
+    pub fn register(&self, provider: Arc<dyn Provider>) -> Result<Registration<'_>, RegisterError> {
+        self.shared.registry.register(provider)?;
+        Ok(Registration { registry: &self.shared.registry })
+    }
+
+    /// Guest memory.
+    pub fn memory(&self) -> &Arc<GuestMemory> {
+        &self.shared.memory
+    }
+
+    /// What the host found out about KVM; `None` for a detached host.
+    pub fn report(&self) -> Option<&HostReport> {
+        self.shared.workers.as_ref().map(|workers| workers.report())
+    }
+
+    /// Makes a process without a parent, and closes registration. With a context it is a pico process, without one a
+    /// minimal process, which no provider serves and which runs no thread.
+    pub fn create_process(&self, attributes: ProcessAttributes) -> Result<Arc<Process>, CreateError> {
+        self.shared.registry.seal();
+        Process::create(&self.shared, None, attributes)
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if let Some(workers) = &self.shared.workers {
+            workers.close();
+        }
+    }
+}
+
+/// The right to replace the provider that registered by its real implementation, once and before any process exists.
+#[derive(Debug)]
+pub struct Registration<'a> {
+    registry: &'a Registry,
+}
+
+impl Registration<'_> {
+    /// Puts `provider` in charge.
+    pub fn hand_over(self, provider: Arc<dyn Provider>) -> Result<(), RegisterError> {
+        self.registry.hand_over(provider)
+    }
+}

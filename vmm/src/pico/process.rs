@@ -1,0 +1,207 @@
+//! Processes: an address space, a context, and the threads in it.
+
+use super::host::{CreateError, Shared};
+use super::provider::{Context, ExitReason};
+use super::thread::{Thread, ThreadAttributes};
+use crate::memory::AddressSpace;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+bitflags::bitflags! {
+    /// How a new process relates to its parent (NT: the flags of `CreateProcess`).
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct ProcessFlags: u32 {
+        /// Copy the parent's address space: fork.
+        const CLONE_PARENT = 1;
+        /// The child holds the parent's handles too.
+        const INHERIT_HANDLES = 2;
+        /// Do not charge the copy's memory up front.
+        const CLONE_REDUCED_COMMIT = 4;
+        /// The child leaves the parent's resource group.
+        const BREAKAWAY = 8;
+    }
+}
+
+/// What a new process is made of.
+#[derive(Debug, Default)]
+pub struct ProcessAttributes {
+    /// Relation to the parent.
+    pub flags: ProcessFlags,
+    /// The address space it runs in; `None`: a new, empty one (or the copy that `CLONE_PARENT` asks for).
+    pub space: Option<Arc<AddressSpace>>,
+    /// The provider's object behind the process; `None` makes a minimal process.
+    pub context: Option<Context>,
+}
+
+/// A process: a container of an address space and threads.
+#[derive(Debug)]
+pub struct Process {
+    id: u64,
+    parent: Option<u64>,
+    pub(super) host: Arc<Shared>,
+    context: Option<Context>,
+    space: Mutex<Arc<AddressSpace>>,
+    /// Counts replacements of `space`, so that a thread looks at the lock only when there was one.
+    space_version: AtomicU64,
+    threads: Mutex<Threads>,
+    over: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Threads {
+    live: Vec<Arc<Thread>>,
+    /// Whether there ever was a thread: a process ends with its last one.
+    any: bool,
+}
+
+impl Process {
+    pub(super) fn create(
+        host: &Arc<Shared>,
+        parent: Option<&Self>,
+        attributes: ProcessAttributes,
+    ) -> Result<Arc<Self>, CreateError> {
+        let ProcessAttributes { flags, space, context } = attributes;
+        if context.is_some() && host.provider().is_none() {
+            return Err(CreateError::NoProvider);
+        }
+        if flags.contains(ProcessFlags::CLONE_PARENT) {
+            // Copying an address space is not there yet; an empty child would be a lie.
+            return Err(CreateError::Unsupported);
+        }
+        let space = match space {
+            Some(space) => space,
+            None => host.memory().new_space()?,
+        };
+        Ok(Arc::new(Self {
+            id: host.new_id(),
+            parent: parent.map(|parent| parent.id),
+            host: host.clone(),
+            context,
+            space: Mutex::new(space),
+            space_version: AtomicU64::new(0),
+            threads: Mutex::default(),
+            over: AtomicBool::new(false),
+        }))
+    }
+
+    /// Makes a child of this process.
+    pub fn create_child(&self, attributes: ProcessAttributes) -> Result<Arc<Self>, CreateError> {
+        Self::create(&self.host, Some(self), attributes)
+    }
+
+    /// Makes a thread, which runs once it is [started](Thread::start).
+    pub fn create_thread(self: &Arc<Self>, attributes: ThreadAttributes) -> Result<Arc<Thread>, CreateError> {
+        let Some(_) = &self.context else { return Err(CreateError::Unsupported) };
+        let mut threads = self.lock_threads();
+        if self.is_over() {
+            return Err(CreateError::Over);
+        }
+        let thread = Thread::create(self, attributes);
+        threads.live.push(thread.clone());
+        threads.any = true;
+        Ok(thread)
+    }
+
+    /// The host's number for this process; no other process or thread of the host ever has it.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The number of the process that made this one, if one did.
+    pub fn parent(&self) -> Option<u64> {
+        self.parent
+    }
+
+    /// The provider's object, or `None` for a minimal process.
+    pub fn context(&self) -> Option<&Context> {
+        self.context.as_ref()
+    }
+
+    /// The address space.
+    pub fn space(&self) -> Arc<AddressSpace> {
+        self.space.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts another address space under the process (exec). Its threads run in it from their next entry on, so all but
+    /// the caller's should be gone.
+    pub fn replace_space(&self, space: Arc<AddressSpace>) {
+        *self.space.lock().unwrap_or_else(PoisonError::into_inner) = space;
+        self.space_version.fetch_add(1, Ordering::Release);
+    }
+
+    pub(super) fn space_version(&self) -> u64 {
+        self.space_version.load(Ordering::Acquire)
+    }
+
+    /// The threads that have not ended.
+    pub fn threads(&self) -> Vec<Arc<Thread>> {
+        self.lock_threads().live.clone()
+    }
+
+    /// Asks the provider to end the process, as a tool on the host does. A minimal process is simply ended.
+    pub fn request_termination(&self) {
+        match (&self.context, self.host.provider()) {
+            (Some(context), Some(provider)) => provider.terminate_process(context),
+            _ => self.terminate(),
+        }
+    }
+
+    /// Ends the process: its threads leave user mode, and the provider hears of each, and then of the process.
+    pub fn terminate(&self) {
+        let threads = {
+            let mut threads = self.lock_threads();
+            self.over.store(true, Ordering::Release);
+            if threads.live.is_empty() && !threads.any {
+                threads.any = true;
+                drop(threads);
+                self.notify_exit(ExitReason::Terminated);
+                return;
+            }
+            threads.live.clone()
+        };
+        for thread in threads {
+            thread.terminate();
+        }
+    }
+
+    /// Suspends every thread.
+    pub fn suspend(&self) {
+        self.threads().iter().for_each(|thread| thread.suspend());
+    }
+
+    /// Resumes every thread.
+    pub fn resume(&self) {
+        self.threads().iter().for_each(|thread| thread.resume());
+    }
+
+    /// Tells whether the process has ended or is about to.
+    pub fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
+
+    /// Takes an ended thread off the list; with the last one the process ends.
+    pub(super) fn thread_ended(&self, thread: &Thread, reason: ExitReason) {
+        let last = {
+            let mut threads = self.lock_threads();
+            threads.live.retain(|other| other.id() != thread.id());
+            let last = threads.live.is_empty();
+            if last {
+                self.over.store(true, Ordering::Release);
+            }
+            last
+        };
+        if last {
+            self.notify_exit(reason);
+        }
+    }
+
+    fn notify_exit(&self, reason: ExitReason) {
+        if let (Some(context), Some(provider)) = (&self.context, self.host.provider()) {
+            provider.exit_process(context, reason);
+        }
+    }
+
+    fn lock_threads(&self) -> MutexGuard<'_, Threads> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

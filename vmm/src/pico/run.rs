@@ -1,0 +1,136 @@
+//! The life of a pico thread on a virtual CPU: trap, provider, disposition, and again.
+
+use super::frame::TrapFrame;
+use super::host::CreateError;
+use super::provider::{Disposition, ExitReason, Provider};
+use super::thread::{Phase, Thread};
+use crate::trap::{Attention, Resume, Trap, UserMode};
+use std::sync::{Arc, PoisonError};
+
+/// Finds a virtual CPU for a new thread and lets it run there.
+pub(super) fn start(thread: &Arc<Thread>) -> Result<(), CreateError> {
+    let Some(workers) = &thread.process().host.workers else { return Err(CreateError::HostExhausted) };
+    {
+        let mut state = thread.state();
+        if state.phase != Phase::Created {
+            return Err(CreateError::Over);
+        }
+        state.phase = Phase::Running;
+    }
+    let job = thread.clone();
+    let started = workers.run(Box::new(move |cpu| live(&job, cpu)));
+    started.map_err(|_| {
+        thread.state().phase = Phase::Created;
+        CreateError::HostExhausted
+    })
+}
+
+/// Ends a thread: one that never started at once, another when it is next about to enter user mode.
+pub(super) fn terminate(thread: &Arc<Thread>) {
+    let fresh = {
+        let mut state = thread.state();
+        let fresh = state.phase == Phase::Created;
+        if fresh {
+            state.phase = Phase::Over;
+        }
+        fresh
+    };
+    if fresh {
+        ended(thread, ExitReason::Terminated);
+    } else {
+        thread.attention.raise(Attention::TERMINATE);
+        let _state = thread.state();
+        thread.resumed.notify_all();
+    }
+}
+
+/// Runs a thread from its first to its last instruction.
+fn live(thread: &Arc<Thread>, cpu: &mut dyn UserMode) {
+    let reason = match thread.process().host.provider() {
+        Some(provider) => {
+            let provider = provider.clone();
+            serve(thread, cpu, &*provider)
+        }
+        // A thread has a context, hence its process had a provider when it was made; providers are never removed.
+        None => ExitReason::Failed,
+    };
+    thread.state().phase = Phase::Over;
+    ended(thread, reason);
+}
+
+fn ended(thread: &Arc<Thread>, reason: ExitReason) {
+    if let Some(provider) = thread.process().host.provider() {
+        provider.exit_thread(thread.context(), reason);
+    }
+    thread.process().thread_ended(thread, reason);
+}
+
+/// The loop of a thread: enter user mode, take the trap to the provider, do as it says.
+fn serve(thread: &Thread, cpu: &mut dyn UserMode, provider: &dyn Provider) -> ExitReason {
+    let process = thread.process();
+    let (mut version, mut space) = (process.space_version(), process.space());
+    let mut registers = thread.state().saved.registers;
+    cpu.load(&thread.state().saved);
+    let mut resume = Resume::Full;
+    loop {
+        let now = process.space_version();
+        if now != version {
+            (version, space) = (now, process.space());
+        }
+        let trap = match cpu.run(&space, resume, &mut registers, &thread.attention) {
+            Ok(trap) => trap,
+            Err(failure) => {
+                tracing::error!(thread = thread.id(), %failure, "a thread cannot run on");
+                return ExitReason::Failed;
+            }
+        };
+        if trap == Trap::Kicked {
+            if thread.attention.is_raised(Attention::TERMINATE) {
+                return ExitReason::Terminated;
+            }
+            if thread.attention.is_raised(Attention::SUSPEND) {
+                park(thread, cpu, &mut registers);
+                resume = Resume::Full;
+                continue;
+            }
+        }
+        // From here on the provider looks at everything that the kick was about.
+        let kicked = thread.attention.take(Attention::KICK);
+        if trap == Trap::Kicked && !kicked {
+            resume = Resume::Full;
+            continue;
+        }
+        let mut frame = TrapFrame { registers, cpu: cpu.state() };
+        let disposition = match trap {
+            Trap::Syscall => provider.dispatch_system_call(thread.context(), &mut frame),
+            Trap::Exception(exception) => provider.dispatch_exception(thread.context(), exception, &mut frame),
+            Trap::Kicked => provider.dispatch_kick(thread.context(), &mut frame),
+        };
+        match (disposition, trap) {
+            (Disposition::Exit, _) => return ExitReason::Exited,
+            (Disposition::Return, Trap::Syscall) => {
+                registers.rax = frame.registers.rax;
+                resume = Resume::Return;
+            }
+            _ => {
+                registers = frame.registers;
+                resume = Resume::Full;
+            }
+        }
+    }
+}
+
+/// Waits out a suspension, with the thread's state open to [`Thread::set_registers`] and its like.
+fn park(thread: &Thread, cpu: &mut dyn UserMode, registers: &mut crate::trap::Registers) {
+    let mut saved = cpu.save();
+    saved.registers = *registers;
+    let mut state = thread.state();
+    state.saved = saved;
+    state.phase = Phase::Parked;
+    while state.suspended > 0 && !thread.attention.is_raised(Attention::TERMINATE) {
+        state = thread.resumed.wait(state).unwrap_or_else(PoisonError::into_inner);
+    }
+    state.phase = Phase::Running;
+    *registers = state.saved.registers;
+    cpu.load(&state.saved);
+}
