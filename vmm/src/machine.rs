@@ -6,7 +6,12 @@ use crate::addr::GuestPhys;
 use crate::memory::MemoryError;
 use std::fmt;
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicU64;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+/// The guest-physical addresses of the machine's own pages: trap code, descriptor tables, interrupt stacks, and the
+/// tables that map them. They have slots of their own. Guest memory begins behind them.
+pub(crate) const SUPERVISOR: Range<u64> = 0..1 << 28;
 
 /// How the processor sees the page tables that the monitor edits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +29,8 @@ pub enum Paging {
 pub(crate) struct SpaceSync {
     /// Counts downgrades. A virtual CPU that last entered with another value flushes before it enters.
     pub(crate) generation: AtomicU64,
+    /// Counts the guards that keep virtual CPUs out. While it is not zero none enters.
+    pub(crate) held: AtomicU32,
 }
 
 /// What guest memory asks of the virtual machine beneath it.

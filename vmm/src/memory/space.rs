@@ -1,6 +1,7 @@
 //! Address spaces.
 use super::{HostFile, MemoryError, MemoryObject};
-use crate::addr::{UserAddr, UserRange};
+use crate::addr::{GuestPhys, UserAddr, UserRange};
+use crate::machine::SpaceSync;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
@@ -58,6 +59,21 @@ pub struct AddressSpace {}
 
 #[expect(unused_variables, reason = "skeleton")]
 impl AddressSpace {
+    /// What virtual CPUs look at before they enter this space.
+    pub(crate) fn sync(&self) -> &SpaceSync {
+        todo!()
+    }
+    /// Makes a top-level page for one virtual CPU: its user half is this space's from now on (entries added later reach
+    /// all roots), and its last entry is `supervisor`. A root that is dropped is retired with the space's next one.
+    pub(crate) fn make_root(self: &Arc<Self>, supervisor: u64) -> Result<Root, MemoryError> {
+        todo!()
+    }
+    /// Finds out why KVM could not have a frame while this space ran (a file that shrank, an I/O error) and drops the
+    /// entries concerned, so that the next access faults with its address. Returns false if there was nothing to drop.
+    pub(crate) fn resolve_efault(&self) -> bool {
+        todo!()
+    }
+
     /// Assigns a zero frame to every absent page of `range`, with `access`. Pages that have a frame are left alone.
     /// With `large`, blocks that lie wholly in the range get 2 MiB entries on huge host pages.
     pub fn map_anonymous(&self, range: UserRange, access: Access, large: bool) -> Result<(), MemoryError> {
@@ -163,4 +179,11 @@ pub enum IoError {
     Fault(Fault),
     /// Memory could not be had, or the host refused.
     Memory(MemoryError),
+}
+
+/// A top-level page-table page of one virtual CPU for one address space.
+#[derive(Debug)]
+pub(crate) struct Root {
+    /// The page: what CR3 holds.
+    pub(crate) page: GuestPhys,
 }
