@@ -41,6 +41,7 @@ fn main() {
     for image in IMAGES {
         build(image, &out);
     }
+    build_vdso(&out);
 }
 
 fn build(image: &Image, out: &Path) {
@@ -60,4 +61,37 @@ fn build(image: &Image, out: &Path) {
         .status()
         .unwrap_or_else(|error| panic!("the compiler does not start: {error}"));
     assert!(status.success(), "the image {} does not build", image.name);
+}
+
+/// Builds `image/vdso.rs` in two steps. As a cdylib, the compiler would give the linker a list of exported symbols of
+/// its own, which cannot be combined with the version node that the vDSO needs. And a library's object brings no panic
+/// handler and no memcpy: whatever would call one fails to link.
+fn build_vdso(out: &Path) {
+    let object = out.join("vdso.o");
+    let status = Command::new(env::var_os("RUSTC").expect("cargo sets RUSTC"))
+        .args(RUSTC)
+        // One unit, so that the assembly's aliases find their functions. Profilers unwind through the vDSO.
+        .args(["--crate-type=lib", "-Crelocation-model=pic", "-Ccodegen-units=1", "-Cforce-unwind-tables=yes"])
+        .arg(format!("--emit=obj={}", object.display()))
+        .arg("image/vdso.rs")
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .status()
+        .unwrap_or_else(|error| panic!("the compiler does not start: {error}"));
+    assert!(status.success(), "the vDSO does not compile");
+    let status = Command::new(env::var_os("RUSTC_LINKER").unwrap_or_else(|| "cc".into()))
+        .args(LINK)
+        .args([
+            "-shared",
+            "-Wl,-soname=linux-vdso.so.1",
+            "-Wl,--hash-style=both",
+            "-Wl,-Bsymbolic",
+            "-Wl,--eh-frame-hdr",
+        ])
+        .args(["-Wl,-z,defs", "-Wl,-z,noexecstack", "-Wl,--gc-sections", "-Wl,--fatal-warnings", "-Wl,--strip-all"])
+        .args(["-Wl,-T,image/vdso.ld", "-o"])
+        .args([&out.join("vdso"), &object])
+        .status()
+        .unwrap_or_else(|error| panic!("the linker does not start: {error}"));
+    assert!(status.success(), "the vDSO does not link");
 }

@@ -1,0 +1,266 @@
+//! The clock page: what the host knows about time, published so that a program can read clocks without a trap.
+//!
+//! One page holds one [`Record`] behind a sequence lock. The host writes it; the vDSO and the host's own trapped
+//! clock calls read it with the same code, [`Record::at`], so both give the same time. The record is a line through
+//! (time-stamp counter, nanoseconds) that holds for a bounded number of ticks, its *horizon*. A reader beyond the
+//! horizon gets nothing and asks the host, which measures again: an idle sandbox needs no timer, and a host that was
+//! stopped, suspended or migrated cannot leave a stale line behind.
+//!
+//! This file is part of the vDSO image too: plain `core`, no panic, no call out of line.
+
+use core::arch::x86_64::{_mm_lfence, _rdtsc};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+/// A clock that the page can answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClockKind {
+    /// Time since 1970 (UTC), set and slewed with the host's.
+    Wall,
+    /// Time since the host booted, less suspended time; slewed, never set.
+    Monotonic,
+    /// As `Monotonic`, at the hardware's own rate: never slewed.
+    Raw,
+    /// `Monotonic` with the time that the host was suspended.
+    Boot,
+    /// International atomic time: `Wall` without leap seconds.
+    Atomic,
+    /// `Wall` at the host's last timer tick.
+    WallCoarse,
+    /// `Monotonic` at the host's last timer tick.
+    MonotonicCoarse,
+}
+
+/// How a program finds out which processor it runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProcessorNumber {
+    /// By asking the host.
+    Ask,
+    /// From TSC_AUX (RDTSCP): bits 0–11 are the processor, the rest the memory node, as on Linux.
+    TscAux,
+}
+
+/// Fractional bits of a rate in nanoseconds a tick.
+pub const RATE_SHIFT: u32 = 32;
+
+/// A rate from a counter's frequency in kHz, or 0 for a frequency of 0.
+pub const fn rate_of_khz(khz: u32) -> u64 {
+    match (1_000_000_u64 << RATE_SHIFT).checked_div(khz as u64) {
+        Some(rate) => rate,
+        None => 0,
+    }
+}
+
+/// A line from ticks to nanoseconds through the record's anchor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Line {
+    /// Nanoseconds at the anchor.
+    pub base_ns: u64,
+    /// Nanoseconds a tick, with [`RATE_SHIFT`] fractional bits.
+    pub rate: u64,
+}
+
+impl Line {
+    /// Nanoseconds `ticks` after the anchor. Saturates where the product leaves 64 bits.
+    #[inline]
+    pub const fn after(self, ticks: u64) -> u64 {
+        let ns = (ticks as u128 * self.rate as u128) >> RATE_SHIFT;
+        let ns = if ns > u64::MAX as u128 { u64::MAX } else { truncate(ns) };
+        self.base_ns.saturating_add(ns)
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the caller has compared with u64::MAX")]
+const fn truncate(value: u128) -> u64 {
+    value as u64
+}
+
+/// What the host knows about time around one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    /// The time-stamp counter at that moment.
+    pub anchor: u64,
+    /// Ticks after the anchor until which the record holds. 0: the page answers nothing, readers ask the host.
+    pub horizon: u64,
+    /// [`ClockKind::Monotonic`].
+    pub monotonic: Line,
+    /// [`ClockKind::Raw`].
+    pub raw: Line,
+    /// `Wall` less `Monotonic`, in nanoseconds, modulo 2^64.
+    pub wall_offset: u64,
+    /// `Boot` less `Monotonic`, likewise.
+    pub boot_offset: u64,
+    /// `Atomic` less `Monotonic`, likewise.
+    pub atomic_offset: u64,
+    /// The coarse clocks stand on `coarse_base_ns` plus multiples of `coarse_step_ns` of `Monotonic`.
+    pub coarse_base_ns: u64,
+    /// Nanoseconds between two ticks of the host's timer, or 0 for unknown: the coarse clocks are then the fine ones.
+    pub coarse_step_ns: u64,
+    /// The coarse clocks never show less `Monotonic` time than this.
+    pub coarse_floor_ns: u64,
+}
+
+impl Record {
+    /// Returns the clock's value in nanoseconds when the counter reads `ticks`, or `None` outside the horizon.
+    #[inline]
+    pub const fn at(&self, kind: ClockKind, ticks: u64) -> Option<u64> {
+        // A counter below the anchor (it was reset) wraps to a huge number and is outside too.
+        let since = ticks.wrapping_sub(self.anchor);
+        if since >= self.horizon {
+            return None;
+        }
+        if matches!(kind, ClockKind::Raw) {
+            return Some(self.raw.after(since));
+        }
+        let fine = self.monotonic.after(since);
+        Some(match kind {
+            ClockKind::Wall => fine.wrapping_add(self.wall_offset),
+            ClockKind::Boot => fine.wrapping_add(self.boot_offset),
+            ClockKind::Atomic => fine.wrapping_add(self.atomic_offset),
+            ClockKind::MonotonicCoarse => self.coarse(fine),
+            ClockKind::WallCoarse => self.coarse(fine).wrapping_add(self.wall_offset),
+            ClockKind::Monotonic | ClockKind::Raw => fine,
+        })
+    }
+
+    /// Returns the last timer tick at or before `fine` (both in `Monotonic` nanoseconds).
+    #[inline]
+    const fn coarse(&self, fine: u64) -> u64 {
+        match fine.wrapping_sub(self.coarse_base_ns).checked_rem(self.coarse_step_ns) {
+            Some(past) if fine >= self.coarse_base_ns && fine - past >= self.coarse_floor_ns => fine - past,
+            Some(_) if fine >= self.coarse_floor_ns => self.coarse_floor_ns,
+            _ => fine,
+        }
+    }
+}
+
+/// The page itself. The host has it writable, programs read-only.
+#[derive(Debug)]
+#[repr(C, align(4096))]
+pub struct ClockPage {
+    /// Odd while the record is being written.
+    sequence: AtomicU32,
+    /// 1: TSC_AUX tells the processor number.
+    processor: AtomicU32,
+    /// The fields of the [`Record`], in its order.
+    words: [AtomicU64; WORDS],
+}
+
+const WORDS: usize = 12;
+/// How often a reader tries again before it asks the host: the writer may have been preempted.
+const TRIES: u32 = 64;
+
+impl ClockPage {
+    /// A page that answers nothing.
+    pub const fn new() -> Self {
+        Self { sequence: AtomicU32::new(0), processor: AtomicU32::new(0), words: [const { AtomicU64::new(0) }; WORDS] }
+    }
+
+    /// Returns a clock's value now in nanoseconds, or `None` when the host must be asked.
+    #[inline]
+    pub fn now(&self, kind: ClockKind) -> Option<u64> {
+        for _ in 0..TRIES {
+            let sequence = self.sequence.load(Ordering::Acquire);
+            if sequence & 1 == 0 {
+                let record = self.load();
+                // Between the two looks at the sequence: a counter value read in there is not later than the next
+                // record's anchor, which is what keeps time from going back at a change of records.
+                let ticks = counter();
+                fence(Ordering::Acquire);
+                if self.sequence.load(Ordering::Relaxed) == sequence {
+                    return record.at(kind, ticks);
+                }
+            }
+            core::hint::spin_loop();
+        }
+        None
+    }
+
+    /// Returns nanoseconds between two steps of the coarse clocks; 0 when unknown.
+    #[inline]
+    pub fn coarse_step_ns(&self) -> u64 {
+        self.words[10].load(Ordering::Relaxed)
+    }
+
+    /// Tells how to find out which processor this is.
+    #[inline]
+    pub fn processor_number(&self) -> ProcessorNumber {
+        match self.processor.load(Ordering::Relaxed) {
+            1 => ProcessorNumber::TscAux,
+            _ => ProcessorNumber::Ask,
+        }
+    }
+
+    /// Says how programs find out which processor they run on.
+    pub fn set_processor_number(&self, how: ProcessorNumber) {
+        self.processor.store(u32::from(how == ProcessorNumber::TscAux), Ordering::Relaxed);
+    }
+
+    /// Replaces the record. One writer at a time. Readers are kept off while `make` runs, so it should only compute;
+    /// it gets the counter's value, which no successful reader of the old record has passed.
+    pub fn publish(&self, make: impl FnOnce(u64) -> Record) -> Record {
+        let sequence = self.sequence.load(Ordering::Relaxed);
+        self.sequence.store(sequence.wrapping_add(1), Ordering::Relaxed);
+        // A full fence: the odd sequence is visible before the counter is read.
+        fence(Ordering::SeqCst);
+        let record = make(counter());
+        for (word, value) in self.words.iter().zip(record.words()) {
+            word.store(value, Ordering::Relaxed);
+        }
+        self.sequence.store(sequence.wrapping_add(2), Ordering::Release);
+        record
+    }
+
+    #[inline]
+    fn load(&self) -> Record {
+        let word = |at: usize| self.words[at].load(Ordering::Relaxed);
+        Record {
+            anchor: word(0),
+            horizon: word(1),
+            monotonic: Line { base_ns: word(2), rate: word(3) },
+            raw: Line { base_ns: word(4), rate: word(5) },
+            wall_offset: word(6),
+            boot_offset: word(7),
+            atomic_offset: word(8),
+            coarse_base_ns: word(9),
+            coarse_step_ns: word(10),
+            coarse_floor_ns: word(11),
+        }
+    }
+}
+
+impl Default for ClockPage {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Record {
+    fn words(&self) -> [u64; WORDS] {
+        [
+            self.anchor,
+            self.horizon,
+            self.monotonic.base_ns,
+            self.monotonic.rate,
+            self.raw.base_ns,
+            self.raw.rate,
+            self.wall_offset,
+            self.boot_offset,
+            self.atomic_offset,
+            self.coarse_base_ns,
+            self.coarse_step_ns,
+            self.coarse_floor_ns,
+        ]
+    }
+}
+
+/// Reads the time-stamp counter, after all earlier loads and before all later ones.
+#[inline]
+pub fn counter() -> u64 {
+    // SAFETY: LFENCE exists on every x86-64 processor and touches no memory.
+    unsafe { _mm_lfence() };
+    // SAFETY: RDTSC is permitted at every privilege level: neither Linux by default nor our guest sets CR4.TSD.
+    let ticks = unsafe { _rdtsc() };
+    // SAFETY: as above.
+    unsafe { _mm_lfence() };
+    ticks
+}
