@@ -1,24 +1,115 @@
 //! What all tasks of a sandbox share.
+
 use crate::config::Config;
-use crate::fs::Namespace;
-use std::sync::Arc;
+use crate::errno::Errno;
+use crate::fs::{Namespace, ViewError};
+use crate::sync::{Mutex, Rank};
+use crate::task::TaskTable;
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 use vmm::memory::GuestMemory;
 
 /// A sandbox's kernel state.
 #[derive(Debug)]
-pub struct Kernel {}
+pub struct Kernel {
+    config: Config,
+    memory: Arc<GuestMemory>,
+    namespace: OnceLock<Namespace>,
+    tasks: TaskTable,
+    counters: Counters,
+}
 
 impl Kernel {
+    /// Makes the state of a sandbox that has no files and no tasks yet.
+    pub fn new(config: Config, memory: Arc<GuestMemory>) -> Arc<Self> {
+        let tasks = TaskTable::new(config.limits.pids);
+        Arc::new(Self { config, memory, namespace: OnceLock::new(), tasks, counters: Counters::default() })
+    }
+
+    /// Builds the file-system view that the configuration describes. Called once, before the first task.
+    pub fn mount(&self) -> Result<(), ViewError> {
+        let namespace = Namespace::build(&self.config, &self.memory)?;
+        assert!(self.namespace.set(namespace).is_ok(), "a sandbox's view is built once, by the code that starts it");
+        Ok(())
+    }
+
     /// The configuration.
     pub fn config(&self) -> &Config {
-        todo!()
+        &self.config
     }
+
     /// Guest memory.
     pub fn memory(&self) -> &Arc<GuestMemory> {
-        todo!()
+        &self.memory
     }
+
     /// The mount table.
     pub fn namespace(&self) -> &Namespace {
-        todo!()
+        self.namespace.get().expect("the view is built before the first task exists")
+    }
+
+    /// The tasks, by their numbers.
+    pub fn tasks(&self) -> &TaskTable {
+        &self.tasks
+    }
+
+    /// What was asked for and not served.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+}
+
+/// Counts what programs asked for and did not get.
+#[derive(Debug)]
+pub struct Counters {
+    counts: Mutex<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    calls: BTreeMap<u64, u64>,
+    features: BTreeMap<&'static str, u64>,
+}
+
+/// How many different unknown numbers are remembered: a program may try all of 2^64.
+const UNKNOWN_CALLS: usize = 1024;
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self { counts: Mutex::new(Rank::Leaf, Counts::default()) }
+    }
+}
+
+impl Counters {
+    /// Counts a call whose number the table does not have.
+    pub fn unknown_call(&self, number: u64) {
+        let calls = &mut self.counts.lock().calls;
+        if calls.len() < UNKNOWN_CALLS || calls.contains_key(&number) {
+            *calls.entry(number).or_default() += 1;
+        }
+    }
+
+    /// Counts a flag, option or operation that is not supported, as `call: WHAT`.
+    pub fn unsupported(&self, what: &'static str) {
+        *self.counts.lock().features.entry(what).or_default() += 1;
+    }
+
+    /// Everything counted: what it was and how often, calls first.
+    pub fn list(&self) -> Vec<(String, u64)> {
+        let counts = self.counts.lock();
+        let calls = counts.calls.iter().map(|(number, count)| match crate::syscall::names::name(*number) {
+            Some(name) => (name.to_owned(), *count),
+            None => (format!("system call {number}"), *count),
+        });
+        let features = counts.features.iter().map(|(what, count)| ((*what).to_owned(), *count));
+        calls.chain(features).collect()
+    }
+}
+
+impl Kernel {
+    /// Counts something unsupported and gives the error for it: `return Err(kernel.unsupported("mmap: MAP_HUGETLB", Errno::EINVAL))`.
+    pub fn unsupported(&self, what: &'static str, error: Errno) -> Errno {
+        self.counters.unsupported(what);
+        error
     }
 }

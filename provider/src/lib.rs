@@ -14,4 +14,6 @@ pub mod signal;
 pub mod sync;
 pub mod syscall;
 pub mod task;
+#[cfg(test)]
+pub mod testing;
 pub mod user;

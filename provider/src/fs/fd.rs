@@ -8,7 +8,7 @@ use std::sync::Arc;
 pub struct Fd(pub i32);
 
 /// A process's descriptors.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct FdTable {}
 
 #[expect(unused_variables, reason = "skeleton")]

@@ -1,1 +1,30 @@
 //! System calls: the table, argument decoding, tracing, and the handlers by subject.
+//!
+//! Adding a call is one function in a subject's module and one line in [`table`]. A handler is a plain function
+//! `fn(&CurrentTask, …) -> Result<R, Errno>` with up to six [`args::Arg`]s; it takes `&mut CurrentTask` if it touches registers.
+//! It may be run by any host thread on behalf of the task, so it keeps nothing in thread-local state.
+
+pub mod args;
+pub mod handler;
+pub mod names;
+pub mod table;
+
+mod identity;
+mod misc;
+mod process;
+
+pub use handler::{Outcome, RawArgs};
+
+use crate::errno::Errno;
+use crate::task::CurrentTask;
+
+/// Serves call `number`. A number that the table does not have is `ENOSYS`, and is counted.
+pub fn dispatch(task: &mut CurrentTask<'_>, number: u64, args: &RawArgs) -> Result<Outcome, Errno> {
+    match table::find(number) {
+        Some(syscall) => (syscall.call)(task, args),
+        None => {
+            task.kernel().counters().unknown_call(number);
+            Err(Errno::ENOSYS)
+        }
+    }
+}

@@ -1,5 +1,9 @@
 //! The capability to act as a task.
-use super::Task;
+
+use super::{Credentials, Task};
+use crate::errno::Errno;
+use crate::fs::{FdTable, FsContext};
+use crate::mm::MemoryMap;
 use std::ops::Deref;
 use std::sync::Arc;
 use vmm::pico::TrapFrame;
@@ -10,6 +14,48 @@ pub struct CurrentTask<'a> {
     task: Arc<Task>,
     /// The trapped registers; only calls that take `&mut CurrentTask` change them.
     pub frame: TrapFrame<'a>,
+}
+
+impl<'a> CurrentTask<'a> {
+    /// Takes on the role of `task`, whose thread is trapped with this frame.
+    pub fn new(task: Arc<Task>, frame: TrapFrame<'a>) -> Self {
+        Self { task, frame }
+    }
+
+    /// The task itself, to keep.
+    pub fn task(&self) -> &Arc<Task> {
+        &self.task
+    }
+
+    /// Its memory.
+    pub fn mm(&self) -> Arc<MemoryMap> {
+        self.task.mm().expect("a task that acts has its memory until exit takes it, after which it acts no more")
+    }
+
+    /// Its descriptors.
+    pub fn files(&self) -> Arc<FdTable> {
+        self.task.files().expect("a task that acts has its descriptors until exit takes them")
+    }
+
+    /// Its root, working directory and umask.
+    pub fn fs(&self) -> Arc<FsContext> {
+        self.task.fs().expect("a task that acts has its working directory until exit takes it")
+    }
+
+    /// Changes its credentials.
+    pub fn set_credentials(&self, credentials: Credentials) {
+        self.task.shared.lock().credentials = Arc::new(credentials);
+    }
+
+    /// Puts new memory under the task (exec), and returns the old.
+    pub fn replace_mm(&mut self, mm: Arc<MemoryMap>) -> Option<Arc<MemoryMap>> {
+        self.task.shared.lock().resources.mm.replace(mm)
+    }
+
+    /// Counts something unsupported and gives the error for it: `return Err(task.unsupported("mmap: MAP_HUGETLB", Errno::EINVAL))`.
+    pub fn unsupported(&self, what: &'static str, error: Errno) -> Errno {
+        self.task.kernel().unsupported(what, error)
+    }
 }
 
 impl Deref for CurrentTask<'_> {

@@ -1,5 +1,6 @@
 //! Resource limits, see getrlimit(2).
 use crate::errno::Errno;
+use crate::sync::{Mutex, Rank};
 
 /// A resource, in Linux's numbering.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,18 +25,105 @@ pub enum Resource {
     RealTimeTime = 15,
 }
 
-/// A process's limits.
-#[derive(Debug)]
-pub struct ResourceLimits {}
+impl Resource {
+    /// How many there are (RLIM_NLIMITS).
+    pub const COUNT: usize = 16;
 
-#[expect(unused_variables, reason = "skeleton")]
+    /// Finds a resource by Linux's number.
+    pub fn from_raw(raw: u32) -> Option<Self> {
+        const ALL: [Resource; Resource::COUNT] = [
+            Resource::Cpu,
+            Resource::FileSize,
+            Resource::Data,
+            Resource::Stack,
+            Resource::Core,
+            Resource::ResidentSet,
+            Resource::Processes,
+            Resource::Files,
+            Resource::LockedMemory,
+            Resource::AddressSpace,
+            Resource::Locks,
+            Resource::PendingSignals,
+            Resource::MessageQueues,
+            Resource::Nice,
+            Resource::RealTimePriority,
+            Resource::RealTimeTime,
+        ];
+        usize::try_from(raw).ok().and_then(|index| ALL.get(index)).copied()
+    }
+
+    fn index(self) -> usize {
+        // The discriminants are 0 to 15.
+        usize::try_from(u32::from(self)).unwrap_or_default()
+    }
+}
+
+impl From<Resource> for u32 {
+    #[expect(clippy::as_conversions, reason = "reads the discriminant of a repr(u32) enum")]
+    fn from(resource: Resource) -> Self {
+        resource as Self
+    }
+}
+
+/// No limit (RLIM_INFINITY).
+pub const INFINITY: u64 = u64::MAX;
+
+/// A limit: what is enforced, and what the process may raise that to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// Enforced; `u64::MAX` is RLIM_INFINITY.
+    pub soft: u64,
+    /// The ceiling for `soft`.
+    pub hard: u64,
+}
+
+/// A process's limits. Threads share them; fork copies them.
+#[derive(Debug)]
+pub struct ResourceLimits {
+    limits: Mutex<[Limit; Resource::COUNT]>,
+}
+
+/// The size of the initial stack's growth unless it is changed (_STK_LIM).
+const STACK: u64 = 8 << 20;
+
 impl ResourceLimits {
+    /// The limits that Linux gives its first process (include/asm-generic/resource.h), with ours for files and processes.
+    pub fn initial(files: u64, pids: u64) -> Self {
+        let mut limits = [Limit { soft: INFINITY, hard: INFINITY }; Resource::COUNT];
+        let mut set = |resource: Resource, soft, hard| limits[resource.index()] = Limit { soft, hard };
+        set(Resource::Stack, STACK, INFINITY);
+        set(Resource::Core, 0, INFINITY);
+        set(Resource::Processes, pids, pids);
+        set(Resource::Files, files, files);
+        set(Resource::LockedMemory, 8 << 20, 8 << 20);
+        set(Resource::PendingSignals, pids, pids);
+        set(Resource::MessageQueues, 819_200, 819_200);
+        set(Resource::Nice, 0, 0);
+        set(Resource::RealTimePriority, 0, 0);
+        Self { limits: Mutex::new(Rank::Leaf, limits) }
+    }
+
     /// The soft limit; `u64::MAX` is RLIM_INFINITY.
     pub fn soft(&self, resource: Resource) -> u64 {
-        todo!()
+        self.get(resource).soft
     }
-    /// Sets (soft, hard).
-    pub fn set(&self, resource: Resource, soft: u64, hard: u64) -> Result<(), Errno> {
-        todo!()
+
+    /// Both limits.
+    pub fn get(&self, resource: Resource) -> Limit {
+        self.limits.lock()[resource.index()]
+    }
+
+    /// Sets both limits; the caller has checked that it may. `EINVAL` if soft is above hard.
+    pub fn set(&self, resource: Resource, limit: Limit) -> Result<(), Errno> {
+        if limit.soft > limit.hard {
+            return Err(Errno::EINVAL);
+        }
+        self.limits.lock()[resource.index()] = limit;
+        Ok(())
+    }
+
+    /// A copy, for fork.
+    pub fn duplicate(&self) -> Self {
+        Self { limits: Mutex::new(Rank::Leaf, *self.limits.lock()) }
     }
 }

@@ -1,70 +1,144 @@
 //! Tasks (threads), thread groups (processes), what they share, and how they wait.
+//!
+//! A [`Task`]'s state is split into what never changes (its ids), what changes under a lock, and what dies at exit
+//! ([`Resources`]), so that a zombie holds nothing. [`CurrentTask`] is the capability to act as a task.
 
 mod block;
 mod credentials;
 mod current;
+mod exit;
+mod group;
 mod limits;
+mod table;
 
-pub use block::WaitQueue;
+pub use block::{Deadline, Parker, WaitQueue, Waiter, Wake};
 pub use credentials::Credentials;
 pub use current::CurrentTask;
-pub use limits::{Resource, ResourceLimits};
+pub use exit::ExitStatus;
+pub use group::ThreadGroup;
+pub use limits::{Limit, Resource, ResourceLimits};
+pub use table::TaskTable;
 
 use crate::fs::{FdTable, FsContext};
 use crate::kernel::Kernel;
 use crate::mm::MemoryMap;
+use crate::sync::{Mutex, Rank};
 use std::sync::Arc;
 
 /// A thread or process id as the sandbox sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pid(pub i32);
 
-/// A thread as the personality sees it.
-#[derive(Debug)]
-pub struct Task {}
-
-impl Task {
-    /// The sandbox it lives in.
-    pub fn kernel(&self) -> &Arc<Kernel> {
-        todo!()
-    }
-    /// Its thread id.
-    pub fn tid(&self) -> Pid {
-        todo!()
-    }
-    /// Its process.
-    pub fn group(&self) -> &Arc<ThreadGroup> {
-        todo!()
-    }
-    /// Its memory.
-    pub fn mm(&self) -> Arc<MemoryMap> {
-        todo!()
-    }
-    /// Its descriptors.
-    pub fn files(&self) -> Arc<FdTable> {
-        todo!()
-    }
-    /// Its root, working directory and umask.
-    pub fn fs(&self) -> Arc<FsContext> {
-        todo!()
-    }
-    /// Its credentials.
-    pub fn credentials(&self) -> Arc<Credentials> {
-        todo!()
-    }
+/// What a live task uses and a dead one has given back. `None` in a kernel thread or a test that needs none.
+#[derive(Clone, Debug, Default)]
+pub struct Resources {
+    /// Memory.
+    pub mm: Option<Arc<MemoryMap>>,
+    /// Descriptors.
+    pub files: Option<Arc<FdTable>>,
+    /// Root, working directory and umask.
+    pub fs: Option<Arc<FsContext>>,
 }
 
-/// A process: the threads that share a pid, signal handlers and limits.
+/// A thread as the personality sees it.
 #[derive(Debug)]
-pub struct ThreadGroup {}
+pub struct Task {
+    kernel: Arc<Kernel>,
+    tid: Pid,
+    group: Arc<ThreadGroup>,
+    /// A leaf, so that the accessors may be called whatever else is locked.
+    shared: Mutex<Shared>,
+    parker: Arc<Parker>,
+}
 
-impl ThreadGroup {
-    /// The process id.
-    pub fn pid(&self) -> Pid {
-        todo!()
+/// The part of a task that others look at.
+#[derive(Debug)]
+struct Shared {
+    resources: Resources,
+    credentials: Arc<Credentials>,
+    /// The name that PR_SET_NAME sets and /proc shows (`comm`): at most 15 bytes.
+    name: Vec<u8>,
+}
+
+/// Bytes in a task's name, without the NUL (TASK_COMM_LEN − 1).
+pub const NAME_MAX: usize = 15;
+
+impl Task {
+    /// Makes a task of `group`. It is not in the table yet.
+    pub fn new(
+        kernel: &Arc<Kernel>,
+        group: &Arc<ThreadGroup>,
+        tid: Pid,
+        resources: Resources,
+        credentials: Credentials,
+    ) -> Arc<Self> {
+        let shared = Shared { resources, credentials: Arc::new(credentials), name: Vec::new() };
+        Arc::new(Self {
+            kernel: kernel.clone(),
+            tid,
+            group: group.clone(),
+            shared: Mutex::new(Rank::Leaf, shared),
+            parker: Arc::default(),
+        })
     }
-    /// Its resource limits.
-    pub fn limits(&self) -> &ResourceLimits {
-        todo!()
+
+    /// The sandbox it lives in.
+    pub fn kernel(&self) -> &Arc<Kernel> {
+        &self.kernel
+    }
+
+    /// Its thread id.
+    pub fn tid(&self) -> Pid {
+        self.tid
+    }
+
+    /// Its process.
+    pub fn group(&self) -> &Arc<ThreadGroup> {
+        &self.group
+    }
+
+    /// Its memory; `None` once it has exited. [`CurrentTask::mm`] is for a task that acts.
+    pub fn mm(&self) -> Option<Arc<MemoryMap>> {
+        self.shared.lock().resources.mm.clone()
+    }
+
+    /// Its descriptors; `None` once it has exited.
+    pub fn files(&self) -> Option<Arc<FdTable>> {
+        self.shared.lock().resources.files.clone()
+    }
+
+    /// Its root, working directory and umask; `None` once it has exited.
+    pub fn fs(&self) -> Option<Arc<FsContext>> {
+        self.shared.lock().resources.fs.clone()
+    }
+
+    /// Its credentials.
+    pub fn credentials(&self) -> Arc<Credentials> {
+        self.shared.lock().credentials.clone()
+    }
+
+    /// Its name (`comm`), at most [`NAME_MAX`] bytes.
+    pub fn name(&self) -> Vec<u8> {
+        self.shared.lock().name.clone()
+    }
+
+    /// Renames it; longer names are cut, as Linux does.
+    pub fn set_name(&self, name: &[u8]) {
+        self.shared.lock().name = name[..name.len().min(NAME_MAX)].to_vec();
+    }
+
+    /// What wakes it when it sleeps.
+    pub fn parker(&self) -> &Arc<Parker> {
+        &self.parker
+    }
+
+    /// Tells whether a signal is pending that ends a sleep.
+    pub fn has_interrupting_signal(&self) -> bool {
+        false
+    }
+
+    /// Gives back what dies at exit.
+    fn release(&self) -> Resources {
+        std::mem::take(&mut self.shared.lock().resources)
     }
 }

@@ -1,0 +1,62 @@
+//! The numbers of tasks and processes.
+
+use super::{Pid, Task};
+use crate::errno::Errno;
+use crate::sync::{Mutex, Rank};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// One past the highest number, as Linux's default on machines of this size (/proc/sys/kernel/pid_max).
+pub const PID_MAX: i32 = 32768;
+
+/// All tasks of a sandbox, by thread id.
+#[derive(Debug)]
+pub struct TaskTable {
+    /// Tasks at the most.
+    limit: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    tasks: BTreeMap<Pid, Arc<Task>>,
+    last: i32,
+}
+
+impl TaskTable {
+    /// Makes an empty table for at most `limit` tasks.
+    pub fn new(limit: u32) -> Self {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        Self { limit, state: Mutex::new(Rank::Tasks, State::default()) }
+    }
+
+    /// Picks the next free number, going round at [`PID_MAX`], and puts the task that `make` makes of it in the table.
+    /// `EAGAIN` at the limit.
+    pub fn insert(&self, make: impl FnOnce(Pid) -> Arc<Task>) -> Result<Arc<Task>, Errno> {
+        let mut state = self.state.lock();
+        if state.tasks.len() >= self.limit {
+            return Err(Errno::EAGAIN);
+        }
+        let next = (state.last + 1..PID_MAX).chain(1..=state.last).map(Pid);
+        let tid = next.into_iter().find(|tid| !state.tasks.contains_key(tid)).ok_or(Errno::EAGAIN)?;
+        state.last = tid.0;
+        let task = make(tid);
+        state.tasks.insert(tid, task.clone());
+        Ok(task)
+    }
+
+    /// Finds a task by its thread id.
+    pub fn get(&self, tid: Pid) -> Option<Arc<Task>> {
+        self.state.lock().tasks.get(&tid).cloned()
+    }
+
+    /// Takes a task out of the table.
+    pub fn remove(&self, tid: Pid) -> Option<Arc<Task>> {
+        self.state.lock().tasks.remove(&tid)
+    }
+
+    /// All tasks, by ascending thread id.
+    pub fn all(&self) -> Vec<Arc<Task>> {
+        self.state.lock().tasks.values().cloned().collect()
+    }
+}

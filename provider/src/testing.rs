@@ -1,0 +1,173 @@
+//! What unit tests stand on: a task over detached memory, with no KVM beneath.
+
+use crate::config::{Config, Limits, Network, User, View};
+use crate::errno::Errno;
+use crate::fs::FdTable;
+use crate::kernel::Kernel;
+use crate::mm::MemoryMap;
+use crate::syscall::{self, Outcome, RawArgs};
+use crate::task::{Credentials, CurrentTask, Pid, ResourceLimits, Resources, Task, ThreadGroup};
+use std::sync::Arc;
+use vmm::memory::GuestMemory;
+use vmm::pico::{CpuState, TrapFrame};
+use vmm::trap::Registers;
+
+/// A CPU whose state is plain memory.
+#[derive(Debug, Default)]
+pub struct FakeCpu {
+    xsave: Vec<u8>,
+    bases: (u64, u64),
+}
+
+/// Bytes of the XSAVE area of x87 and SSE alone.
+const XSAVE_SIZE: usize = 512 + 64;
+
+impl CpuState for FakeCpu {
+    fn xsave_size(&self) -> usize {
+        XSAVE_SIZE
+    }
+    fn xcr0(&self) -> u64 {
+        3
+    }
+    fn save_xsave(&mut self, area: &mut [u8]) {
+        self.xsave.resize(XSAVE_SIZE, 0);
+        area.copy_from_slice(&self.xsave);
+    }
+    fn load_xsave(&mut self, area: &[u8]) {
+        self.xsave = area.to_vec();
+    }
+    fn segment_bases(&mut self) -> (u64, u64) {
+        self.bases
+    }
+    fn set_segment_bases(&mut self, fs: u64, gs: u64) {
+        self.bases = (fs, gs);
+    }
+}
+
+/// A configuration that shows nothing of the host and limits generously.
+pub fn config() -> Config {
+    Config {
+        program: "/bin/program".into(),
+        args: Vec::new(),
+        env: Vec::new(),
+        view: View::default(),
+        user: User { uid: 1000, gid: 1000, groups: vec![1000] },
+        workdir: None,
+        hostname: "picovisor".into(),
+        limits: Limits { memory: 256 << 20, pids: 64, files: 1024, cpus: 2, timeout: None },
+        network: Network::Loopback,
+        trace: None,
+        name: None,
+    }
+}
+
+/// A task and all that it stands on.
+#[derive(Debug)]
+pub struct Fixture {
+    /// The sandbox's kernel.
+    pub kernel: Arc<Kernel>,
+    /// The task.
+    pub task: Arc<Task>,
+    /// The registers that [`Self::current`] starts with.
+    pub registers: Registers,
+    /// The state behind them.
+    pub cpu: FakeCpu,
+}
+
+/// A task with memory and descriptors; no view is mounted, so no path can be walked.
+pub fn fixture() -> Fixture {
+    let kernel = bare_kernel(config());
+    let mm = MemoryMap::new(kernel.memory()).unwrap();
+    Fixture::over(kernel, Resources { mm: Some(mm), files: Some(Arc::new(FdTable::default())), fs: None })
+}
+
+/// A task with memory, descriptors and the view that `config` describes.
+pub fn fixture_with(config: Config) -> Fixture {
+    let kernel = bare_kernel(config);
+    kernel.mount().unwrap();
+    let mm = MemoryMap::new(kernel.memory()).unwrap();
+    let fs = Arc::new(kernel.namespace().root_context());
+    Fixture::over(kernel, Resources { mm: Some(mm), files: Some(Arc::new(FdTable::default())), fs: Some(fs) })
+}
+
+/// A kernel with no view and no task.
+pub fn bare_kernel(config: Config) -> Arc<Kernel> {
+    let memory = GuestMemory::detached(config.limits.memory).unwrap();
+    Kernel::new(config, memory)
+}
+
+impl Fixture {
+    /// Makes a task with these resources: for tests that want less than the usual ones.
+    pub fn over(kernel: Arc<Kernel>, resources: Resources) -> Self {
+        let config = kernel.config();
+        let credentials = Credentials::new(config.user.uid, config.user.gid, config.user.groups.clone());
+        let limits = ResourceLimits::initial(config.limits.files, config.limits.pids.into());
+        let make = |tid: Pid| Task::new(&kernel, &ThreadGroup::new(tid, limits), tid, resources, credentials);
+        let task = kernel.tasks().insert(make).unwrap();
+        Self { kernel, task, registers: Registers::default(), cpu: FakeCpu::default() }
+    }
+
+    /// The capability to act as the task.
+    pub fn current(&mut self) -> CurrentTask<'_> {
+        CurrentTask::new(self.task.clone(), TrapFrame { registers: self.registers, cpu: &mut self.cpu })
+    }
+
+    /// Makes a system call as the program would.
+    pub fn call(&mut self, number: u32, args: &[u64]) -> Result<Outcome, Errno> {
+        let mut raw: RawArgs = [0; 6];
+        raw[..args.len()].copy_from_slice(args);
+        let mut task = self.current();
+        let result = syscall::dispatch(&mut task, number.into(), &raw);
+        self.registers = task.frame.registers;
+        result
+    }
+
+    /// Makes a system call that must return, and gives what it returned.
+    pub fn returned(&mut self, number: u32, args: &[u64]) -> Result<u64, Errno> {
+        match self.call(number, args)? {
+            Outcome::Return(value) => Ok(value),
+            other => panic!("the call did not return: {other:?}"),
+        }
+    }
+
+    /// Makes a system call and compares its outcome: `0x2a`, `EBADF`, `Resume` or `Exit`.
+    pub fn check(&mut self, number: u32, args: &[u64], expected: &expect_test::Expect) {
+        let outcome = match self.call(number, args) {
+            Ok(Outcome::Return(value)) => format!("{value:#x}"),
+            Ok(other) => format!("{other:?}"),
+            Err(error) => format!("{error}"),
+        };
+        expected.assert_eq(&outcome);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::ExitStatus;
+    use expect_test::expect;
+    use linux_raw_sys::general::{__NR_exit_group, __NR_getpid};
+
+    fn bare() -> Fixture {
+        Fixture::over(Kernel::new(config(), GuestMemory::detached(1 << 20).unwrap()), Resources::default())
+    }
+
+    #[test]
+    fn the_first_task_is_number_one() {
+        bare().check(__NR_getpid, &[], &expect![["0x1"]]);
+    }
+
+    #[test]
+    fn an_unknown_number_is_counted() {
+        let mut fixture = bare();
+        fixture.check(9999, &[], &expect![["ENOSYS"]]);
+        assert_eq!(fixture.kernel.counters().list(), [("system call 9999".to_owned(), 1)]);
+    }
+
+    #[test]
+    fn exit_group_keeps_the_low_byte() {
+        let mut fixture = bare();
+        fixture.check(__NR_exit_group, &[0x1_0000_0102], &expect![["Exit"]]);
+        assert_eq!(fixture.task.group().exit_status(), Some(ExitStatus::Exited(2)));
+    }
+}
