@@ -9,40 +9,8 @@ use crate::syscall::{self, Outcome, RawArgs};
 use crate::task::{Credentials, CurrentTask, Pid, ResourceLimits, Resources, Task, ThreadGroup};
 use std::sync::Arc;
 use vmm::memory::GuestMemory;
-use vmm::pico::{CpuState, TrapFrame};
+use vmm::pico::{DetachedCpu, TrapFrame};
 use vmm::trap::Registers;
-
-/// A CPU whose state is plain memory.
-#[derive(Debug, Default)]
-pub struct FakeCpu {
-    xsave: Vec<u8>,
-    bases: (u64, u64),
-}
-
-/// Bytes of the XSAVE area of x87 and SSE alone.
-const XSAVE_SIZE: usize = 512 + 64;
-
-impl CpuState for FakeCpu {
-    fn xsave_size(&self) -> usize {
-        XSAVE_SIZE
-    }
-    fn xcr0(&self) -> u64 {
-        3
-    }
-    fn save_xsave(&mut self, area: &mut [u8]) {
-        self.xsave.resize(XSAVE_SIZE, 0);
-        area.copy_from_slice(&self.xsave);
-    }
-    fn load_xsave(&mut self, area: &[u8]) {
-        self.xsave = area.to_vec();
-    }
-    fn segment_bases(&mut self) -> (u64, u64) {
-        self.bases
-    }
-    fn set_segment_bases(&mut self, fs: u64, gs: u64) {
-        self.bases = (fs, gs);
-    }
-}
 
 /// A configuration that shows nothing of the host and limits generously.
 pub fn config() -> Config {
@@ -71,7 +39,7 @@ pub struct Fixture {
     /// The registers that [`Self::current`] starts with.
     pub registers: Registers,
     /// The state behind them.
-    pub cpu: FakeCpu,
+    pub cpu: DetachedCpu,
 }
 
 /// A task with memory and descriptors; no view is mounted, so no path can be walked.
@@ -104,7 +72,7 @@ impl Fixture {
         let limits = ResourceLimits::initial(config.limits.files, config.limits.pids.into());
         let make = |tid: Pid| Task::new(&kernel, &ThreadGroup::new(tid, limits), tid, resources, credentials);
         let task = kernel.tasks().insert(make).unwrap();
-        Self { kernel, task, registers: Registers::default(), cpu: FakeCpu::default() }
+        Self { kernel, task, registers: Registers::default(), cpu: DetachedCpu::default() }
     }
 
     /// The capability to act as the task.

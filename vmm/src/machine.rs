@@ -5,8 +5,8 @@
 use crate::addr::GuestPhys;
 use crate::memory::MemoryError;
 use std::fmt;
-use std::ptr::NonNull;
 use std::ops::Range;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 /// The guest-physical addresses of the machine's own pages: trap code, descriptor tables, interrupt stacks, and the

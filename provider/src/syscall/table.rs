@@ -3,10 +3,8 @@
 use super::args::ShowArg;
 use super::handler::{Outcome, RawArgs, call, show};
 use super::names::{SIZE, without_prefix};
-use super::{identity, misc, process};
 use crate::errno::Errno;
 use crate::task::CurrentTask;
-use linux_raw_sys::general::{__NR_exit, __NR_exit_group, __NR_getpid, __NR_gettid, __NR_sched_yield};
 
 /// How well a call is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,13 +38,13 @@ macro_rules! syscalls {
     ($($number:ident => $module:ident :: $function:ident, $support:expr;)*) => {{
         let mut table: [Option<Syscall>; SIZE] = [None; SIZE];
         $({
-            let line = &mut table[$number as usize];
+            let line = &mut table[linux_raw_sys::general::$number as usize];
             assert!(line.is_none(), concat!(stringify!($number), " has two lines"));
             *line = Some(Syscall {
                 name: without_prefix(stringify!($number)),
                 support: $support,
-                show: show(&$module::$function),
-                call: |task, args| call(&$module::$function, task, args),
+                show: show(&super::$module::$function),
+                call: |task, args| call(&super::$module::$function, task, args),
             });
         })*
         table

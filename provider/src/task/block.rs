@@ -96,10 +96,13 @@ impl Parker {
         let guard = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let asleep = |_: &mut bool| !self.woken.load(Ordering::Acquire);
         match timeout {
-            None => drop(self.condition.wait_while(guard, asleep).unwrap_or_else(PoisonError::into_inner)),
-            Some(timeout) => drop(
-                self.condition.wait_timeout_while(guard, timeout, asleep).unwrap_or_else(PoisonError::into_inner),
-            ),
+            None => {
+                let _guard = self.condition.wait_while(guard, asleep).unwrap_or_else(PoisonError::into_inner);
+            }
+            Some(timeout) => {
+                let _guard =
+                    self.condition.wait_timeout_while(guard, timeout, asleep).unwrap_or_else(PoisonError::into_inner);
+            }
         }
     }
 

@@ -16,8 +16,8 @@ pub use credentials::Credentials;
 pub use current::CurrentTask;
 pub use exit::ExitStatus;
 pub use group::ThreadGroup;
-pub use limits::{Limit, Resource, ResourceLimits};
-pub use table::TaskTable;
+pub use limits::{INFINITY, Limit, Resource, ResourceLimits};
+pub use table::{PID_MAX, TaskTable};
 
 use crate::fs::{FdTable, FsContext};
 use crate::kernel::Kernel;
