@@ -20,8 +20,16 @@ pub trait Sink {
 pub trait Source {
     /// Bytes still to come.
     fn remaining(&self) -> usize;
+    /// Copies the next bytes without consuming them; returns how many (short at a fault after some, `EFAULT` if none).
+    fn peek(&mut self, bytes: &mut [u8]) -> Result<usize, Errno>;
+    /// Consumes bytes, at the most what remains: those of a peek that the other side accepted.
+    fn skip(&mut self, len: usize);
     /// Gives bytes; returns how many.
-    fn take(&mut self, bytes: &mut [u8]) -> Result<usize, Errno>;
+    fn take(&mut self, bytes: &mut [u8]) -> Result<usize, Errno> {
+        let taken = self.peek(bytes)?;
+        self.skip(taken);
+        Ok(taken)
+    }
     /// Gives bytes straight to a host descriptor.
     fn drain_to_host(&mut self, fd: BorrowedFd<'_>, offset: Option<u64>) -> Result<usize, Errno>;
     /// Gives bytes straight to a memory object.
