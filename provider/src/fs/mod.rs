@@ -4,21 +4,26 @@
 //! devfs and sysfs. [`OpenFile`] holds offset and flags: it is what `dup` and `fork` share. Names are bytes.
 
 mod context;
+mod directory_file;
 mod fd;
 mod io;
+mod location;
+mod mount;
 mod namespace;
 mod open;
 mod traits;
+mod types;
 
 pub use context::FsContext;
-pub use fd::{Fd, FdTable};
-pub use io::{Sink, Source};
-pub use namespace::{Location, Namespace, ViewError};
-pub use open::OpenFile;
-pub use traits::{
-    AttributeChange, DirEntry, DirSink, Directory, File, FileKind, FileSystem, FsStat, Inode, Link, LinkTarget,
-    Mapping, NewNode, OpenFlags, Ready, Stat, Timestamp, WaitSource,
-};
+pub use directory_file::DirectoryFile;
+pub use fd::{Fd, FdTable, RangeAction};
+pub use io::{BufferSink, BufferSource, Sink, Source};
+pub use location::Location;
+pub use mount::Mount;
+pub use namespace::{Namespace, ViewError};
+pub use open::{MAX_RW_COUNT, OpenFile};
+pub use traits::{DirEntry, DirSink, Directory, File, FileSystem, Inode, Link, LinkTarget, Mapping, WaitSource};
+pub use types::{AttributeChange, FileKind, FsStat, NewNode, OpenFlags, Permissions, Ready, Stat, Timestamp};
 
 /// Host paths that no sandbox sees unless they are granted; `~` is the caller's home directory.
 pub const DEFAULT_HIDDEN: &[&str] = &[];

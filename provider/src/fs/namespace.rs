@@ -1,25 +1,9 @@
 //! The mount table and path walks.
-use super::{FsContext, Inode, OpenFile, OpenFlags};
+use super::{FsContext, Location, OpenFile, OpenFlags};
 use crate::config::Config;
 use crate::errno::Errno;
 use crate::task::CurrentTask;
 use std::sync::Arc;
-
-/// A place in the tree: an object together with how it was reached (mount and directory entry), for `..`, getcwd and readlink.
-#[derive(Clone, Debug)]
-pub struct Location {}
-
-#[expect(unused_variables, reason = "skeleton")]
-impl Location {
-    /// The object there.
-    pub fn inode(&self) -> &Arc<dyn Inode> {
-        todo!()
-    }
-    /// The absolute path from the sandbox's root, as getcwd and /proc/PID/maps show it.
-    pub fn path(&self) -> Vec<u8> {
-        todo!()
-    }
-}
 
 /// The mount table.
 #[derive(Debug)]

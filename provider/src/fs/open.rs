@@ -1,27 +1,178 @@
 //! Open file descriptions.
-use super::{File, Location, OpenFlags};
+
+use super::{DirSink, File, Location, OpenFlags, Sink, Source};
+use crate::errno::Errno;
+use crate::sync::{Mutex, Rank};
+use crate::task::CurrentTask;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+
+/// The most bytes one read or write moves (MAX_RW_COUNT in include/linux/fs.h): INT_MAX without the last page's part.
+pub const MAX_RW_COUNT: usize = 0x7fff_f000;
+
+/// Numbers open files, for the owners of locks.
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// An open file description: what dup(2) and fork(2) share.
 #[derive(Debug)]
-pub struct OpenFile {}
+pub struct OpenFile {
+    id: u64,
+    file: Arc<dyn File>,
+    location: Location,
+    flags: AtomicU32,
+    /// Held for the whole of a read or write that uses it, as Linux holds f_pos_lock: files with a position never block.
+    offset: Mutex<u64>,
+    /// Who gets SIGIO (F_SETOWN): a pid, or a negated process group.
+    owner: AtomicI32,
+}
 
-#[expect(unused_variables, reason = "skeleton")]
 impl OpenFile {
+    /// The flags that F_GETFL does not report: they counted at open only.
+    const OPEN_ONLY: OpenFlags = OpenFlags::CREAT
+        .union(OpenFlags::EXCL)
+        .union(OpenFlags::NOCTTY)
+        .union(OpenFlags::TRUNC)
+        .union(OpenFlags::CLOEXEC);
+
+    /// The flags that F_SETFL changes.
+    const CHANGEABLE: OpenFlags = OpenFlags::APPEND
+        .union(OpenFlags::NONBLOCK)
+        .union(OpenFlags::ASYNC)
+        .union(OpenFlags::DIRECT)
+        .union(OpenFlags::NOATIME);
+
     /// Makes one at offset 0.
     pub fn new(file: Arc<dyn File>, location: Location, flags: OpenFlags) -> Arc<Self> {
-        todo!()
+        Arc::new(Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            file,
+            location,
+            flags: AtomicU32::new(flags.difference(Self::OPEN_ONLY).bits()),
+            offset: Mutex::new(Rank::OpenFile, 0),
+            owner: AtomicI32::new(0),
+        })
     }
+
+    /// A number that no other open file of this monitor has.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
     /// The file behind it.
     pub fn file(&self) -> &Arc<dyn File> {
-        todo!()
+        &self.file
     }
+
     /// Where it was opened.
     pub fn location(&self) -> &Location {
-        todo!()
+        &self.location
     }
+
     /// Status flags (F_GETFL).
     pub fn flags(&self) -> OpenFlags {
-        todo!()
+        OpenFlags::from_bits_retain(self.flags.load(Ordering::Relaxed))
     }
+
+    /// Changes those status flags that F_SETFL may change.
+    pub fn set_flags(&self, flags: OpenFlags) -> Result<(), Errno> {
+        let new = self.flags().difference(Self::CHANGEABLE) | (flags & Self::CHANGEABLE);
+        self.file.set_flags(new)?;
+        self.flags.store(new.bits(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Who gets SIGIO: a pid, a negated process group, or 0.
+    pub fn owner(&self) -> i32 {
+        self.owner.load(Ordering::Relaxed)
+    }
+
+    /// Sets who gets SIGIO.
+    pub fn set_owner(&self, owner: i32) {
+        self.owner.store(owner, Ordering::Relaxed);
+    }
+
+    /// The present offset.
+    pub fn offset(&self) -> u64 {
+        *self.offset.lock()
+    }
+
+    /// Calls `change` with the offset, which it may change, while no read or write uses it.
+    pub fn with_offset<T>(&self, change: impl FnOnce(&mut u64) -> T) -> T {
+        change(&mut self.offset.lock())
+    }
+
+    /// Reads at the offset and moves it; `EBADF` if it was not opened for reading, `EAGAIN` if nothing is there yet.
+    pub fn read(&self, task: &CurrentTask<'_>, to: &mut dyn Sink) -> Result<usize, Errno> {
+        self.check_read(to)?;
+        if !self.file.seekable() {
+            return self.file.read_at(task, 0, to);
+        }
+        let mut offset = self.offset.lock();
+        let read = self.file.read_at(task, *offset, to)?;
+        *offset = offset.saturating_add(bytes(read));
+        Ok(read)
+    }
+
+    /// Reads at `offset` (pread); `ESPIPE` for a stream.
+    pub fn read_at(&self, task: &CurrentTask<'_>, offset: u64, to: &mut dyn Sink) -> Result<usize, Errno> {
+        if !self.file.seekable() {
+            return Err(Errno::ESPIPE);
+        }
+        self.check_read(to)?;
+        self.file.read_at(task, offset, to)
+    }
+
+    /// Writes at the offset (with O_APPEND: at the end) and moves it.
+    pub fn write(&self, task: &CurrentTask<'_>, from: &mut dyn Source) -> Result<usize, Errno> {
+        self.check_write(from)?;
+        if !self.file.seekable() {
+            return self.file.write_at(task, 0, from);
+        }
+        let mut offset = self.offset.lock();
+        if self.flags().contains(OpenFlags::APPEND) {
+            let (written, end) = self.file.append(task, from)?;
+            *offset = end;
+            return Ok(written);
+        }
+        let written = self.file.write_at(task, *offset, from)?;
+        *offset = offset.saturating_add(bytes(written));
+        Ok(written)
+    }
+
+    /// Writes at `offset` (pwrite). With O_APPEND it appends, as Linux does against POSIX (pwrite(2), BUGS).
+    pub fn write_at(&self, task: &CurrentTask<'_>, offset: u64, from: &mut dyn Source) -> Result<usize, Errno> {
+        if !self.file.seekable() {
+            return Err(Errno::ESPIPE);
+        }
+        self.check_write(from)?;
+        if self.flags().contains(OpenFlags::APPEND) {
+            return self.file.append(task, from).map(|(written, _)| written);
+        }
+        self.file.write_at(task, offset, from)
+    }
+
+    /// Lists directory entries at the offset; the sink's last taken entry says where to go on.
+    pub fn read_dir(&self, task: &CurrentTask<'_>, position: u64, sink: &mut dyn DirSink) -> Result<(), Errno> {
+        self.file.read_dir(task, position, sink)
+    }
+
+    fn check_read(&self, to: &mut dyn Sink) -> Result<(), Errno> {
+        to.limit(MAX_RW_COUNT);
+        if self.flags().reads() { Ok(()) } else { Err(Errno::EBADF) }
+    }
+
+    fn check_write(&self, from: &mut dyn Source) -> Result<(), Errno> {
+        from.limit(MAX_RW_COUNT);
+        if self.flags().writes() { Ok(()) } else { Err(Errno::EBADF) }
+    }
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        self.file.released();
+    }
+}
+
+fn bytes(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
 }

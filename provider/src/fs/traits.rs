@@ -1,8 +1,10 @@
-//! The traits that a file system implements.
+//! The traits that a file system implements: [`FileSystem`], [`Inode`] with [`Directory`] and [`Link`], and [`File`].
 //!
-//! Files never block: they answer `EAGAIN` and say what to wait for ([`File::wait_source`]); the caller blocks in one place.
+//! Who calls checks: permissions, sticky bits, mount points, read-only mounts and the order of Linux's errors are the
+//! [`super::Namespace`]'s; an implementation answers for what only it knows (an entry exists, a directory is not empty, the
+//! host refuses). Files never block: they answer `EAGAIN` and say what to wait for ([`File::wait_source`]); the caller blocks in one place.
 
-use super::{Sink, Source};
+use super::{AttributeChange, FileKind, FsStat, NewNode, OpenFlags, Permissions, Ready, Sink, Source, Stat};
 use crate::errno::Errno;
 use crate::task::CurrentTask;
 use std::any::Any;
@@ -10,156 +12,6 @@ use std::fmt::Debug;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use vmm::memory::{HostFile, MemoryObject};
-
-/// The type of an inode (the S_IFMT bits of its mode).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "inode(7) describes them")]
-pub enum FileKind {
-    Regular,
-    Directory,
-    Symlink,
-    CharDevice,
-    BlockDevice,
-    Fifo,
-    Socket,
-}
-
-/// A point in time since the epoch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Timestamp {
-    /// Seconds, may be negative.
-    pub seconds: i64,
-    /// Nanoseconds, below 10⁹.
-    pub nanoseconds: u32,
-}
-
-/// An inode's attributes, as stat(2) and statx(2) report them.
-#[derive(Clone, Copy, Debug)]
-#[expect(missing_docs, reason = "stat(3type) describes them")]
-pub struct Stat {
-    /// The device number, in the kernel's `dev_t` encoding of user space (see makedev(3)).
-    pub device: u64,
-    pub inode: u64,
-    pub kind: FileKind,
-    /// Permission, set-id and sticky bits: the low 12 bits.
-    pub mode: u32,
-    pub links: u64,
-    pub uid: u32,
-    pub gid: u32,
-    /// The device a device node stands for.
-    pub rdev: u64,
-    pub size: u64,
-    pub block_size: u32,
-    /// Units of 512 bytes.
-    pub blocks: u64,
-    pub accessed: Timestamp,
-    pub modified: Timestamp,
-    pub changed: Timestamp,
-    pub born: Option<Timestamp>,
-}
-
-/// A file system's figures, as statfs(2) reports them.
-#[derive(Clone, Copy, Debug, Default)]
-#[expect(missing_docs, reason = "statfs(2) describes them")]
-pub struct FsStat {
-    pub magic: u64,
-    pub block_size: u64,
-    pub blocks: u64,
-    pub blocks_free: u64,
-    pub blocks_available: u64,
-    pub files: u64,
-    pub files_free: u64,
-    pub id: u64,
-    pub name_max: u64,
-    pub flags: u64,
-}
-
-/// What a chmod, chown, truncate or utimensat changes; `None` stays as it is. Permission was checked by the caller.
-#[derive(Clone, Copy, Debug, Default)]
-#[expect(missing_docs, reason = "the fields of Stat")]
-pub struct AttributeChange {
-    pub mode: Option<u32>,
-    pub uid: Option<u32>,
-    pub gid: Option<u32>,
-    pub size: Option<u64>,
-    pub accessed: Option<Timestamp>,
-    pub modified: Option<Timestamp>,
-}
-
-/// A directory entry to be made.
-#[derive(Clone, Debug)]
-pub struct NewNode<'a> {
-    /// What it is.
-    pub kind: FileKind,
-    /// Permission bits; the umask is already applied.
-    pub mode: u32,
-    /// Its owner.
-    pub uid: u32,
-    /// Its group.
-    pub gid: u32,
-    /// For a device node: which.
-    pub rdev: u64,
-    /// For a symbolic link: its text.
-    pub target: &'a [u8],
-}
-
-bitflags::bitflags! {
-    /// open(2) flags, in Linux's numbering.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    #[expect(missing_docs, reason = "open(2) describes them")]
-    pub struct OpenFlags: u32 {
-        const WRONLY = 0o1;
-        const RDWR = 0o2;
-        const CREAT = 0o100;
-        const EXCL = 0o200;
-        const NOCTTY = 0o400;
-        const TRUNC = 0o1000;
-        const APPEND = 0o2000;
-        const NONBLOCK = 0o4000;
-        const DSYNC = 0o1_0000;
-        const ASYNC = 0o2_0000;
-        const DIRECT = 0o4_0000;
-        const LARGEFILE = 0o10_0000;
-        const DIRECTORY = 0o20_0000;
-        const NOFOLLOW = 0o40_0000;
-        const NOATIME = 0o100_0000;
-        const CLOEXEC = 0o200_0000;
-        const SYNC = 0o400_0000;
-        const PATH = 0o1000_0000;
-        const TMPFILE = 0o2000_0000;
-    }
-}
-
-impl OpenFlags {
-    /// Tells whether the access mode permits reading.
-    pub fn reads(self) -> bool {
-        !self.contains(Self::PATH) && self.bits() & 3 != 1
-    }
-
-    /// Tells whether the access mode permits writing.
-    pub fn writes(self) -> bool {
-        !self.contains(Self::PATH) && matches!(self.bits() & 3, 1 | 2)
-    }
-}
-
-bitflags::bitflags! {
-    /// What a file is ready for: the POLL* bits of poll(2).
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    #[expect(missing_docs, reason = "poll(2) describes them")]
-    pub struct Ready: u32 {
-        const IN = 0x1;
-        const PRI = 0x2;
-        const OUT = 0x4;
-        const ERR = 0x8;
-        const HUP = 0x10;
-        const NVAL = 0x20;
-        const RDNORM = 0x40;
-        const RDBAND = 0x80;
-        const WRNORM = 0x100;
-        const WRBAND = 0x200;
-        const RDHUP = 0x2000;
-    }
-}
 
 /// What to wait on until a file may be ready.
 #[derive(Debug)]
@@ -191,6 +43,10 @@ pub trait FileSystem: Send + Sync + Debug {
     fn type_name(&self) -> &'static str;
     /// The figures.
     fn stat(&self) -> Result<FsStat, Errno>;
+    /// The device number that its inodes report (the root's, where they differ): /proc/PID/mountinfo shows it.
+    fn device(&self) -> u64 {
+        self.root().stat().map_or(0, |stat| stat.device)
+    }
 }
 
 /// A file system object.
@@ -199,7 +55,22 @@ pub trait Inode: Send + Sync + Debug + Any {
     fn kind(&self) -> FileKind;
     /// The attributes.
     fn stat(&self) -> Result<Stat, Errno>;
-    /// Changes attributes.
+    /// What a permission check needs. A path walk asks right after the lookup, so a file system whose lookup has fetched the
+    /// attributes may answer from that.
+    fn permissions(&self) -> Result<Permissions, Errno> {
+        let stat = self.stat()?;
+        Ok(Permissions { mode: stat.mode, uid: stat.uid, gid: stat.gid })
+    }
+    /// Makes sure that the object stays reachable through this inode whatever becomes of its name. Called once for each inode
+    /// that outlives the call which looked it up without being opened (a working directory, O_PATH).
+    fn hold(&self) -> Result<(), Errno> {
+        Ok(())
+    }
+    /// The figures of the file system it lies in, where that is not the one mount's ([`FileSystem::stat`]).
+    fn file_system_stat(&self) -> Option<Result<FsStat, Errno>> {
+        None
+    }
+    /// Changes attributes; the change time is brought up to date.
     fn change(&self, change: &AttributeChange) -> Result<(), Errno>;
     /// The directory operations, for a directory.
     fn as_dir(&self) -> Option<&dyn Directory> {
@@ -209,7 +80,8 @@ pub trait Inode: Send + Sync + Debug + Any {
     fn as_link(&self) -> Option<&dyn Link> {
         None
     }
-    /// Opens it. Permission was checked by the caller.
+    /// Opens it: permission was checked, O_CREAT, O_EXCL, O_TRUNC and O_NOFOLLOW were dealt with. A directory without an
+    /// open file of its own answers `Ok(Arc::new(super::DirectoryFile::new(self)))`.
     fn open(self: Arc<Self>, task: &CurrentTask<'_>, flags: OpenFlags) -> Result<Arc<dyn File>, Errno>;
     /// Reads an extended attribute.
     fn get_xattr(&self, _name: &[u8]) -> Result<Vec<u8>, Errno> {
@@ -233,9 +105,21 @@ pub trait Inode: Send + Sync + Debug + Any {
 
 /// A directory's operations. Names have no slash and are neither empty, `.` nor `..`.
 pub trait Directory {
-    /// Finds an entry.
-    fn lookup(&self, task: &CurrentTask<'_>, name: &[u8]) -> Result<Arc<dyn Inode>, Errno>;
-    /// Makes an entry; `EEXIST` if there is one.
+    /// Finds an entry, for a file system whose names are the same for everybody: `ENOENT`, `ENAMETOOLONG`. Also used to build
+    /// the view, when there is no task yet.
+    fn find(&self, _name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
+        Err(Errno::ENOENT)
+    }
+    /// Finds an entry on behalf of a task.
+    fn lookup(&self, _task: &CurrentTask<'_>, name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
+        self.find(name)
+    }
+    /// Tells whether `name` still leads to `inode`, which an earlier lookup has found; `false`: look it up again. This is
+    /// cheaper than a lookup where objects are costly to make.
+    fn confirm(&self, _name: &[u8], _inode: &Arc<dyn Inode>) -> bool {
+        false
+    }
+    /// Makes an entry; `EEXIST` if there is one, `EPERM` where the file system makes none.
     fn create(&self, name: &[u8], node: &NewNode<'_>) -> Result<Arc<dyn Inode>, Errno>;
     /// Makes a regular file with no name (O_TMPFILE).
     fn create_unnamed(&self, _node: &NewNode<'_>) -> Result<Arc<dyn Inode>, Errno> {
@@ -245,7 +129,9 @@ pub trait Directory {
     fn link(&self, name: &[u8], inode: &Arc<dyn Inode>) -> Result<(), Errno>;
     /// Removes an entry that is not a directory (unlink) or is an empty one (rmdir).
     fn remove(&self, name: &[u8], directory: bool) -> Result<(), Errno>;
-    /// Moves an entry here or to another directory of the same file system; `flags` are renameat2's.
+    /// Moves an entry here or to another directory of the same mount, replacing a file or an empty directory there;
+    /// `flags` are renameat2's. The caller has made sure that types agree, that the two are not the same object and that no
+    /// directory is moved into itself. `EXDEV` if `to` is of another file system.
     fn rename(&self, name: &[u8], to: &dyn Directory, to_name: &[u8], flags: u32) -> Result<(), Errno>;
     /// Lists entries from `position` (0 first) until the sink is full; `.` and `..` are the caller's.
     fn list(&self, task: &CurrentTask<'_>, position: u64, sink: &mut dyn DirSink) -> Result<(), Errno>;
@@ -297,6 +183,20 @@ pub trait File: Send + Sync + Debug {
     fn read_at(&self, task: &CurrentTask<'_>, offset: u64, to: &mut dyn Sink) -> Result<usize, Errno>;
     /// Writes at `offset`; returns bytes.
     fn write_at(&self, task: &CurrentTask<'_>, offset: u64, from: &mut dyn Source) -> Result<usize, Errno>;
+    /// Writes at the end (O_APPEND), with no other write between; returns bytes and the offset behind them.
+    fn append(&self, task: &CurrentTask<'_>, from: &mut dyn Source) -> Result<(usize, u64), Errno> {
+        let end = self.size()?;
+        let written = self.write_at(task, end, from)?;
+        Ok((written, end.saturating_add(u64::try_from(written).unwrap_or(u64::MAX))))
+    }
+    /// Lists directory entries from `position` (0 first) until the sink is full, `.` and `..` excluded.
+    fn read_dir(&self, _task: &CurrentTask<'_>, _position: u64, _sink: &mut dyn DirSink) -> Result<(), Errno> {
+        Err(Errno::ENOTDIR)
+    }
+    /// Status flags were changed (F_SETFL); `EINVAL` if they do not suit the file.
+    fn set_flags(&self, _flags: OpenFlags) -> Result<(), Errno> {
+        Ok(())
+    }
     /// Tells whether lseek and pread work: `false` gives ESPIPE.
     fn seekable(&self) -> bool {
         true
