@@ -1,1 +1,80 @@
-fn main() {}
+//! The command line of Picovisor: parses it, makes a host and a provider from it, and turns the result into an exit status.
+//!
+//! This is the one place that names both a concrete host ([`vmm`]) and a concrete provider ([`provider`]).
+#![forbid(unsafe_code)]
+
+mod cli;
+mod environment;
+mod failure;
+mod identity;
+mod logging;
+mod run;
+mod settings;
+
+use clap::CommandFactory;
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use cli::{Cli, Command};
+use failure::{Failure, OURS};
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let result = match cli::parse(&arguments) {
+        Ok(cli) => logging::start().and_then(|()| execute(cli)),
+        Err(error) => usage(&error),
+    };
+    match result {
+        Ok(status) => ExitCode::from(status),
+        Err(failure) => {
+            complain(&failure);
+            ExitCode::from(failure.status())
+        }
+    }
+}
+
+fn execute(cli: Cli) -> Result<u8, Failure> {
+    match cli.command {
+        Command::Run(options) => run::run(&options),
+        Command::Check(_) => Err(Failure::ours("check: this version cannot look at KVM yet")),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "picovisor", &mut script);
+            print(&script).map(|()| 0)
+        }
+    }
+}
+
+/// Prints the help or the version that was asked for, or explains what is wrong with the command line.
+fn usage(error: &clap::Error) -> Result<u8, Failure> {
+    use clap::error::ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
+    match error.kind() {
+        DisplayHelp | DisplayVersion => {
+            // clap knows whether standard output takes colours; a reader that left early is no failure.
+            let _ = error.print();
+            Ok(0)
+        }
+        DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            Ok(OURS)
+        }
+        _ => Err(Failure::ours(cli::one_line(error))),
+    }
+}
+
+/// Writes to standard output. A reader that left early is no failure.
+fn print(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::ours(format_args!("standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes a line to standard error; when even that fails there is nobody left to tell.
+fn complain(message: &impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr().lock(), "picovisor: {message}");
+}

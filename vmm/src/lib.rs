@@ -9,6 +9,7 @@ mod kvm;
 mod machine;
 pub mod memory;
 pub mod pico;
+pub mod signals;
 pub mod trap;
 
 pub use kvm::HostReport;

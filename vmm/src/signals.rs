@@ -1,0 +1,99 @@
+//! Host signals that the monitor's process gets and passes on: blocked in every thread, waited for in one.
+//!
+//! They are blocked before the first other thread exists, so every thread inherits that and none is interrupted by them; the
+//! signal that kicks virtual CPUs is another one. What they mean inside is the provider's business.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::time::Duration;
+
+/// A set of host signals, blocked in the calling thread and in those it starts.
+#[derive(Clone, Copy)]
+pub struct HostSignals {
+    set: libc::sigset_t,
+}
+
+impl std::fmt::Debug for HostSignals {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HostSignals").finish_non_exhaustive()
+    }
+}
+
+impl HostSignals {
+    /// Blocks `signals` (host signal numbers), except those that the caller of this process had ignored: nohup(1) and
+    /// shells that start background jobs rely on that.
+    pub fn block(signals: &[i32]) -> io::Result<Self> {
+        let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: the pointer is to a sigset_t that the call initializes.
+        unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+        // SAFETY: sigemptyset has initialized it; it cannot fail on a valid pointer.
+        let mut set = unsafe { set.assume_init() };
+        for &signal in signals {
+            if !ignored(signal)? {
+                // SAFETY: `set` is an initialized set; a number that is no signal is refused with EINVAL.
+                cvt(unsafe { libc::sigaddset(&raw mut set, signal) })?;
+            }
+        }
+        // SAFETY: `set` is initialized, and a null pointer asks for no copy of the old mask.
+        match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) } {
+            0 => Ok(Self { set }),
+            error => Err(io::Error::from_raw_os_error(error)),
+        }
+    }
+
+    /// Waits until one of the signals arrives, and takes it. `None` if `timeout` passed first.
+    pub fn wait(&self, timeout: Option<Duration>) -> io::Result<Option<i32>> {
+        let timeout = timeout.map(|timeout| libc::timespec {
+            tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+            tv_nsec: timeout.subsec_nanos().into(),
+        });
+        let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+        // SAFETY: the set is initialized, no siginfo is asked for, and `timeout` is null or points to a live timespec.
+        match cvt(unsafe { libc::sigtimedwait(&raw const self.set, std::ptr::null_mut(), timeout) }) {
+            Ok(signal) => Ok(Some(signal)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Whether this process ignores `signal`.
+fn ignored(signal: i32) -> io::Result<bool> {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: a null new action changes nothing; the old one is written to a valid place.
+    cvt(unsafe { libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) })?;
+    // SAFETY: the call succeeded and has filled it; all zeroes would be valid too.
+    let action = unsafe { action.assume_init() };
+    Ok(action.sa_sigaction == libc::SIG_IGN)
+}
+
+fn cvt(result: i32) -> io::Result<i32> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blocked_signal_is_taken_and_a_missing_one_times_out() {
+        // A thread of its own, so that the mask of the test runner's threads stays as it is.
+        let thread = std::thread::spawn(|| {
+            let signals = HostSignals::block(&[libc::SIGUSR2, libc::SIGWINCH]).unwrap();
+            assert_eq!(signals.wait(Some(Duration::ZERO)).unwrap(), None);
+            // SAFETY: sends a signal to the calling thread, which has blocked it.
+            assert_eq!(unsafe { libc::raise(libc::SIGUSR2) }, 0);
+            assert_eq!(signals.wait(None).unwrap(), Some(libc::SIGUSR2));
+            assert_eq!(signals.wait(Some(Duration::ZERO)).unwrap(), None);
+        });
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn ignored_signals_and_wrong_numbers() {
+        // The Rust runtime ignores SIGPIPE.
+        assert!(ignored(libc::SIGPIPE).unwrap());
+        assert!(!ignored(libc::SIGUSR1).unwrap());
+        assert!(HostSignals::block(&[1000]).is_err());
+    }
+}
