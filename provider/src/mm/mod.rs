@@ -1,72 +1,126 @@
 //! Memory policy: which ranges a process has mapped, from what, and how a fault in them is resolved.
 //!
-//! The mechanism (frames, entries, coherence) is [`vmm::memory`]; this module decides.
+//! The mechanism (frames, entries, coherence) is [`vmm::memory`]; this module decides. A [`MemoryMap`] is a tree of
+//! mappings ([`Vma`]) over an [`AddressSpace`]. Frames are assigned when a range of at most [`EAGER_LIMIT`] bytes is
+//! mapped, otherwise at the first fault in a block, in growing runs; the host commits them when they are touched.
+//!
+//! One lock of rank [`Rank::MemoryMap`] guards the tree: faults and transfers take it for reading, changes for writing.
+//! No call leaves this module for the file system while it is held, nor is a mapped file released under it.
+
+mod access;
+mod account;
+mod advise;
+mod brk;
+mod buffers;
+mod fault;
+mod layout;
+mod lock;
+mod map;
+mod program;
+mod protect;
+mod remap;
+mod report;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod vma;
+
+pub use account::MemoryLimits;
+pub use advise::Advice;
+pub use buffers::{IOV_MAX, UserBuffers};
+pub use fault::{EAGER_LIMIT, FaultSignal};
+pub(crate) use layout::random_u64;
+pub use layout::{Layout, MMAP_MIN_ADDR, Randomize};
+pub use lock::LockMode;
+pub use map::{Content, MapRequest, Placement};
+pub use program::Program;
+pub use protect::Extend;
+pub use remap::RemapRequest;
+pub use report::{MappingInfo, MappingName, MemoryUsage};
+pub use vma::{Backing, Label, Sharing, Source, Vma, VmaFlags};
 
 use crate::errno::Errno;
+use crate::sync::{Mutex, Rank, RwLock};
+use fault::LastRun;
 use std::sync::Arc;
+use tree::VmaTree;
 use vmm::addr::{UserAddr, UserRange};
-use vmm::memory::{Access, AddressSpace, GuestMemory};
+use vmm::memory::{AddressSpace, GuestMemory};
 
 /// A process's address space with its map of what lies where.
 #[derive(Debug)]
-pub struct MemoryMap {}
-
-/// How a fault that cannot be resolved is reported to the program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FaultSignal {
-    /// SIGSEGV or SIGBUS.
-    pub signal: i32,
-    /// si_code: SEGV_MAPERR, SEGV_ACCERR, BUS_ADRERR …
-    pub code: i32,
-    /// si_addr.
-    pub address: UserAddr,
+pub struct MemoryMap {
+    space: Arc<AddressSpace>,
+    memory: Arc<GuestMemory>,
+    limits: MemoryLimits,
+    state: RwLock<State>,
+    last_run: Mutex<LastRun>,
 }
 
-#[expect(unused_variables, reason = "skeleton")]
+/// What the lock guards.
+#[derive(Debug)]
+struct State {
+    tree: VmaTree,
+    layout: Layout,
+    /// The heap: from its fixed start to the break, which need not be page-aligned.
+    heap: UserRange,
+    /// Flags that each new mapping gets (mlockall's MCL_FUTURE).
+    future_flags: VmaFlags,
+    /// What exec has loaded.
+    program: Option<Arc<Program>>,
+}
+
 impl MemoryMap {
-    /// Makes an empty map over a new address space.
+    /// Makes an empty map over a new address space, with Linux's random layout for the default stack limit.
     pub fn new(memory: &Arc<GuestMemory>) -> Result<Arc<Self>, Errno> {
-        todo!()
+        let limits = MemoryLimits::default();
+        let layout = Layout::new(limits.stack(), Randomize::Yes);
+        Self::with_layout(memory, limits, layout)
     }
+
+    /// Makes an empty map with the given limits and landmarks.
+    pub fn with_layout(memory: &Arc<GuestMemory>, limits: MemoryLimits, layout: Layout) -> Result<Arc<Self>, Errno> {
+        let empty = UserRange { start: UserAddr(0), end: UserAddr(0) };
+        Ok(Arc::new(Self {
+            space: memory.new_space()?,
+            memory: Arc::clone(memory),
+            limits,
+            state: RwLock::new(
+                Rank::MemoryMap,
+                State { tree: VmaTree::default(), layout, heap: empty, future_flags: VmaFlags::empty(), program: None },
+            ),
+            last_run: Mutex::new(Rank::Leaf, LastRun::default()),
+        }))
+    }
+
     /// The mechanism beneath.
     pub fn space(&self) -> &Arc<AddressSpace> {
-        todo!()
+        &self.space
     }
-    /// Copies from user memory, resolving faults; `EFAULT` where the map does not permit it.
-    pub fn read(&self, from: UserAddr, to: &mut [u8]) -> Result<(), Errno> {
-        todo!()
-    }
-    /// Copies to user memory, resolving faults.
-    pub fn write(&self, to: UserAddr, from: &[u8]) -> Result<(), Errno> {
-        todo!()
-    }
-    /// Copies from user memory up to the first fault; returns how many bytes (`EFAULT` if none of some).
-    pub fn read_partial(&self, from: UserAddr, to: &mut [u8]) -> Result<usize, Errno> {
-        todo!()
-    }
-    /// Copies to user memory up to the first fault; returns how many bytes.
-    pub fn write_partial(&self, to: UserAddr, from: &[u8]) -> Result<usize, Errno> {
-        todo!()
-    }
-    /// Reads a string up to its NUL, which is not returned; `None` if there is no NUL within `max` bytes.
-    pub fn read_cstr(&self, from: UserAddr, max: usize) -> Result<Option<Vec<u8>>, Errno> {
-        todo!()
-    }
-    /// Resolves a fault by the program or by a call made for it: assigns frames, breaks sharing, grows the stack.
-    pub fn resolve_fault(&self, address: UserAddr, access: Access) -> Result<(), FaultSignal> {
-        todo!()
-    }
-    /// Atomically loads an aligned 32-bit word.
-    pub fn load_u32(&self, from: UserAddr) -> Result<u32, Errno> {
-        todo!()
-    }
-}
 
-/// User memory as the target or the source of a transfer: checked iovecs.
-#[derive(Debug)]
-pub struct UserBuffers<'a> {
-    /// Whose memory.
-    pub map: &'a MemoryMap,
-    /// What is left, in order; empty ranges are allowed. Implements [`crate::fs::Sink`] and [`crate::fs::Source`].
-    pub ranges: Vec<UserRange>,
+    /// The sandbox's memory.
+    pub fn memory(&self) -> &Arc<GuestMemory> {
+        &self.memory
+    }
+
+    /// The limits that calls on this map are judged by; setrlimit keeps them up to date.
+    pub fn limits(&self) -> &MemoryLimits {
+        &self.limits
+    }
+
+    /// The landmarks.
+    pub fn layout(&self) -> Layout {
+        self.state.read().layout
+    }
+
+    /// What exec has loaded, once it has.
+    pub fn program(&self) -> Option<Arc<Program>> {
+        self.state.read().program.clone()
+    }
+
+    /// Notes what exec has loaded.
+    pub fn set_program(&self, program: Program) {
+        let old = self.state.write().program.replace(Arc::new(program));
+        drop(old);
+    }
 }

@@ -1,0 +1,1 @@
+//! Tests of memory policy on detached memory.
