@@ -22,7 +22,10 @@ pub use location::Location;
 pub use mount::Mount;
 pub use namespace::{Namespace, ViewError};
 pub use open::{MAX_RW_COUNT, OpenFile};
-pub use traits::{DirEntry, DirSink, Directory, File, FileSystem, Inode, Link, LinkTarget, Mapping, WaitSource};
+pub use traits::{
+    DirEntry, DirSink, Directory, File, FileSystem, Inode, Link, LinkTarget, Mapping, OffsetKeeper, OwnOffset,
+    WaitSource,
+};
 pub use types::{AttributeChange, FileKind, FsStat, NewNode, OpenFlags, Permissions, Ready, Stat, Timestamp};
 
 /// Host paths that no sandbox sees unless they are granted; `~` is the caller's home directory.

@@ -1,9 +1,10 @@
 //! Open file descriptions.
 
-use super::{DirSink, File, Location, OpenFlags, Sink, Source};
+use super::{DirSink, File, Location, OffsetKeeper, OpenFlags, Sink, Source};
 use crate::errno::Errno;
 use crate::sync::{Mutex, Rank};
 use crate::task::CurrentTask;
+use linux_raw_sys::general::{SEEK_CUR, SEEK_DATA, SEEK_END, SEEK_HOLE, SEEK_SET};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
@@ -20,7 +21,8 @@ pub struct OpenFile {
     file: Arc<dyn File>,
     location: Location,
     flags: AtomicU32,
-    /// Held for the whole of a read or write that uses it, as Linux holds f_pos_lock: files with a position never block.
+    /// Held for the whole of a read or write that uses it, as Linux holds f_pos_lock: files with a position never block. Files say
+    /// otherwise with [`File::offset_keeper`].
     offset: Mutex<u64>,
     /// Who gets SIGIO (F_SETOWN): a pid, or a negated process group.
     owner: AtomicI32,
@@ -107,10 +109,22 @@ impl OpenFile {
         if !self.file.seekable() {
             return self.file.read_at(task, 0, to);
         }
-        let mut offset = self.offset.lock();
-        let read = self.file.read_at(task, *offset, to)?;
-        *offset = offset.saturating_add(bytes(read));
-        Ok(read)
+        match self.file.offset_keeper() {
+            OffsetKeeper::OpenFile => {
+                let mut offset = self.offset.lock();
+                let read = self.file.read_at(task, *offset, to)?;
+                *offset = offset.saturating_add(bytes(read));
+                Ok(read)
+            }
+            OffsetKeeper::Unlocked => {
+                let offset = self.offset();
+                let read = self.file.read_at(task, offset, to)?;
+                *self.offset.lock() = offset.saturating_add(bytes(read));
+                Ok(read)
+            }
+            OffsetKeeper::Zero => self.file.read_at(task, 0, to),
+            OffsetKeeper::File(own) => own.read(to),
+        }
     }
 
     /// Reads at `offset` (pread); `ESPIPE` for a stream.
@@ -128,15 +142,72 @@ impl OpenFile {
         if !self.file.seekable() {
             return self.file.write_at(task, 0, from);
         }
-        let mut offset = self.offset.lock();
-        if self.flags().contains(OpenFlags::APPEND) {
-            let (written, end) = self.file.append(task, from)?;
-            *offset = end;
-            return Ok(written);
+        let appends = self.flags().contains(OpenFlags::APPEND);
+        match self.file.offset_keeper() {
+            OffsetKeeper::OpenFile => {
+                let mut offset = self.offset.lock();
+                if appends {
+                    let (written, end) = self.file.append(task, from)?;
+                    *offset = end;
+                    return Ok(written);
+                }
+                let written = self.file.write_at(task, *offset, from)?;
+                *offset = offset.saturating_add(bytes(written));
+                Ok(written)
+            }
+            OffsetKeeper::Unlocked => {
+                let offset = self.offset();
+                let written = self.file.write_at(task, offset, from)?;
+                *self.offset.lock() = offset.saturating_add(bytes(written));
+                Ok(written)
+            }
+            OffsetKeeper::Zero => self.file.write_at(task, 0, from),
+            OffsetKeeper::File(own) => {
+                if appends {
+                    own.seek(0, SEEK_END)?;
+                }
+                own.write(from)
+            }
         }
-        let written = self.file.write_at(task, *offset, from)?;
-        *offset = offset.saturating_add(bytes(written));
-        Ok(written)
+    }
+
+    /// Moves the offset as lseek(2) says; returns the new one. `ESPIPE` for a stream, `EINVAL` for an unknown `whence` and for
+    /// an offset before the start, `ENXIO` beyond the last data or hole.
+    pub fn seek(&self, offset: i64, whence: u32) -> Result<u64, Errno> {
+        if whence > SEEK_HOLE {
+            return Err(Errno::EINVAL);
+        }
+        if !self.file.seekable() {
+            return Err(Errno::ESPIPE);
+        }
+        match self.file.offset_keeper() {
+            OffsetKeeper::OpenFile => {
+                let mut current = self.offset.lock();
+                *current = self.target(*current, offset, whence)?;
+                Ok(*current)
+            }
+            OffsetKeeper::Unlocked => {
+                let target = self.target(self.offset(), offset, whence)?;
+                *self.offset.lock() = target;
+                Ok(target)
+            }
+            OffsetKeeper::Zero => Ok(0),
+            OffsetKeeper::File(own) => own.seek(offset, whence),
+        }
+    }
+
+    /// Where a seek leads.
+    fn target(&self, current: u64, offset: i64, whence: u32) -> Result<u64, Errno> {
+        let from = match whence {
+            SEEK_SET => 0,
+            SEEK_CUR => current,
+            SEEK_END => self.file.size()?,
+            _ => {
+                let offset = u64::try_from(offset).map_err(|_| Errno::ENXIO)?;
+                return self.file.seek_sparse(offset, whence != SEEK_DATA);
+            }
+        };
+        from.checked_add_signed(offset).filter(|target| i64::try_from(*target).is_ok()).ok_or(Errno::EINVAL)
     }
 
     /// Writes at `offset` (pwrite). With O_APPEND it appends, as Linux does against POSIX (pwrite(2), BUGS).

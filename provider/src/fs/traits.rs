@@ -24,6 +24,29 @@ pub enum WaitSource<'a> {
     Host(BorrowedFd<'a>),
 }
 
+/// Who keeps an open file's offset.
+#[derive(Debug)]
+pub enum OffsetKeeper<'a> {
+    /// [`super::OpenFile`], which holds it locked for the whole of a read or write, as Linux holds f_pos_lock.
+    OpenFile,
+    /// [`super::OpenFile`], not locked meanwhile: for contents that are rendered, which may look at anything, open files included.
+    Unlocked,
+    /// Nobody: it is always 0 (memory devices).
+    Zero,
+    /// The file itself.
+    File(&'a dyn OwnOffset),
+}
+
+/// A file that keeps its offset itself: it lies in a host's open file description, which processes outside share.
+pub trait OwnOffset: Debug {
+    /// Reads at the offset and moves it.
+    fn read(&self, to: &mut dyn Sink) -> Result<usize, Errno>;
+    /// Writes at the offset and moves it.
+    fn write(&self, from: &mut dyn Source) -> Result<usize, Errno>;
+    /// Moves it as lseek(2) says; `whence` is known to be one of Linux's.
+    fn seek(&self, offset: i64, whence: u32) -> Result<u64, Errno>;
+}
+
 /// What mmap maps.
 #[derive(Clone, Debug)]
 pub enum Mapping {
@@ -200,6 +223,10 @@ pub trait File: Send + Sync + Debug {
     /// Tells whether lseek and pread work: `false` gives ESPIPE.
     fn seekable(&self) -> bool {
         true
+    }
+    /// Who keeps the offset.
+    fn offset_keeper(&self) -> OffsetKeeper<'_> {
+        OffsetKeeper::OpenFile
     }
     /// The size that SEEK_END and O_APPEND start from.
     fn size(&self) -> Result<u64, Errno> {
