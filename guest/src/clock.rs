@@ -8,7 +8,9 @@
 //!
 //! This file is part of the vDSO image too: plain `core`, no panic, no call out of line.
 
+use core::arch::asm;
 use core::arch::x86_64::{_mm_lfence, _rdtsc};
+use core::ptr;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 /// A clock that the page can answer.
@@ -60,18 +62,14 @@ pub struct Line {
 }
 
 impl Line {
-    /// Nanoseconds `ticks` after the anchor. Saturates where the product leaves 64 bits.
+    /// Nanoseconds `ticks` after the anchor, modulo 2^64 (which is 584 years).
     #[inline]
     pub const fn after(self, ticks: u64) -> u64 {
         let ns = (ticks as u128 * self.rate as u128) >> RATE_SHIFT;
-        let ns = if ns > u64::MAX as u128 { u64::MAX } else { truncate(ns) };
-        self.base_ns.saturating_add(ns)
+        #[expect(clippy::cast_possible_truncation, reason = "modulo 2^64")]
+        let ns = ns as u64;
+        self.base_ns.wrapping_add(ns)
     }
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "the caller has compared with u64::MAX")]
-const fn truncate(value: u128) -> u64 {
-    value as u64
 }
 
 /// What the host knows about time around one moment.
@@ -102,34 +100,72 @@ pub struct Record {
 impl Record {
     /// Returns the clock's value in nanoseconds when the counter reads `ticks`, or `None` outside the horizon.
     #[inline]
-    pub const fn at(&self, kind: ClockKind, ticks: u64) -> Option<u64> {
-        // A counter below the anchor (it was reset) wraps to a huge number and is outside too.
-        let since = ticks.wrapping_sub(self.anchor);
-        if since >= self.horizon {
-            return None;
-        }
-        if matches!(kind, ClockKind::Raw) {
-            return Some(self.raw.after(since));
-        }
-        let fine = self.monotonic.after(since);
-        Some(match kind {
-            ClockKind::Wall => fine.wrapping_add(self.wall_offset),
-            ClockKind::Boot => fine.wrapping_add(self.boot_offset),
-            ClockKind::Atomic => fine.wrapping_add(self.atomic_offset),
-            ClockKind::MonotonicCoarse => self.coarse(fine),
-            ClockKind::WallCoarse => self.coarse(fine).wrapping_add(self.wall_offset),
-            ClockKind::Monotonic | ClockKind::Raw => fine,
-        })
+    pub fn at(&self, kind: ClockKind, ticks: u64) -> Option<u64> {
+        let words = self.words();
+        at(kind, ticks, |at| words[at])
     }
 
-    /// Returns the last timer tick at or before `fine` (both in `Monotonic` nanoseconds).
-    #[inline]
-    const fn coarse(&self, fine: u64) -> u64 {
-        match fine.wrapping_sub(self.coarse_base_ns).checked_rem(self.coarse_step_ns) {
-            Some(past) if fine >= self.coarse_base_ns && fine - past >= self.coarse_floor_ns => fine - past,
-            Some(_) if fine >= self.coarse_floor_ns => self.coarse_floor_ns,
-            _ => fine,
-        }
+    fn words(&self) -> [u64; WORDS] {
+        let mut words = [0; WORDS];
+        words[word::ANCHOR] = self.anchor;
+        words[word::HORIZON] = self.horizon;
+        words[word::MONOTONIC] = self.monotonic.base_ns;
+        words[word::MONOTONIC + 1] = self.monotonic.rate;
+        words[word::RAW] = self.raw.base_ns;
+        words[word::RAW + 1] = self.raw.rate;
+        words[word::WALL] = self.wall_offset;
+        words[word::BOOT] = self.boot_offset;
+        words[word::ATOMIC] = self.atomic_offset;
+        words[word::COARSE_BASE] = self.coarse_base_ns;
+        words[word::COARSE_STEP] = self.coarse_step_ns;
+        words[word::COARSE_FLOOR] = self.coarse_floor_ns;
+        words
+    }
+}
+
+/// Where the fields of a [`Record`] are among the page's words. What the common clocks need shares a cache line.
+mod word {
+    pub(super) const ANCHOR: usize = 0;
+    pub(super) const HORIZON: usize = 1;
+    pub(super) const MONOTONIC: usize = 2;
+    pub(super) const WALL: usize = 4;
+    pub(super) const BOOT: usize = 5;
+    pub(super) const ATOMIC: usize = 6;
+    pub(super) const RAW: usize = 7;
+    pub(super) const COARSE_BASE: usize = 9;
+    pub(super) const COARSE_STEP: usize = 10;
+    pub(super) const COARSE_FLOOR: usize = 11;
+}
+
+/// Reads a clock from the words of a record, whichever of them it needs. Total: a record half replaced gives nonsense,
+/// which the reader throws away.
+#[inline]
+fn at(kind: ClockKind, ticks: u64, word: impl Fn(usize) -> u64) -> Option<u64> {
+    // A counter below the anchor (it was reset) wraps to a huge number and is outside too.
+    let since = ticks.wrapping_sub(word(word::ANCHOR));
+    if since >= word(word::HORIZON) {
+        return None;
+    }
+    let line = |at: usize| Line { base_ns: word(at), rate: word(at + 1) }.after(since);
+    Some(match kind {
+        ClockKind::Monotonic => line(word::MONOTONIC),
+        ClockKind::Wall => line(word::MONOTONIC).wrapping_add(word(word::WALL)),
+        ClockKind::Raw => line(word::RAW),
+        ClockKind::Boot => line(word::MONOTONIC).wrapping_add(word(word::BOOT)),
+        ClockKind::Atomic => line(word::MONOTONIC).wrapping_add(word(word::ATOMIC)),
+        ClockKind::MonotonicCoarse => coarse(line(word::MONOTONIC), word),
+        ClockKind::WallCoarse => coarse(line(word::MONOTONIC), &word).wrapping_add(word(word::WALL)),
+    })
+}
+
+/// Returns the last timer tick at or before `fine` (both in `Monotonic` nanoseconds).
+#[inline]
+fn coarse(fine: u64, word: impl Fn(usize) -> u64) -> u64 {
+    let (base, floor) = (word(word::COARSE_BASE), word(word::COARSE_FLOOR));
+    match fine.wrapping_sub(base).checked_rem(word(word::COARSE_STEP)) {
+        Some(past) if fine >= base && fine.wrapping_sub(past) >= floor => fine.wrapping_sub(past),
+        Some(_) if fine >= floor => floor,
+        _ => fine,
     }
 }
 
@@ -141,7 +177,7 @@ pub struct ClockPage {
     sequence: AtomicU32,
     /// 1: TSC_AUX tells the processor number.
     processor: AtomicU32,
-    /// The fields of the [`Record`], in its order.
+    /// The fields of the [`Record`], as [`word`] says.
     words: [AtomicU64; WORDS],
 }
 
@@ -161,13 +197,13 @@ impl ClockPage {
         for _ in 0..TRIES {
             let sequence = self.sequence.load(Ordering::Acquire);
             if sequence & 1 == 0 {
-                let record = self.load();
                 // Between the two looks at the sequence: a counter value read in there is not later than the next
                 // record's anchor, which is what keeps time from going back at a change of records.
                 let ticks = counter();
+                let answer = at(kind, ticks, |at| self.words[at].load(Ordering::Relaxed));
                 fence(Ordering::Acquire);
-                if self.sequence.load(Ordering::Relaxed) == sequence {
-                    return record.at(kind, ticks);
+                if self.sequence_after(ticks).load(Ordering::Relaxed) == sequence {
+                    return answer;
                 }
             }
             core::hint::spin_loop();
@@ -175,10 +211,25 @@ impl ClockPage {
         None
     }
 
+    /// Returns the sequence at an address that the processor cannot know before it knows `ticks`, so that it is looked
+    /// at after the counter was. RDTSC alone does not keep later loads back, and a second LFENCE costs 4 ns.
+    #[inline]
+    fn sequence_after(&self, ticks: u64) -> &AtomicU32 {
+        let mut nothing = ticks;
+        // SAFETY: plain arithmetic. ANDing a zero is no idiom that processors know the result of beforehand.
+        unsafe { asm!("and {0:r}, 0", inout(reg) nothing, options(pure, nomem, nostack)) };
+        #[expect(clippy::cast_possible_truncation, reason = "it is 0")]
+        let nothing = nothing as usize;
+        // SAFETY: an offset of 0 stays in the object.
+        let sequence = unsafe { ptr::from_ref(&self.sequence).byte_add(nothing) };
+        // SAFETY: the pointer is that of the field.
+        unsafe { &*sequence }
+    }
+
     /// Returns nanoseconds between two steps of the coarse clocks; 0 when unknown.
     #[inline]
     pub fn coarse_step_ns(&self) -> u64 {
-        self.words[10].load(Ordering::Relaxed)
+        self.words[word::COARSE_STEP].load(Ordering::Relaxed)
     }
 
     /// Tells how to find out which processor this is.
@@ -209,23 +260,6 @@ impl ClockPage {
         self.sequence.store(sequence.wrapping_add(2), Ordering::Release);
         record
     }
-
-    #[inline]
-    fn load(&self) -> Record {
-        let word = |at: usize| self.words[at].load(Ordering::Relaxed);
-        Record {
-            anchor: word(0),
-            horizon: word(1),
-            monotonic: Line { base_ns: word(2), rate: word(3) },
-            raw: Line { base_ns: word(4), rate: word(5) },
-            wall_offset: word(6),
-            boot_offset: word(7),
-            atomic_offset: word(8),
-            coarse_base_ns: word(9),
-            coarse_step_ns: word(10),
-            coarse_floor_ns: word(11),
-        }
-    }
 }
 
 impl Default for ClockPage {
@@ -234,33 +268,11 @@ impl Default for ClockPage {
     }
 }
 
-impl Record {
-    fn words(&self) -> [u64; WORDS] {
-        [
-            self.anchor,
-            self.horizon,
-            self.monotonic.base_ns,
-            self.monotonic.rate,
-            self.raw.base_ns,
-            self.raw.rate,
-            self.wall_offset,
-            self.boot_offset,
-            self.atomic_offset,
-            self.coarse_base_ns,
-            self.coarse_step_ns,
-            self.coarse_floor_ns,
-        ]
-    }
-}
-
-/// Reads the time-stamp counter, after all earlier loads and before all later ones.
+/// Reads the time-stamp counter, after all earlier loads.
 #[inline]
 pub fn counter() -> u64 {
     // SAFETY: LFENCE exists on every x86-64 processor and touches no memory.
     unsafe { _mm_lfence() };
     // SAFETY: RDTSC is permitted at every privilege level: neither Linux by default nor our guest sets CR4.TSD.
-    let ticks = unsafe { _rdtsc() };
-    // SAFETY: as above.
-    unsafe { _mm_lfence() };
-    ticks
+    unsafe { _rdtsc() }
 }
