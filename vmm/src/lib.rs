@@ -5,6 +5,7 @@
 //! [`pico`] hands it to the registered [`Provider`](pico::Provider), and the provider edits memory through an
 //! [`AddressSpace`](memory::AddressSpace).
 pub mod addr;
+pub mod clock;
 mod kvm;
 mod machine;
 pub mod memory;

@@ -32,6 +32,11 @@ impl MemoryObject {
     pub fn punch_hole(&self, offset: u64, len: u64) {
         todo!()
     }
+    /// Returns where the page at `offset` lies in the monitor, assigning its frame if it has none. The frame is zeroed when
+    /// assigned, belongs to the offset and does not move as long as the object lives and is not truncated below it.
+    pub(crate) fn pinned_page(&self, offset: u64) -> Result<std::ptr::NonNull<u8>, MemoryError> {
+        todo!()
+    }
     /// Bytes of frames held (st_blocks).
     pub fn held(&self) -> u64 {
         todo!()
