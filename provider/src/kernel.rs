@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::errno::Errno;
+use crate::fs::tty::Terminals;
 use crate::fs::{Namespace, ViewError};
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskTable;
@@ -16,6 +17,7 @@ pub struct Kernel {
     memory: Arc<GuestMemory>,
     namespace: OnceLock<Namespace>,
     tasks: TaskTable,
+    terminals: Terminals,
     counters: Counters,
 }
 
@@ -23,7 +25,14 @@ impl Kernel {
     /// Makes the state of a sandbox that has no files and no tasks yet.
     pub fn new(config: Config, memory: Arc<GuestMemory>) -> Arc<Self> {
         let tasks = TaskTable::new(config.limits.pids);
-        Arc::new(Self { config, memory, namespace: OnceLock::new(), tasks, counters: Counters::default() })
+        Arc::new(Self {
+            config,
+            memory,
+            namespace: OnceLock::new(),
+            tasks,
+            terminals: Terminals::default(),
+            counters: Counters::default(),
+        })
     }
 
     /// Builds the file-system view that the configuration describes. Called once, before the first task.
@@ -51,6 +60,11 @@ impl Kernel {
     /// The tasks, by their numbers.
     pub fn tasks(&self) -> &TaskTable {
         &self.tasks
+    }
+
+    /// The terminals that the caller handed over.
+    pub(crate) fn terminals(&self) -> &Terminals {
+        &self.terminals
     }
 
     /// What was asked for and not served.

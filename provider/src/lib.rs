@@ -4,6 +4,7 @@
 //! subsystem: [`task`], [`mm`], [`fs`], [`signal`], [`exec`]. This crate knows no KVM type and no page-table bit.
 #![forbid(unsafe_code)]
 
+pub mod abi;
 pub mod config;
 pub mod errno;
 pub mod exec;

@@ -4,6 +4,7 @@
 //! devfs and sysfs. [`OpenFile`] holds offset and flags: it is what `dup` and `fork` share. Names are bytes.
 
 mod context;
+pub(crate) mod dev;
 mod directory_file;
 mod fd;
 mod io;
@@ -11,7 +12,10 @@ mod location;
 mod mount;
 mod namespace;
 mod open;
+pub(crate) mod pseudo;
+pub(crate) mod stdio;
 mod traits;
+pub(crate) mod tty;
 mod types;
 
 pub use context::FsContext;

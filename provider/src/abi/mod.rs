@@ -1,0 +1,4 @@
+//! Structures that programs and the kernel share, where linux-raw-sys's are not zerocopy types.
+
+pub mod poll;
+pub mod termios;

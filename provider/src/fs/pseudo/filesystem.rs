@@ -1,0 +1,40 @@
+//! The mounted instance as the mount table sees it.
+
+use crate::errno::Errno;
+use crate::fs::{FileSystem, FsStat, Inode};
+use std::sync::Arc;
+
+/// Bytes in the longest name.
+const NAME_MAX: u64 = 255;
+/// The block size that statfs(2) reports.
+const BLOCK_SIZE: u64 = 4096;
+
+/// A pseudo file system.
+#[derive(Debug)]
+pub(crate) struct PseudoFs {
+    root: Arc<dyn Inode>,
+    type_name: &'static str,
+    magic: u64,
+}
+
+impl PseudoFs {
+    /// Makes a file system of a root directory; `magic` is its number of <linux/magic.h>.
+    pub(crate) fn new(root: Arc<dyn Inode>, type_name: &'static str, magic: u64) -> Arc<Self> {
+        Arc::new(Self { root, type_name, magic })
+    }
+}
+
+impl FileSystem for PseudoFs {
+    fn root(&self) -> Arc<dyn Inode> {
+        Arc::clone(&self.root)
+    }
+
+    fn type_name(&self) -> &'static str {
+        self.type_name
+    }
+
+    fn stat(&self) -> Result<FsStat, Errno> {
+        let block_size = BLOCK_SIZE;
+        Ok(FsStat { magic: self.magic, block_size, name_max: NAME_MAX, ..FsStat::default() })
+    }
+}

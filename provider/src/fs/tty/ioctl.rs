@@ -1,0 +1,147 @@
+//! Terminal control, see ioctl_tty(2).
+
+use super::{Terminal, leads_session, session, settings};
+use crate::abi::termios::{Termios, Termios2, WindowSize};
+use crate::errno::Errno;
+use crate::task::{CurrentTask, Pid};
+use crate::user::{UserIn, UserOut};
+use linux_raw_sys::ioctl as number;
+use rustix::termios::{
+    Action, OptionalActions, QueueSelector, Winsize, ioctl_tiocexcl, ioctl_tiocnxcl, tcdrain, tcflow, tcflush,
+    tcgetpgrp, tcgetwinsize, tcsendbreak, tcsetwinsize,
+};
+use std::os::fd::BorrowedFd;
+use vmm::addr::UserAddr;
+
+/// The line discipline that every terminal starts with (N_TTY).
+const LINE_DISCIPLINE: i32 = 0;
+
+/// Serves a request on a terminal's host descriptor; `ENOTTY` for one that it does not know.
+pub(super) fn control(
+    task: &CurrentTask<'_>,
+    terminal: &Terminal,
+    fd: BorrowedFd<'_>,
+    request: u32,
+    arg: u64,
+) -> Result<u64, Errno> {
+    let at = UserAddr(arg);
+    match request {
+        number::TCGETS => UserOut::new(at).write(task, &settings::get(fd)?.termios)?,
+        number::TCGETS2 => UserOut::new(at).write(task, &settings::get(fd)?)?,
+        number::TCSETS => set(task, fd, OptionalActions::Now, at)?,
+        number::TCSETSW => set(task, fd, OptionalActions::Drain, at)?,
+        number::TCSETSF => set(task, fd, OptionalActions::Flush, at)?,
+        number::TCSETS2 => set2(task, fd, OptionalActions::Now, at)?,
+        number::TCSETSW2 => set2(task, fd, OptionalActions::Drain, at)?,
+        number::TCSETSF2 => set2(task, fd, OptionalActions::Flush, at)?,
+        number::TIOCGWINSZ => {
+            let size = tcgetwinsize(fd)?;
+            let size = WindowSize {
+                rows: size.ws_row,
+                columns: size.ws_col,
+                x_pixels: size.ws_xpixel,
+                y_pixels: size.ws_ypixel,
+            };
+            UserOut::new(at).write(task, &size)?;
+        }
+        number::TIOCSWINSZ => {
+            let size = UserIn::<WindowSize>::new(at).read(task)?;
+            let size =
+                Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: size.x_pixels, ws_ypixel: size.y_pixels };
+            tcsetwinsize(fd, size)?;
+        }
+        number::TIOCGPGRP => UserOut::new(at).write(task, &foreground(task, terminal, fd)?.0)?,
+        number::TIOCSPGRP => set_foreground(task, terminal, at)?,
+        number::TIOCGSID => UserOut::new(at).write(task, &own_session(task, terminal)?.0)?,
+        number::TIOCSCTTY => make_controlling(task, terminal)?,
+        number::FIONREAD => {
+            let waiting = i32::try_from(rustix::io::ioctl_fionread(fd)?).unwrap_or(i32::MAX);
+            UserOut::new(at).write(task, &waiting)?;
+        }
+        number::TCFLSH => {
+            let queue = match arg {
+                0 => QueueSelector::IFlush,
+                1 => QueueSelector::OFlush,
+                2 => QueueSelector::IOFlush,
+                _ => return Err(Errno::EINVAL),
+            };
+            tcflush(fd, queue)?;
+        }
+        number::TCXONC => {
+            let action = match arg {
+                0 => Action::OOff,
+                1 => Action::OOn,
+                2 => Action::IOff,
+                3 => Action::IOn,
+                _ => return Err(Errno::EINVAL),
+            };
+            tcflow(fd, action)?;
+        }
+        // An argument of 0 sends a break; any other waits for the output to drain (tcdrain).
+        number::TCSBRK if arg == 0 => tcsendbreak(fd)?,
+        number::TCSBRK => tcdrain(fd)?,
+        number::TCSBRKP => tcsendbreak(fd)?,
+        number::TIOCEXCL => ioctl_tiocexcl(fd)?,
+        number::TIOCNXCL => ioctl_tiocnxcl(fd)?,
+        number::TIOCGETD => UserOut::new(at).write(task, &LINE_DISCIPLINE)?,
+        number::TIOCGDEV => {
+            let rdev = u32::try_from(terminal.rdev()).map_err(|_| Errno::EOVERFLOW)?;
+            UserOut::new(at).write(task, &rdev)?;
+        }
+        _ => return Err(task.unsupported("ioctl: a terminal request", Errno::ENOTTY)),
+    }
+    Ok(0)
+}
+
+fn set(task: &CurrentTask<'_>, fd: BorrowedFd<'_>, when: OptionalActions, at: UserAddr) -> Result<(), Errno> {
+    let new = UserIn::<Termios>::new(at).read(task)?;
+    settings::set(fd, when, &new, None)
+}
+
+fn set2(task: &CurrentTask<'_>, fd: BorrowedFd<'_>, when: OptionalActions, at: UserAddr) -> Result<(), Errno> {
+    let new = UserIn::<Termios2>::new(at).read(task)?;
+    settings::set(fd, when, &new.termios, Some((new.c_ispeed, new.c_ospeed)))
+}
+
+/// The session of the terminal, if it is the task's own; `ENOTTY`.
+fn own_session(task: &CurrentTask<'_>, terminal: &Terminal) -> Result<Pid, Errno> {
+    terminal.session().filter(|owner| *owner == session(task)).ok_or(Errno::ENOTTY)
+}
+
+/// The foreground group as the program may know it: where the caller's shell has put another job into the foreground, that is a group
+/// of another pid namespace, which Linux shows as 0.
+fn foreground(task: &CurrentTask<'_>, terminal: &Terminal, fd: BorrowedFd<'_>) -> Result<Pid, Errno> {
+    own_session(task, terminal)?;
+    match tcgetpgrp(fd) {
+        Ok(group) if group != rustix::process::getpgrp() => Ok(Pid(0)),
+        Ok(_) => Ok(terminal.foreground()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn set_foreground(task: &CurrentTask<'_>, terminal: &Terminal, at: UserAddr) -> Result<(), Errno> {
+    own_session(task, terminal)?;
+    let group = Pid(UserIn::<i32>::new(at).read(task)?);
+    if group.0 < 0 {
+        return Err(Errno::EINVAL);
+    }
+    if task.kernel().tasks().get(group).is_none() {
+        return Err(Errno::ESRCH);
+    }
+    terminal.state.lock().foreground = group;
+    Ok(())
+}
+
+fn make_controlling(task: &CurrentTask<'_>, terminal: &Terminal) -> Result<(), Errno> {
+    let own = session(task);
+    if leads_session(task) && terminal.session() == Some(own) {
+        return Ok(());
+    }
+    if !leads_session(task) || task.kernel().terminals().controlling(own).is_some() || terminal.session().is_some() {
+        return Err(Errno::EPERM);
+    }
+    let mut state = terminal.state.lock();
+    state.session = Some(own);
+    state.foreground = own;
+    Ok(())
+}
