@@ -168,6 +168,11 @@ impl Errno {
         self.0
     }
 
+    /// Tells whether it is one of the internal errors by which an interrupted call says how it restarts.
+    pub fn is_restart(self) -> bool {
+        matches!(self, Self::ERESTARTSYS | Self::ERESTARTNOINTR | Self::ERESTARTNOHAND | Self::ERESTART_RESTARTBLOCK)
+    }
+
     /// The value a system call returns for this error: the number negated.
     pub fn to_return(self) -> u64 {
         0u64.wrapping_sub(u64::from(self.0))

@@ -5,10 +5,14 @@ use crate::errno::Errno;
 use crate::fs::tty::Terminals;
 use crate::fs::{Namespace, ViewError};
 use crate::sync::{Mutex, Rank};
-use crate::task::TaskTable;
+use crate::syscall::trace::Tracer;
+use crate::task::{ExitStatus, Pid, TaskTable, ThreadGroup};
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Condvar, OnceLock, PoisonError};
 use vmm::memory::GuestMemory;
+
+/// The first process: the program that the sandbox was started for.
+pub const INIT: Pid = Pid(1);
 
 /// A sandbox's kernel state.
 #[derive(Debug)]
@@ -19,11 +23,34 @@ pub struct Kernel {
     tasks: TaskTable,
     terminals: Terminals,
     counters: Counters,
+    tracer: Option<Tracer>,
+    /// How the first process ended, for whoever waits for the sandbox.
+    ended: Ended,
+}
+
+#[derive(Debug, Default)]
+struct Ended {
+    status: std::sync::Mutex<Option<Outcome>>,
+    changed: Condvar,
+}
+
+/// How a sandbox ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The first process ended.
+    Program(ExitStatus),
+    /// The host could not run it any longer; the reason was logged.
+    Failed,
 }
 
 impl Kernel {
     /// Makes the state of a sandbox that has no files and no tasks yet.
     pub fn new(config: Config, memory: Arc<GuestMemory>) -> Arc<Self> {
+        Self::with_tracer(config, memory, None)
+    }
+
+    /// As [`Self::new`], with a trace of system calls.
+    pub fn with_tracer(config: Config, memory: Arc<GuestMemory>, tracer: Option<Tracer>) -> Arc<Self> {
         let tasks = TaskTable::new(config.limits.pids);
         Arc::new(Self {
             config,
@@ -32,7 +59,41 @@ impl Kernel {
             tasks,
             terminals: Terminals::default(),
             counters: Counters::default(),
+            tracer,
+            ended: Ended::default(),
         })
+    }
+
+    /// The trace, if there is one.
+    pub fn tracer(&self) -> Option<&Tracer> {
+        self.tracer.as_ref()
+    }
+
+    /// A process's last thread is gone. With the first process the sandbox ends.
+    pub(crate) fn process_ended(&self, group: &ThreadGroup, status: ExitStatus) {
+        if let Some(tracer) = &self.tracer {
+            tracer.exited(group.pid(), status);
+        }
+        if group.pid() == INIT {
+            self.end(Outcome::Program(status));
+        }
+    }
+
+    /// Notes how the sandbox ended; the first outcome stays.
+    pub(crate) fn end(&self, outcome: Outcome) {
+        self.ended.status.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(outcome);
+        self.ended.changed.notify_all();
+    }
+
+    /// Waits for the sandbox's end. For the command line: a task never calls this.
+    pub(crate) fn wait(&self) -> Outcome {
+        let mut status = self.ended.status.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match *status {
+                Some(outcome) => return outcome,
+                None => status = self.ended.changed.wait(status).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
     }
 
     /// Builds the file-system view that the configuration describes. Called once, before the first task.

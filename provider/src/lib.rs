@@ -11,6 +11,8 @@ pub mod exec;
 pub mod fs;
 pub mod kernel;
 pub mod mm;
+pub mod provider;
+pub mod sandbox;
 pub mod signal;
 pub mod sync;
 pub mod syscall;
@@ -18,3 +20,5 @@ pub mod task;
 #[cfg(test)]
 pub mod testing;
 pub mod user;
+
+pub use sandbox::{Sandbox, SandboxEnd, StartError};

@@ -72,6 +72,7 @@ impl Fixture {
         let limits = ResourceLimits::initial(config.limits.files, config.limits.pids.into());
         let make = |tid: Pid| Task::new(&kernel, &ThreadGroup::new(tid, limits), tid, resources, credentials);
         let task = kernel.tasks().insert(make).unwrap();
+        task.group().add_thread(&task);
         Self { kernel, task, registers: Registers::default(), cpu: DetachedCpu::default() }
     }
 

@@ -8,6 +8,8 @@ pub mod args;
 pub mod handler;
 pub mod names;
 pub mod table;
+pub mod trace;
+pub(crate) mod vsyscall;
 
 mod identity;
 mod misc;

@@ -255,6 +255,18 @@ impl CurrentTask<'_> {
         }
     }
 
+    /// Sleeps until `over` is true, signals or not; only SIGKILL ends it early. Whatever makes it true wakes the task.
+    pub(crate) fn sleep_through_signals(&self, mut over: impl FnMut() -> bool) {
+        assert_none_held();
+        loop {
+            self.parker().prepare();
+            if over() || self.is_killed() {
+                return;
+            }
+            self.parker().park(None);
+        }
+    }
+
     /// Waits until a file that answered `EAGAIN` may answer otherwise, and tries `operation` again; `ERESTARTSYS` if a signal comes.
     pub fn block_on_file<T>(
         &self,

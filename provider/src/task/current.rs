@@ -4,6 +4,8 @@ use super::{Credentials, Task};
 use crate::errno::Errno;
 use crate::fs::{FdTable, FsContext};
 use crate::mm::MemoryMap;
+use crate::signal::SigInfo;
+use crate::syscall::Outcome;
 use std::ops::Deref;
 use std::sync::Arc;
 use vmm::pico::TrapFrame;
@@ -47,9 +49,33 @@ impl<'a> CurrentTask<'a> {
         self.task.shared.lock().credentials = Arc::new(credentials);
     }
 
-    /// Puts new memory under the task (exec), and returns the old.
+    /// Puts new memory under the task (exec), and returns the old. The task is the only one of its process.
     pub fn replace_mm(&mut self, mm: Arc<MemoryMap>) -> Option<Arc<MemoryMap>> {
+        if let Some(process) = self.task.group().process() {
+            process.replace_space(mm.space().clone());
+        }
         self.task.shared.lock().resources.mm.replace(mm)
+    }
+
+    /// Leaves behind how an interrupted call goes on, and gives the error that says so.
+    pub fn restart_with(
+        &self,
+        restart: impl FnOnce(&CurrentTask<'_>) -> Result<Outcome, Errno> + Send + 'static,
+    ) -> Errno {
+        *self.task.restart.lock() = Some(Box::new(restart));
+        Errno::ERESTART_RESTARTBLOCK
+    }
+
+    /// Takes what [`Self::restart_with`] left.
+    pub(crate) fn take_restart(&self) -> Option<super::Restart> {
+        self.task.restart.lock().take()
+    }
+
+    /// Shows a signal in the trace as it is taken.
+    pub(crate) fn trace_signal(&self, info: &SigInfo) {
+        if let Some(tracer) = self.kernel().tracer() {
+            tracer.signal(&self.task, info);
+        }
     }
 
     /// Counts something unsupported and gives the error for it: `return Err(task.unsupported("mmap: MAP_HUGETLB", Errno::EINVAL))`.

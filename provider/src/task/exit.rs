@@ -1,19 +1,16 @@
 //! The end of threads and processes.
 
-use super::CurrentTask;
+use super::{CurrentTask, Task};
+use crate::signal::{Signal, send};
+use std::sync::Arc;
 
 /// How a process ended, as wait(2) reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitStatus {
     /// It called exit; the low byte of its code.
     Exited(u8),
-    /// A signal killed it.
-    Signaled {
-        /// Which signal.
-        signal: i32,
-        /// Whether its default action dumps core.
-        core_dumped: bool,
-    },
+    /// A signal killed it. No core is ever dumped, and the status says so.
+    Signaled(Signal),
 }
 
 impl ExitStatus {
@@ -21,20 +18,46 @@ impl ExitStatus {
     pub fn to_wait_status(self) -> i32 {
         match self {
             Self::Exited(code) => i32::from(code) << 8,
-            Self::Signaled { signal, core_dumped } => (signal & 0x7f) | if core_dumped { 0x80 } else { 0 },
+            Self::Signaled(signal) => signal.raw() & 0x7f,
         }
     }
 }
 
 impl CurrentTask<'_> {
-    /// Ends this thread; the last one of a process ends the process with `status`.
+    /// Ends this thread; the last one of a process ends the process with `status`, unless that has one already.
     pub fn exit_thread(&mut self, status: ExitStatus) {
-        self.group().set_exit_status(status);
-        drop(self.task().release());
+        end(self.task(), status);
     }
 
     /// Ends all threads of the process.
     pub fn exit_process(&mut self, status: ExitStatus) {
+        request_exit(self.task(), status);
         self.exit_thread(status);
+    }
+}
+
+/// Asks every thread of a task's process to end; the first status stays.
+pub(crate) fn request_exit(task: &Task, status: ExitStatus) {
+    let group = task.group();
+    group.request_exit(status);
+    for thread in group.threads() {
+        if thread.tid() != task.tid() {
+            send::notify(&thread);
+        }
+    }
+}
+
+/// Ends a task: gives back what it holds; with the last one of a process, the process is a zombie, or gone.
+pub(crate) fn end(task: &Arc<Task>, status: ExitStatus) {
+    let group = task.group();
+    let last = group.remove_thread(task.tid());
+    // Dropped outside all locks: memory and files may take their time.
+    drop(task.release());
+    if task.tid() != group.pid() {
+        task.kernel().tasks().remove(task.tid());
+    }
+    if last {
+        let status = group.finish(status);
+        task.kernel().process_ended(group, status);
     }
 }

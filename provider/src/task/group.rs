@@ -1,26 +1,55 @@
 //! Thread groups: processes.
 
-use super::{ExitStatus, Pid, ResourceLimits};
+use super::{ExitStatus, Pid, ResourceLimits, Task, WaitQueue};
+use crate::signal::{GroupSignals, Signal};
 use crate::sync::{Mutex, Rank};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A process: the threads that share a pid, signal handlers and limits.
 #[derive(Debug)]
 pub struct ThreadGroup {
     pid: Pid,
     limits: ResourceLimits,
+    signals: GroupSignals,
     state: Mutex<State>,
+    /// Woken when a child ends, stops or continues.
+    child_events: WaitQueue,
+    /// The host's process; none in a test.
+    process: OnceLock<Arc<vmm::pico::Process>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
+    threads: Vec<Arc<Task>>,
+    /// All threads are to end, and the process with this status.
+    exit_requested: Option<ExitStatus>,
+    /// The last thread is gone.
     exit_status: Option<ExitStatus>,
+    /// The signal that has stopped it.
+    stopped: Option<Signal>,
+    process_group: Pid,
+    session: Pid,
 }
 
 impl ThreadGroup {
-    /// Makes a process with no thread yet.
+    /// Makes a process with no thread yet, which leads a session of its own.
     pub fn new(pid: Pid, limits: ResourceLimits) -> Arc<Self> {
-        Arc::new(Self { pid, limits, state: Mutex::new(Rank::ThreadGroup, State::default()) })
+        let state = State {
+            threads: Vec::new(),
+            exit_requested: None,
+            exit_status: None,
+            stopped: None,
+            process_group: pid,
+            session: pid,
+        };
+        Arc::new(Self {
+            pid,
+            limits,
+            signals: GroupSignals::default(),
+            state: Mutex::new(Rank::ThreadGroup, state),
+            child_events: WaitQueue::default(),
+            process: OnceLock::new(),
+        })
     }
 
     /// The process id.
@@ -33,13 +62,105 @@ impl ThreadGroup {
         &self.limits
     }
 
+    /// Dispositions and signals that are pending for the process as a whole.
+    pub fn signals(&self) -> &GroupSignals {
+        &self.signals
+    }
+
+    /// Woken when a child ends, stops or continues.
+    pub fn child_events(&self) -> &WaitQueue {
+        &self.child_events
+    }
+
+    /// Its process group.
+    pub fn process_group(&self) -> Pid {
+        self.state.lock().process_group
+    }
+
+    /// Its session.
+    pub fn session(&self) -> Pid {
+        self.state.lock().session
+    }
+
+    /// Moves it to a process group of its session; the caller has checked that it may.
+    pub(crate) fn set_process_group(&self, group: Pid) {
+        self.state.lock().process_group = group;
+    }
+
+    /// Its live threads, the oldest first.
+    pub fn threads(&self) -> Vec<Arc<Task>> {
+        self.state.lock().threads.clone()
+    }
+
+    /// Adds a thread, which must be one of this process.
+    pub(crate) fn add_thread(&self, task: &Arc<Task>) {
+        self.state.lock().threads.push(task.clone());
+    }
+
+    /// Takes a thread off; answers whether it was the last.
+    pub(super) fn remove_thread(&self, tid: Pid) -> bool {
+        let mut state = self.state.lock();
+        let before = state.threads.len();
+        state.threads.retain(|thread| thread.tid() != tid);
+        before == 1 && state.threads.is_empty()
+    }
+
     /// How it ended, once it has.
     pub fn exit_status(&self) -> Option<ExitStatus> {
         self.state.lock().exit_status
     }
 
-    /// Notes how it ends; the first status stays.
-    pub(super) fn set_exit_status(&self, status: ExitStatus) {
-        self.state.lock().exit_status.get_or_insert(status);
+    /// The status with which all its threads are to end, if they are.
+    pub fn exit_requested(&self) -> Option<ExitStatus> {
+        self.state.lock().exit_requested
+    }
+
+    /// Notes that all threads are to end; the first status stays.
+    pub(super) fn request_exit(&self, status: ExitStatus) {
+        let mut state = self.state.lock();
+        state.exit_requested.get_or_insert(status);
+        state.stopped = None;
+    }
+
+    /// The last thread has gone with `status`; returns the process's.
+    pub(super) fn finish(&self, status: ExitStatus) -> ExitStatus {
+        let mut state = self.state.lock();
+        let status = state.exit_requested.unwrap_or(status);
+        *state.exit_status.get_or_insert(status)
+    }
+
+    /// Tells whether a signal has stopped it.
+    pub fn is_stopped(&self) -> bool {
+        self.state.lock().stopped.is_some()
+    }
+
+    /// Stops it.
+    pub(crate) fn stop_all(&self, signal: Signal) {
+        let mut state = self.state.lock();
+        if state.exit_requested.is_none() {
+            state.stopped = Some(signal);
+        }
+    }
+
+    /// Lets it go on after a stop.
+    pub(crate) fn continue_all(&self) {
+        let threads = {
+            let mut state = self.state.lock();
+            if state.stopped.take().is_none() {
+                return;
+            }
+            state.threads.clone()
+        };
+        threads.iter().for_each(|thread| thread.parker().wake());
+    }
+
+    /// Ties it to the host's process, once.
+    pub(crate) fn set_process(&self, process: Arc<vmm::pico::Process>) {
+        assert!(self.process.set(process).is_ok(), "a process is one process of the host's from start to end");
+    }
+
+    /// The host's process.
+    pub(crate) fn process(&self) -> Option<&Arc<vmm::pico::Process>> {
+        self.process.get()
     }
 }

@@ -103,6 +103,34 @@ impl ResourceLimits {
         Self { limits: Mutex::new(Rank::Leaf, limits) }
     }
 
+    /// The caller's limits, as a program has them that is run directly, but for files and processes, which are the sandbox's.
+    pub fn inherited(files: u64, pids: u64) -> Self {
+        use rustix::process::{Resource as Host, getrlimit};
+        let limits = Self::initial(files, pids);
+        let inherited = [
+            (Resource::Cpu, Host::Cpu),
+            (Resource::FileSize, Host::Fsize),
+            (Resource::Data, Host::Data),
+            (Resource::Stack, Host::Stack),
+            (Resource::Core, Host::Core),
+            (Resource::ResidentSet, Host::Rss),
+            (Resource::LockedMemory, Host::Memlock),
+            (Resource::AddressSpace, Host::As),
+            (Resource::Locks, Host::Locks),
+            (Resource::PendingSignals, Host::Sigpending),
+            (Resource::MessageQueues, Host::Msgqueue),
+            (Resource::Nice, Host::Nice),
+            (Resource::RealTimePriority, Host::Rtprio),
+            (Resource::RealTimeTime, Host::Rttime),
+        ];
+        for (resource, host) in inherited {
+            let found = getrlimit(host);
+            let (soft, hard) = (found.current.unwrap_or(INFINITY), found.maximum.unwrap_or(INFINITY));
+            limits.limits.lock()[resource.index()] = Limit { soft, hard };
+        }
+        limits
+    }
+
     /// The soft limit; `u64::MAX` is RLIM_INFINITY.
     pub fn soft(&self, resource: Resource) -> u64 {
         self.get(resource).soft

@@ -6,7 +6,7 @@
 mod block;
 mod credentials;
 mod current;
-mod exit;
+pub(crate) mod exit;
 mod group;
 mod limits;
 mod table;
@@ -19,11 +19,15 @@ pub use group::ThreadGroup;
 pub use limits::{INFINITY, Limit, Resource, ResourceLimits};
 pub use table::{PID_MAX, TaskTable};
 
+use crate::errno::Errno;
 use crate::fs::{FdTable, FsContext};
 use crate::kernel::Kernel;
 use crate::mm::MemoryMap;
+use crate::signal::TaskSignals;
 use crate::sync::{Mutex, Rank};
-use std::sync::Arc;
+use crate::syscall::Outcome;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 /// A thread or process id as the sandbox sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,15 +45,22 @@ pub struct Resources {
 }
 
 /// A thread as the personality sees it.
-#[derive(Debug)]
 pub struct Task {
     kernel: Arc<Kernel>,
     tid: Pid,
     group: Arc<ThreadGroup>,
     /// A leaf, so that the accessors may be called whatever else is locked.
     shared: Mutex<Shared>,
+    signals: TaskSignals,
     parker: Arc<Parker>,
+    /// The host's thread that runs it; none in a test and before it starts.
+    thread: OnceLock<Arc<vmm::pico::Thread>>,
+    /// What restart_syscall(2) is to do, left by a call that ended with `ERESTART_RESTARTBLOCK`.
+    restart: Mutex<Option<Restart>>,
 }
+
+/// Goes on with an interrupted call.
+pub type Restart = Box<dyn FnOnce(&CurrentTask<'_>) -> Result<Outcome, Errno> + Send>;
 
 /// The part of a task that others look at.
 #[derive(Debug)]
@@ -78,7 +89,10 @@ impl Task {
             tid,
             group: group.clone(),
             shared: Mutex::new(Rank::Leaf, shared),
+            signals: TaskSignals::default(),
             parker: Arc::default(),
+            thread: OnceLock::new(),
+            restart: Mutex::new(Rank::Leaf, None),
         })
     }
 
@@ -132,13 +146,40 @@ impl Task {
         &self.parker
     }
 
-    /// Tells whether a signal is pending that ends a sleep.
+    /// Its signal state.
+    pub fn signals(&self) -> &TaskSignals {
+        &self.signals
+    }
+
+    /// Tells whether something is pending that ends a sleep: a signal it does not block, or the end of its process.
     pub fn has_interrupting_signal(&self) -> bool {
-        false
+        if !self.signals.needs_attention() {
+            return false;
+        }
+        let pending = self.signals.pending() | self.group.signals().pending();
+        !(pending & !self.signals.blocked()).is_empty() || self.group.exit_requested().is_some()
+    }
+
+    /// Ties it to the host's thread that runs it, once.
+    pub(crate) fn set_thread(&self, thread: Arc<vmm::pico::Thread>) {
+        assert!(self.thread.set(thread).is_ok(), "a task runs on one thread from start to end");
+    }
+
+    /// Makes the thread leave user mode.
+    pub(crate) fn kick(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.kick();
+        }
     }
 
     /// Gives back what dies at exit.
     fn release(&self) -> Resources {
         std::mem::take(&mut self.shared.lock().resources)
+    }
+}
+
+impl fmt::Debug for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Task").field("tid", &self.tid).field("pid", &self.group.pid()).finish_non_exhaustive()
     }
 }

@@ -1,0 +1,154 @@
+//! The personality as the host sees it: upcalls become system calls, exceptions and signals of a task.
+
+use crate::errno::Errno;
+use crate::kernel::{self, Kernel};
+use crate::signal::deliver::{Delivery, InterruptedCall};
+use crate::signal::{Signal, exception};
+use crate::syscall::args::ShownCall;
+use crate::syscall::{self, Outcome};
+use crate::task::{CurrentTask, ExitStatus, Task, ThreadGroup, exit};
+use std::sync::Arc;
+use vmm::addr::UserRange;
+use vmm::pico::{Context, Disposition, ExitReason, Provider, SubsystemType, TrapFrame};
+use vmm::trap::Exception;
+
+/// The Linux personality.
+#[derive(Debug)]
+pub struct LinuxProvider {
+    kernel: Arc<Kernel>,
+}
+
+impl LinuxProvider {
+    /// Makes the provider of one sandbox.
+    pub fn new(kernel: Arc<Kernel>) -> Self {
+        Self { kernel }
+    }
+}
+
+/// The task behind a thread's context: every thread of ours is made with one.
+fn task_of(context: &Context) -> Arc<Task> {
+    context.clone().downcast().expect("the context of a pico thread of this provider is its task")
+}
+
+fn group_of(context: &Context) -> Arc<ThreadGroup> {
+    context.clone().downcast().expect("the context of a pico process of this provider is its thread group")
+}
+
+/// Acts as the thread's task for the length of a trap, and takes the registers back.
+fn with_task(
+    context: &Context,
+    frame: &mut TrapFrame<'_>,
+    act: impl FnOnce(&mut CurrentTask<'_>) -> Disposition,
+) -> Disposition {
+    let task = task_of(context);
+    task.signals().entered_provider();
+    let mut current = CurrentTask::new(task, TrapFrame { registers: frame.registers, cpu: &mut *frame.cpu });
+    let disposition = act(&mut current);
+    frame.registers = current.frame.registers;
+    disposition
+}
+
+/// What is left to do before user mode: signals, until none is left.
+fn leave(
+    task: &mut CurrentTask<'_>,
+    mut disposition: Disposition,
+    mut interrupted: Option<InterruptedCall>,
+) -> Disposition {
+    loop {
+        if interrupted.is_some() || task.signals().needs_attention() {
+            match task.deliver_signals(interrupted.take()) {
+                Delivery::Exit => return Disposition::Exit,
+                Delivery::Registers => disposition = Disposition::Resume,
+                Delivery::Nothing => {}
+            }
+        }
+        if task.signals().leaving_provider() {
+            return disposition;
+        }
+        task.signals().entered_provider();
+    }
+}
+
+/// Serves the call in the task's registers.
+fn system_call(task: &mut CurrentTask<'_>) -> Disposition {
+    let registers = &task.frame.registers;
+    let number = registers.rax;
+    let args = [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9];
+    let shown_memory = task.kernel().tracer().and_then(|_| task.task().mm());
+    let result = syscall::dispatch(task, number, &args);
+    if let Some(tracer) = task.kernel().tracer() {
+        let shown = match result {
+            Ok(Outcome::Return(value)) => Some(Ok(value)),
+            Ok(Outcome::Resume) => Some(Ok(task.frame.registers.rax)),
+            Ok(Outcome::Exit) => None,
+            Err(error) => Some(Err(error)),
+        };
+        tracer.call(task, number, &ShownCall { args, result: shown, memory: shown_memory.as_deref() });
+    }
+    let (disposition, interrupted) = match result {
+        Ok(Outcome::Return(value)) => {
+            task.frame.registers.rax = value;
+            (Disposition::Return, None)
+        }
+        Ok(Outcome::Resume) => (Disposition::Resume, None),
+        Ok(Outcome::Exit) => return Disposition::Exit,
+        Err(error) => {
+            task.frame.registers.rax = error.to_return();
+            (Disposition::Return, error.is_restart().then_some(InterruptedCall { number, error }))
+        }
+    };
+    leave(task, disposition, interrupted)
+}
+
+impl Provider for LinuxProvider {
+    fn dispatch_system_call(&self, thread: &Context, frame: &mut TrapFrame<'_>) -> Disposition {
+        with_task(thread, frame, system_call)
+    }
+
+    fn dispatch_exception(&self, thread: &Context, exception: Exception, frame: &mut TrapFrame<'_>) -> Disposition {
+        with_task(thread, frame, |task| {
+            exception::serve(task, exception);
+            leave(task, Disposition::Resume, None)
+        })
+    }
+
+    fn dispatch_kick(&self, thread: &Context, frame: &mut TrapFrame<'_>) -> Disposition {
+        with_task(thread, frame, |task| leave(task, Disposition::Resume, None))
+    }
+
+    fn exit_thread(&self, thread: &Context, reason: ExitReason) {
+        if reason == ExitReason::Exited {
+            return;
+        }
+        let task = task_of(thread);
+        if reason == ExitReason::Failed && task.group().pid() == kernel::INIT {
+            self.kernel.end(kernel::Outcome::Failed);
+        }
+        let killed = ExitStatus::Signaled(Signal::SIGKILL);
+        exit::request_exit(&task, killed);
+        exit::end(&task, killed);
+    }
+
+    fn exit_process(&self, _process: &Context, _reason: ExitReason) {}
+
+    fn terminate_process(&self, process: &Context) {
+        let group = group_of(process);
+        if let Some(task) = group.threads().first() {
+            let info = crate::signal::SigInfo::kernel(Signal::SIGKILL);
+            // SIGKILL is never refused.
+            let _: Result<(), Errno> = crate::signal::send::send(task, crate::signal::send::Target::Process, info);
+        }
+    }
+
+    fn protected_ranges(&self, _process: &Context) -> Vec<UserRange> {
+        Vec::new()
+    }
+
+    fn process_name(&self, process: &Context) -> Vec<u8> {
+        group_of(process).threads().first().map(|task| task.name()).unwrap_or_default()
+    }
+
+    fn subsystem(&self) -> SubsystemType {
+        SubsystemType::Linux
+    }
+}

@@ -1,0 +1,211 @@
+//! A sandbox from outside: what the command line starts, waits for, and signals.
+
+use crate::config::Config;
+use crate::errno::Errno;
+use crate::exec::{self, LoadError};
+use crate::fs::{FdTable, ViewError, stdio};
+use crate::kernel::{self, Kernel};
+use crate::mm::MemoryMap;
+use crate::provider::LinuxProvider;
+use crate::signal::send::send_to_group;
+use crate::signal::{Detail, SigInfo, Signal, SignalCode};
+use crate::syscall::trace::Tracer;
+use crate::task::{Credentials, CurrentTask, ExitStatus, Pid, ResourceLimits, Resources, Task, ThreadGroup};
+use rustix::fs::Mode;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use thiserror::Error;
+use vmm::pico::{CreateError, DetachedCpu, Host, ProcessAttributes, RegisterError, ThreadAttributes, TrapFrame};
+use vmm::trap::Registers;
+
+/// Why a sandbox could not be started.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The file-system view could not be built.
+    #[error("{0}")]
+    View(#[from] ViewError),
+    /// The trace's file could not be made.
+    #[error("{path}: {reason}")]
+    Trace {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        reason: std::io::Error,
+    },
+    /// The working directory does not exist inside, or is none.
+    #[error("working directory {path}: {reason}")]
+    WorkingDirectory {
+        /// The path inside.
+        path: PathBuf,
+        /// Why.
+        reason: Errno,
+    },
+    /// The standard descriptors could not be taken over.
+    #[error("standard input or output: {0}")]
+    Stdio(Errno),
+    /// The program could not be loaded.
+    #[error("{0}")]
+    Load(#[from] LoadError),
+    /// No memory for the first process.
+    #[error("memory: {0}")]
+    Memory(Errno),
+    /// The host could not make the process or its thread.
+    #[error("{0}")]
+    Create(#[from] CreateError),
+    /// The host serves another sandbox already.
+    #[error("{0}")]
+    Register(#[from] RegisterError),
+}
+
+impl StartError {
+    /// The exit status that a launcher reports, as env(1) does: 127 for a program that is not found, 126 for one that cannot be
+    /// executed, 125 for everything of our own.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Self::Load(error) => error.exit_status(),
+            _ => 125,
+        }
+    }
+}
+
+/// How a sandbox ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SandboxEnd {
+    /// The first process exited with this status.
+    Exited(u8),
+    /// A signal, by its number, killed the first process.
+    Signaled(i32),
+    /// The host could not run it any longer; the reason was logged.
+    Failed,
+}
+
+/// A running sandbox.
+#[derive(Debug)]
+pub struct Sandbox {
+    kernel: Arc<Kernel>,
+    init: Arc<ThreadGroup>,
+}
+
+impl Sandbox {
+    /// Starts the program that `config` describes, as process 1 of a new sandbox on `host`.
+    pub fn start(host: &Host, config: Config) -> Result<Self, StartError> {
+        let tracer = match &config.trace {
+            None => None,
+            Some(trace) => Some(Tracer::open(trace).map_err(|reason| {
+                let path = trace.output.clone().unwrap_or_default();
+                StartError::Trace { path, reason }
+            })?),
+        };
+        let kernel = Kernel::with_tracer(config, host.memory().clone(), tracer);
+        kernel.mount()?;
+        host.register(Arc::new(LinuxProvider::new(kernel.clone())))?;
+        let task = first_task(&kernel)?;
+        let mut cpu = DetachedCpu::default();
+        let frame = TrapFrame { registers: Registers::default(), cpu: &mut cpu };
+        let mut current = CurrentTask::new(task.clone(), frame);
+        stdio::inherit(&current).map_err(StartError::Stdio)?;
+        enter_working_directory(&current)?;
+        let config = kernel.config();
+        exec::start(&mut current, &config.program, &config.args, &config.env)?;
+        run(host, &mut current)?;
+        Ok(Self { kernel, init: task.group().clone() })
+    }
+
+    /// Waits until the first process has ended, which ends the sandbox.
+    pub fn wait(&self) -> SandboxEnd {
+        match self.kernel.wait() {
+            kernel::Outcome::Program(ExitStatus::Exited(code)) => SandboxEnd::Exited(code),
+            kernel::Outcome::Program(ExitStatus::Signaled(signal)) => SandboxEnd::Signaled(signal.raw()),
+            kernel::Outcome::Failed => SandboxEnd::Failed,
+        }
+    }
+
+    /// Sends the first process a signal, as from outside its world (si_pid 0). Numbers that no signal has are ignored.
+    pub fn deliver_signal(&self, signal: i32) {
+        if let Some(signal) = Signal::from_raw(signal) {
+            let detail = Detail::Sender { pid: Pid(0), uid: 0 };
+            let info = SigInfo { signal, errno: 0, code: SignalCode::SI_USER, detail };
+            // SI_USER signals are never refused.
+            let _: Result<(), Errno> = send_to_group(&self.init, info);
+        }
+    }
+
+    /// Ends the sandbox: the first process is killed.
+    pub fn terminate(&self) {
+        self.deliver_signal(Signal::SIGKILL.raw());
+    }
+
+    /// What programs asked for and did not get, and how often.
+    pub fn counters(&self) -> Vec<(String, u64)> {
+        self.kernel.counters().list()
+    }
+
+    /// The sandbox's kernel state, for reports.
+    pub fn kernel(&self) -> &Arc<Kernel> {
+        &self.kernel
+    }
+}
+
+/// Makes task 1 with empty memory and descriptors.
+fn first_task(kernel: &Arc<Kernel>) -> Result<Arc<Task>, StartError> {
+    let config = kernel.config();
+    let context = kernel.namespace().root_context();
+    context.change_umask(host_umask());
+    let resources = Resources {
+        mm: Some(MemoryMap::new(kernel.memory()).map_err(StartError::Memory)?),
+        files: Some(Arc::new(FdTable::default())),
+        fs: Some(Arc::new(context)),
+    };
+    let user = &config.user;
+    let credentials = Credentials::new(user.uid, user.gid, user.groups.clone());
+    let limits = ResourceLimits::inherited(config.limits.files, config.limits.pids.into());
+    let make = |tid: Pid| Task::new(kernel, &ThreadGroup::new(tid, limits), tid, resources, credentials);
+    let task = kernel.tasks().insert(make).map_err(StartError::Memory)?;
+    task.group().add_thread(&task);
+    Ok(task)
+}
+
+/// The monitor's own umask, which the program inherits as it would when run directly.
+fn host_umask() -> u32 {
+    // There is no call that only reads it; nothing else makes files yet.
+    let mask = rustix::process::umask(Mode::RWXG | Mode::RWXO);
+    rustix::process::umask(mask);
+    mask.bits()
+}
+
+/// Goes to the configured directory, or to the caller's if the view has it.
+fn enter_working_directory(task: &CurrentTask<'_>) -> Result<(), StartError> {
+    let wanted = task.kernel().config().workdir.clone();
+    let path = wanted.clone().or_else(|| std::env::current_dir().ok());
+    let Some(path) = path else { return Ok(()) };
+    let walked = task.kernel().namespace().walk(task, None, path.as_os_str().as_bytes(), true);
+    match walked.and_then(|place| if place.inode().as_dir().is_some() { Ok(place) } else { Err(Errno::ENOTDIR) }) {
+        Ok(place) => task.fs().change_cwd(place),
+        Err(reason) if wanted.is_some() => return Err(StartError::WorkingDirectory { path, reason }),
+        Err(_) => {}
+    }
+    Ok(())
+}
+
+/// Gives the loaded task a process and a thread of the host's, and lets it go.
+fn run(host: &Host, current: &mut CurrentTask<'_>) -> Result<(), StartError> {
+    let task = current.task().clone();
+    let process = host.create_process(ProcessAttributes {
+        space: Some(current.mm().space().clone()),
+        context: Some(task.group().clone()),
+        ..ProcessAttributes::default()
+    })?;
+    task.group().set_process(process.clone());
+    let (fs_base, gs_base) = current.frame.cpu.segment_bases();
+    let thread = process.create_thread(ThreadAttributes {
+        registers: current.frame.registers,
+        fs_base,
+        gs_base,
+        xsave: None,
+        context: task.clone(),
+    })?;
+    task.set_thread(thread.clone());
+    thread.start()?;
+    Ok(())
+}

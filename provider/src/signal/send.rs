@@ -1,0 +1,139 @@
+//! Sending signals: who may, what is dropped at once, and whom it wakes.
+
+use super::{DefaultAction, SigInfo, Signal, SignalSet};
+use crate::errno::Errno;
+use crate::task::{Credentials, CurrentTask, Resource, Task, ThreadGroup};
+use std::sync::Arc;
+
+/// What a signal is addressed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// One thread: tgkill, exceptions.
+    Thread,
+    /// Any thread of the process: kill, timers.
+    Process,
+}
+
+/// CAP_KILL
+const CAP_KILL: u32 = 5;
+
+/// Tells whether `sender` may signal a task with these credentials (kill_ok_by_cred); SIGCONT within a session is the caller's.
+pub fn may_signal(sender: &Credentials, target: &Credentials) -> bool {
+    let ours = [sender.euid, sender.uid];
+    ours.iter().any(|uid| *uid == target.suid || *uid == target.uid) || sender.has(CAP_KILL)
+}
+
+/// Sends a signal. `EAGAIN` if a queued one (sigqueue, a timer) finds the sender's queue full; others always arrive.
+///
+/// A signal that the process ignores and does not block is dropped here, as Linux does, so that it wakes nobody.
+pub fn send(task: &Arc<Task>, target: Target, info: SigInfo) -> Result<(), Errno> {
+    let group = task.group();
+    let signal = info.signal;
+    prepare(group, signal);
+    let blocked = task.signals().blocked().contains(signal);
+    if !blocked && group.signals().handlers().ignores(signal) {
+        return Ok(());
+    }
+    let limit = group.limits().soft(Resource::PendingSignals);
+    let queued = task.signals().queued() + group.signals().queued();
+    let full = u64::try_from(queued).is_ok_and(|queued| queued >= limit);
+    let explicit = info.code.0 < 0 && signal.is_real_time();
+    if full && explicit {
+        return Err(Errno::EAGAIN);
+    }
+    let push = |pending: &mut super::Pending| if full { pending.push_bare(signal) } else { pending.push(info) };
+    match target {
+        Target::Thread => push(&mut task.signals().state().pending),
+        Target::Process => group.signals().with_pending(push),
+    }
+    match target {
+        Target::Thread => notify(task),
+        Target::Process => notify_group(group, signal),
+    }
+    Ok(())
+}
+
+/// Sends a signal to a process.
+pub fn send_to_group(group: &Arc<ThreadGroup>, info: SigInfo) -> Result<(), Errno> {
+    match group.threads().first() {
+        Some(task) => send(task, Target::Process, info),
+        // A zombie: the signal is accepted and lost.
+        None => Ok(()),
+    }
+}
+
+/// The side effects of sending (prepare_signal): stop and continue signals cancel each other, and SIGCONT and SIGKILL let a
+/// stopped process go on whatever its disposition.
+fn prepare(group: &Arc<ThreadGroup>, signal: Signal) {
+    let stops = [Signal::SIGSTOP, Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU];
+    let stops = stops.into_iter().fold(SignalSet::EMPTY, SignalSet::with);
+    let cancelled = match (signal, DefaultAction::of(signal)) {
+        (Signal::SIGCONT, _) => stops,
+        (_, DefaultAction::Stop) => SignalSet::of(Signal::SIGCONT),
+        _ => SignalSet::EMPTY,
+    };
+    if !cancelled.is_empty() {
+        group.signals().with_pending(|pending| pending.discard(cancelled));
+        for thread in group.threads() {
+            thread.signals().state().pending.discard(cancelled);
+        }
+    }
+    if matches!(signal, Signal::SIGCONT | Signal::SIGKILL) {
+        group.continue_all();
+    }
+}
+
+/// Makes a task look at its signals: kicks it out of user mode, or wakes it.
+pub fn notify(task: &Task) {
+    task.signals().raise_attention();
+    task.parker().wake();
+    if task.signals().is_in_user_mode() {
+        task.kick();
+    }
+}
+
+/// Makes a thread that would take the signal look at it: the first that does not block it. All look at SIGKILL.
+fn notify_group(group: &ThreadGroup, signal: Signal) {
+    let threads = group.threads();
+    if signal == Signal::SIGKILL {
+        threads.iter().for_each(|thread| notify(thread));
+        return;
+    }
+    let taker = threads.iter().find(|thread| !thread.signals().blocked().contains(signal));
+    // If all block it, each looks as soon as it unblocks it; sigtimedwait and signalfd sleep on their own.
+    match taker {
+        Some(thread) => notify(thread),
+        None => threads.iter().for_each(|thread| thread.parker().wake()),
+    }
+}
+
+impl CurrentTask<'_> {
+    /// Sends this thread a signal that it cannot escape (force_sig_info): blocked or ignored, it kills.
+    pub fn force_signal(&self, info: SigInfo) {
+        let signal = info.signal;
+        let handlers = self.group().signals().handlers();
+        let mut state = self.signals().state();
+        let blocked = state.blocked.contains(signal);
+        if blocked || handlers.get(signal).handler == super::SigAction::IGNORE {
+            handlers.set(signal, super::SigAction::default());
+            state.blocked = state.blocked.without(signal);
+        }
+        state.pending.push(info);
+        drop(state);
+        self.signals().raise_attention();
+    }
+
+    /// A signal frame could not be written: SIGSEGV, which kills if it was SIGSEGV's own frame (force_sigsegv).
+    pub(super) fn force_segv_for_frame(&self, failed: Signal) {
+        if failed == Signal::SIGSEGV {
+            self.group().signals().handlers().set(failed, super::SigAction::default());
+        }
+        self.force_signal(SigInfo::kernel(Signal::SIGSEGV));
+    }
+
+    /// Sends this thread an ordinary signal of the kernel's, such as SIGPIPE and SIGXFSZ.
+    pub fn raise(&self, signal: Signal) {
+        // A standard signal is never refused.
+        let _ = send(self.task(), Target::Thread, SigInfo::kernel(signal));
+    }
+}

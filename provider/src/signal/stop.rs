@@ -1,0 +1,33 @@
+//! Stopping and continuing a process.
+
+use super::{SigInfo, Signal, SignalSet};
+use crate::task::CurrentTask;
+
+impl CurrentTask<'_> {
+    /// Stops the process until SIGCONT or SIGKILL (do_signal_stop). Returns in the thread that goes on.
+    pub(super) fn stop(&mut self, signal: Signal) {
+        self.group().stop_all(signal);
+        self.wait_while_stopped();
+    }
+
+    /// Waits as long as the process is stopped.
+    pub(super) fn wait_while_stopped(&self) {
+        self.sleep_through_signals(|| !self.group().is_stopped());
+    }
+
+    /// Tells whether SIGKILL is pending, which ends every wait.
+    pub(crate) fn is_killed(&self) -> bool {
+        self.pending_for_us(SignalSet::of(Signal::SIGKILL))
+    }
+
+    /// Tells whether a signal of `set` is pending for this thread.
+    pub(super) fn pending_for_us(&self, set: SignalSet) -> bool {
+        !((self.signals().pending() | self.group().signals().pending()) & set).is_empty()
+    }
+
+    /// Takes the next pending signal of `wanted`, its own first.
+    pub(crate) fn take_signal(&self, wanted: SignalSet) -> Option<SigInfo> {
+        let own = self.signals().state().pending.take(wanted);
+        own.or_else(|| self.group().signals().take(wanted))
+    }
+}
