@@ -64,8 +64,8 @@ global_asm!(
 );
 
 global_asm!(
-    // Runs in ring 3 at the start of this page, wherever it is mapped; SYSCALL enters the page's second half.
-    // Reports XCR0 in EDX:EAX, and by the code segment at the exit how SYSCALL arrives.
+    // Runs in ring 3, wherever this page is mapped. XCR0 is in EDX:EAX at the exit; the code segment there says how
+    // SYSCALL arrives.
     ".section .probe, \"ax\"",
     ".global probe",
     "probe:",
@@ -73,9 +73,5 @@ global_asm!(
     "xgetbv",
     "syscall",
     "ud2",
-    ".org 0x800, 0xcc",
-    "out {syscall_port}, al",
-    "ud2",
     ".org 0x1000, 0xcc",
-    syscall_port = const layout::SYSCALL_PORT,
 );

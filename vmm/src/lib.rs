@@ -13,5 +13,5 @@ pub mod pico;
 pub mod signals;
 pub mod trap;
 
-pub use kvm::HostReport;
+pub use kvm::{Capability, HostReport, PagingFlavour, Refusal, TrapMethod, check};
 pub use machine::Paging;

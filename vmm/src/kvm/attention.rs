@@ -1,11 +1,15 @@
 //! What other threads want from a pico thread, and how it gets to know.
 
+use super::door::Door;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The requests that a pico thread looks at before it enters user mode.
 #[derive(Debug, Default)]
 pub(crate) struct Attention {
     raised: AtomicU32,
+    /// The door of the virtual CPU that runs the thread.
+    door: Mutex<Option<Arc<Door>>>,
 }
 
 impl Attention {
@@ -15,10 +19,15 @@ impl Attention {
     pub(crate) const SUSPEND: u32 = 2;
     /// The thread is to end.
     pub(crate) const TERMINATE: u32 = 4;
+    /// The thread is to give its virtual CPU to another.
+    pub(crate) const YIELD: u32 = 8;
 
     /// Raises a request; a thread in user mode is interrupted.
     pub(crate) fn raise(&self, request: u32) {
         self.raised.fetch_or(request, Ordering::SeqCst);
+        if let Some(door) = &*self.door.lock().unwrap_or_else(PoisonError::into_inner) {
+            door.kick();
+        }
     }
 
     /// Takes a request back.
@@ -28,7 +37,8 @@ impl Attention {
 
     /// Takes a request; tells whether it was raised.
     pub(crate) fn take(&self, request: u32) -> bool {
-        self.raised.fetch_and(!request, Ordering::SeqCst) & request != 0
+        self.raised.load(Ordering::SeqCst) & request != 0
+            && self.raised.fetch_and(!request, Ordering::SeqCst) & request != 0
     }
 
     /// Tells whether a request is raised.
@@ -39,5 +49,15 @@ impl Attention {
     /// Tells whether any request is raised.
     pub(crate) fn any(&self) -> bool {
         self.raised.load(Ordering::SeqCst) != 0
+    }
+
+    /// Says which virtual CPU runs the thread from now on. Requests raised before are seen at the next entry.
+    pub(super) fn attach(&self, door: Arc<Door>) {
+        *self.door.lock().unwrap_or_else(PoisonError::into_inner) = Some(door);
+    }
+
+    /// Says that no virtual CPU runs the thread any longer.
+    pub(super) fn detach(&self) {
+        *self.door.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }

@@ -9,8 +9,10 @@ mod space;
 
 pub use file::HostFile;
 pub use object::MemoryObject;
+pub(crate) use space::Root;
 pub use space::{Access, AddressSpace, Fault, FaultKind, IoError, PageState};
 
+use crate::machine::Machine;
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -36,6 +38,10 @@ impl GuestMemory {
     /// Makes guest memory with no virtual machine beneath it, holding at most `limit` bytes.
     pub fn detached(limit: u64) -> Result<Arc<Self>, MemoryError> {
         todo!("{limit}")
+    }
+    /// Makes guest memory of a virtual machine, holding at most `limit` bytes.
+    pub(crate) fn new(machine: Arc<dyn Machine>, limit: u64) -> Result<Arc<Self>, MemoryError> {
+        todo!("{limit} {machine:?}")
     }
     /// Makes an empty address space: nothing is mapped in its user half.
     pub fn new_space(self: &Arc<Self>) -> Result<Arc<AddressSpace>, MemoryError> {

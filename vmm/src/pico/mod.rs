@@ -12,6 +12,7 @@ mod registry;
 mod run;
 mod thread;
 
+pub(crate) use frame::reset_area;
 pub use frame::{CpuState, DetachedCpu, TrapFrame};
 pub use host::{CreateError, Host, HostConfig, OpenError, Registration};
 pub use process::{Process, ProcessAttributes, ProcessFlags};

@@ -18,7 +18,7 @@ pub(super) fn start(thread: &Arc<Thread>) -> Result<(), CreateError> {
         state.phase = Phase::Running;
     }
     let job = thread.clone();
-    let started = workers.run(Box::new(move |cpu| live(&job, cpu)));
+    let started = workers.run(Box::new(move |cpu| live(&job, cpu)), &thread.attention);
     started.map_err(|_| {
         thread.state().phase = Phase::Created;
         CreateError::HostExhausted

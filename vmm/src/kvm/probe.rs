@@ -1,0 +1,137 @@
+//! The trap probe: how SYSCALL leaves user mode on this host, found out by executing one.
+//!
+//! Capabilities do not tell the flavours apart. The first virtual CPU is set up for the flavour that KVM's CPUID list
+//! suggests and runs XGETBV and SYSCALL from ring 3; the code segment at the exit decides. If the guess was wrong, a
+//! second virtual CPU is set up for the other flavour (CPUID cannot be changed once a virtual CPU has run).
+//! The virtual CPU that ran the probe is the first worker's, so a start pays for one entry and one KVM_GET_SREGS.
+
+use super::cpuid;
+use super::exit::Leave;
+use super::report::{PagingFlavour, Refusal, TrapMethod};
+use super::supervisor::{PROBE_CODE, Supervisor, SyscallRing};
+use super::vcpu::Vcpu;
+use super::vm::Vm;
+use super::xsave;
+use crate::machine::Paging;
+use guest::layout;
+use kvm_bindings::CpuId;
+use std::arch::x86_64::{__cpuid, _xgetbv};
+use std::sync::Arc;
+
+/// What a virtual CPU must know about the host.
+#[derive(Clone, Debug)]
+pub(super) struct Flavour {
+    pub(super) syscall: SyscallRing,
+    /// What CPUID answers in the guest.
+    pub(super) cpuid: Arc<CpuId>,
+    /// The XCR0 that ring 3 runs with.
+    pub(super) xcr0: u64,
+    /// The extended state that threads have.
+    pub(super) extended: xsave::Layout,
+}
+
+impl Flavour {
+    /// Composes what a host with this behaviour offers.
+    fn assume(syscall: SyscallRing, supported: &CpuId) -> Result<Self, Refusal> {
+        let xcr0 = match syscall {
+            SyscallRing::User => host_xcr0().ok_or(Refusal::NoXsave)?,
+            SyscallRing::Kernel => {
+                let leaf = supported.as_slice().iter().find(|entry| (entry.function, entry.index) == (0xd, 0));
+                let offered = leaf.map(|leaf| u64::from(leaf.edx) << 32 | u64::from(leaf.eax));
+                cpuid::used_components(offered.ok_or(Refusal::NoXsave)?)
+            }
+        };
+        let extended = xsave::Layout::new(cpuid::kept_components(xcr0), cpuid::kept_size(xcr0));
+        let view =
+            cpuid::program_view(supported, syscall, xcr0).map_err(|_| Refusal::Unfit("CPUID has too many leaves"))?;
+        Ok(Self { syscall, cpuid: Arc::new(view), xcr0, extended })
+    }
+
+    /// How traps leave user mode, for the report.
+    pub(super) fn method(&self) -> TrapMethod {
+        match self.syscall {
+            SyscallRing::Kernel => TrapMethod::HardwareVirtualization,
+            SyscallRing::User => TrapMethod::KvmPvm,
+        }
+    }
+
+    /// How page tables are followed: what the module says, and the careful answer where it says nothing (the means for
+    /// shadow paging work on hardware paging too, only slower).
+    pub(super) fn paging(&self) -> PagingFlavour {
+        match self.syscall {
+            SyscallRing::User => PagingFlavour { paging: Paging::Shadow, source: "kvm-pvm has no other" },
+            SyscallRing::Kernel => module_paging(),
+        }
+    }
+}
+
+/// Runs the probe on the calling thread and returns its virtual CPU.
+pub(super) fn run(vm: &Arc<Vm>, supervisor: &Supervisor, supported: &CpuId) -> Result<Vcpu, Refusal> {
+    let guess = match xsave_offered(supported) {
+        false if host_xcr0().is_some() => SyscallRing::User,
+        _ => SyscallRing::Kernel,
+    };
+    let other = if guess == SyscallRing::User { SyscallRing::Kernel } else { SyscallRing::User };
+    match attempt(vm, supervisor, Flavour::assume(guess, supported)?) {
+        Err(Refusal::Traps(first)) => match attempt(vm, supervisor, Flavour::assume(other, supported)?) {
+            Err(Refusal::Traps(second)) => Err(Refusal::Traps(format!("{first}; then {second}"))),
+            done => done,
+        },
+        done => done,
+    }
+}
+
+/// Sets a virtual CPU up for one flavour and looks whether a SYSCALL behaves so.
+fn attempt(vm: &Arc<Vm>, supervisor: &Supervisor, flavour: Flavour) -> Result<Vcpu, Refusal> {
+    let pages = supervisor.cpu_pages(vm).map_err(|_| Refusal::Memory)?;
+    let root = supervisor.probe_root(vm, &pages).map_err(|_| Refusal::Memory)?;
+    let syscall = flavour.syscall;
+    let mut vcpu = Vcpu::new(vm, pages, flavour).map_err(|error| Refusal::Traps(format!("setting up: {error}")))?;
+    vm.set_paging(vcpu.flavour.paging().paging);
+    let leave = vcpu.probe(root, PROBE_CODE).map_err(|error| Refusal::Traps(format!("entering: {error}")))?;
+    let ring = match leave {
+        Leave::Syscall => vcpu.fd.get_sregs().map(|sregs| sregs.cs.selector & 3),
+        Leave::Vector(6) => return Err(Refusal::NoXsave),
+        other => return Err(Refusal::Traps(format!("SYSCALL ended in {other:?}"))),
+    };
+    let arrived = match ring {
+        Ok(0) => SyscallRing::Kernel,
+        Ok(3) => SyscallRing::User,
+        _ => return Err(Refusal::Traps("SYSCALL arrived in no known ring".to_owned())),
+    };
+    if arrived != syscall {
+        return Err(Refusal::Traps(format!("SYSCALL arrived in ring {}", if ring == Ok(0) { 0 } else { 3 })));
+    }
+    Ok(vcpu)
+}
+
+fn xsave_offered(supported: &CpuId) -> bool {
+    supported.as_slice().iter().any(|entry| entry.function == 1 && entry.ecx & 1 << 26 != 0)
+}
+
+/// The XCR0 of the host's user mode, if it uses XSAVE.
+fn host_xcr0() -> Option<u64> {
+    if __cpuid(1).ecx & 1 << 27 == 0 {
+        return None;
+    }
+    // SAFETY: CPUID says that the operating system has enabled XGETBV.
+    Some(unsafe { _xgetbv(0) })
+}
+
+/// What the KVM module's parameter says about nested paging.
+fn module_paging() -> PagingFlavour {
+    let parameters = [
+        ("/sys/module/kvm_amd/parameters/npt", "kvm_amd's parameter npt"),
+        ("/sys/module/kvm_intel/parameters/ept", "kvm_intel's parameter ept"),
+    ];
+    for (path, source) in parameters {
+        match std::fs::read(path).ok().and_then(|value| value.first().copied()) {
+            Some(b'Y' | b'1') => return PagingFlavour { paging: Paging::Hardware, source },
+            Some(_) => return PagingFlavour { paging: Paging::Shadow, source },
+            None => {}
+        }
+    }
+    PagingFlavour { paging: Paging::Shadow, source: "no module parameter is readable: the careful choice" }
+}
+
+const _: () = assert!(layout::PROBE_PAGE == layout::IMAGE_BASE + 2 * layout::PAGE);

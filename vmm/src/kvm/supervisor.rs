@@ -1,0 +1,306 @@
+//! The supervisor pages: trap code, descriptor tables, and each virtual CPU's task-state segment and interrupt stacks.
+//!
+//! They live in memory of their own below [`SUPERVISOR`]'s end, so that nothing a program does to its memory reaches
+//! them, and are mapped in top-level slot 511 at the addresses of [`guest::layout`]. A virtual CPU has its own three
+//! tables under that slot; code and descriptor tables are one set. Pages are never given back: virtual CPUs are parked.
+
+use super::vm::Vm;
+use crate::addr::{GuestPhys, PAGE_SIZE};
+use crate::machine::{Machine, SUPERVISOR};
+use crate::memory::MemoryError;
+use guest::layout;
+use linux_loader::loader::{Elf, KernelLoader};
+use std::io::Cursor;
+use std::ptr::NonNull;
+use std::sync::{Mutex, PoisonError};
+use vm_memory::{GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
+
+/// Page-table entry bits.
+mod entry {
+    pub(super) const PRESENT: u64 = 1;
+    pub(super) const WRITABLE: u64 = 2;
+    pub(super) const USER: u64 = 4;
+    pub(super) const ACCESSED: u64 = 32;
+    pub(super) const DIRTY: u64 = 64;
+    pub(super) const NO_EXECUTE: u64 = 1 << 63;
+    /// An entry that points to a table.
+    pub(super) const TABLE: u64 = PRESENT | WRITABLE | USER | ACCESSED;
+    pub(super) const CODE: u64 = PRESENT | ACCESSED | DIRTY;
+    pub(super) const READ_ONLY: u64 = CODE | NO_EXECUTE;
+    pub(super) const DATA: u64 = READ_ONLY | WRITABLE;
+}
+
+/// A page of the monitor's memory that the virtual machine sees too.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Page {
+    pub(super) guest: GuestPhys,
+    host: NonNull<u8>,
+}
+
+// SAFETY: the page stays mapped as long as the machine and is accessed by volatile words only.
+unsafe impl Send for Page {}
+// SAFETY: as above.
+unsafe impl Sync for Page {}
+
+impl Page {
+    /// Stores a word at `offset`, which must be aligned and inside the page.
+    pub(super) fn store(self, offset: u64, value: u64) {
+        let word = self.word(offset);
+        // SAFETY: `word` checked that the aligned word lies in the page, which is mapped.
+        unsafe { word.write_volatile(value) };
+    }
+
+    /// Loads the word at `offset`.
+    pub(super) fn load(self, offset: u64) -> u64 {
+        let word = self.word(offset);
+        // SAFETY: `word` checked that the aligned word lies in the page, which is mapped.
+        unsafe { word.read_volatile() }
+    }
+
+    fn word(self, offset: u64) -> *mut u64 {
+        assert!(offset.is_multiple_of(8) && offset < PAGE_SIZE, "a word inside the page");
+        let index = usize::try_from(offset / 8).expect("less than a page");
+        // SAFETY: the offset was just checked to lie in the page.
+        unsafe { self.host.cast::<u64>().as_ptr().add(index) }
+    }
+}
+
+/// Memory of the supervisor pages, handed out page by page in slots that are added as needed.
+#[derive(Debug, Default)]
+struct Arena {
+    /// The next page to hand out, and how many are left in its slot.
+    next: Option<Page>,
+    left: u64,
+    /// Guest-physical bytes that have a slot.
+    used: u64,
+}
+
+/// Pages of the first slot: the shared pages and half a dozen virtual CPUs. Later slots are larger.
+const FIRST_SLOT: u64 = 48;
+const NEXT_SLOT: u64 = 256;
+
+impl Arena {
+    fn page(&mut self, vm: &Vm) -> Result<Page, MemoryError> {
+        if self.left == 0 {
+            let pages = if self.used == 0 { FIRST_SLOT } else { NEXT_SLOT };
+            let guest = GuestPhys(SUPERVISOR.start + self.used);
+            let len = pages * PAGE_SIZE;
+            if guest.0 + len > SUPERVISOR.end {
+                return Err(MemoryError::HostExhausted);
+            }
+            let host = map_anonymous(len)?;
+            // SAFETY: the mapping was just made for this purpose and is never unmapped.
+            unsafe { vm.add_slot(guest, host, len)? };
+            (self.next, self.left, self.used) = (Some(Page { guest, host }), pages, self.used + len);
+        }
+        let page = self.next.ok_or(MemoryError::HostExhausted)?;
+        self.left -= 1;
+        let step = usize::try_from(PAGE_SIZE).map_err(|_| MemoryError::HostExhausted)?;
+        // SAFETY: the page behind this one is in the slot, or the slot's end, which is never dereferenced.
+        let host = unsafe { page.host.add(step) };
+        self.next = Some(Page { guest: GuestPhys(page.guest.0 + PAGE_SIZE), host });
+        Ok(page)
+    }
+}
+
+/// Maps zeroed private memory of the monitor.
+pub(super) fn map_anonymous(len: u64) -> Result<NonNull<u8>, MemoryError> {
+    let len = usize::try_from(len).map_err(|_| MemoryError::HostExhausted)?;
+    let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nothing that exists.
+    let address = unsafe { libc::mmap(std::ptr::null_mut(), len, access, flags | libc::MAP_NORESERVE, -1, 0) };
+    if address == libc::MAP_FAILED {
+        return Err(MemoryError::HostExhausted);
+    }
+    NonNull::new(address.cast()).ok_or(MemoryError::HostExhausted)
+}
+
+/// The supervisor pages of a machine.
+#[derive(Debug)]
+pub(super) struct Supervisor {
+    arena: Mutex<Arena>,
+    /// The image's pages: system call, traps, probe.
+    image: [Page; 3],
+    idt: Page,
+    gdt: Page,
+}
+
+/// Where user mode finds the probe while it runs: below anything else that could be mapped.
+pub(super) const PROBE_CODE: u64 = 0x10000;
+
+impl Supervisor {
+    /// Loads the trap image and builds the descriptor tables.
+    pub(super) fn new(vm: &Vm) -> Result<Self, MemoryError> {
+        let mut arena = Arena::default();
+        let image = [arena.page(vm)?, arena.page(vm)?, arena.page(vm)?];
+        load_image(image[0].host)?;
+        let (idt, gdt) = (arena.page(vm)?, arena.page(vm)?);
+        fill_idt(idt);
+        fill_gdt(gdt);
+        Ok(Self { arena: Mutex::new(arena), image, idt, gdt })
+    }
+
+    /// Makes the pages of one virtual CPU.
+    pub(super) fn cpu_pages(&self, vm: &Vm) -> Result<CpuPages, MemoryError> {
+        let mut arena = self.arena.lock().unwrap_or_else(PoisonError::into_inner);
+        let [upper, middle, lower, tss, stacks] =
+            [arena.page(vm)?, arena.page(vm)?, arena.page(vm)?, arena.page(vm)?, arena.page(vm)?];
+        upper.store(index(layout::IMAGE_BASE, 2) * 8, middle.guest.0 | entry::TABLE);
+        middle.store(index(layout::IMAGE_BASE, 1) * 8, lower.guest.0 | entry::TABLE);
+        let map = |address, page: Page, bits| lower.store(index(address, 0) * 8, page.guest.0 | bits);
+        map(layout::TRAP_PAGE, self.image[1], entry::CODE);
+        map(layout::IDT, self.idt, entry::READ_ONLY);
+        map(layout::GDT, self.gdt, entry::READ_ONLY);
+        map(layout::TSS, tss, entry::READ_ONLY);
+        map(layout::STACKS, stacks, entry::DATA);
+        fill_tss(tss);
+        Ok(CpuPages { top_entry: upper.guest.0 | entry::TABLE, lower, tss, stacks, syscall: self.image[0] })
+    }
+
+    /// Makes a root for the probe: its user half holds the probe's code and nothing else.
+    pub(super) fn probe_root(&self, vm: &Vm, pages: &CpuPages) -> Result<GuestPhys, MemoryError> {
+        let mut arena = self.arena.lock().unwrap_or_else(PoisonError::into_inner);
+        let tables = [arena.page(vm)?, arena.page(vm)?, arena.page(vm)?, arena.page(vm)?];
+        for (level, pair) in tables.windows(2).enumerate() {
+            pair[0].store(index(PROBE_CODE, 3 - level) * 8, pair[1].guest.0 | entry::TABLE);
+        }
+        tables[3].store(index(PROBE_CODE, 0) * 8, self.image[2].guest.0 | entry::CODE | entry::USER);
+        tables[0].store(511 * 8, pages.top_entry);
+        Ok(tables[0].guest)
+    }
+}
+
+/// The supervisor pages of one virtual CPU.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CpuPages {
+    /// The top-level entry (slot 511) under which all supervisor pages of this virtual CPU lie.
+    pub(super) top_entry: u64,
+    lower: Page,
+    tss: Page,
+    pub(super) stacks: Page,
+    syscall: Page,
+}
+
+impl CpuPages {
+    /// Maps the page that SYSCALL enters, once it is known in which ring it arrives.
+    pub(super) fn map_syscall_page(&self, ring3: SyscallRing) {
+        let user = if ring3 == SyscallRing::User { entry::USER } else { 0 };
+        self.lower.store(index(layout::SYSCALL_PAGE, 0) * 8, self.syscall.guest.0 | entry::CODE | user);
+    }
+
+    /// Opens the system-call port to ring 3, and nothing else (or nothing at all: then the task-state segment says that
+    /// it has no I/O bitmap).
+    pub(super) fn open_port(&self, ring3: SyscallRing) {
+        let port = u64::from(layout::SYSCALL_PORT);
+        match ring3 {
+            SyscallRing::User => {
+                self.tss.store(0x60, u64::from(TSS_BITMAP) << 48);
+                // Eight bytes of bitmap, one bit of them clear, then ones: the byte behind the last is looked at too.
+                self.tss.store(u64::from(TSS_BITMAP), !(1 << port));
+                self.tss.store(u64::from(TSS_BITMAP) + 8, u64::MAX);
+            }
+            SyscallRing::Kernel => self.tss.store(0x60, 0xffff << 48),
+        }
+    }
+}
+
+/// The ring in which SYSCALL from ring 3 arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SyscallRing {
+    /// Ring 0, as the architecture says.
+    Kernel,
+    /// Ring 3 still: kvm-pvm.
+    User,
+}
+
+/// Where the task-state segment's I/O bitmap begins.
+const TSS_BITMAP: u16 = 0x68;
+/// The segment's last byte: a bitmap of 64 ports and its end marker.
+pub(super) const TSS_LIMIT: u16 = TSS_BITMAP + 8;
+const _: () = assert!(layout::SYSCALL_PORT < 64);
+
+/// Bytes between the tops of two interrupt stacks.
+const STACK_STRIDE: u64 = 0x200;
+/// Where the monitor writes frames for the ways back: behind the interrupt stacks.
+pub(super) const RETURN_FRAME: u64 = 0xc00;
+
+/// Which interrupt stack a vector uses. Those that can hit in ring 0, before the monitor has read the frame of another,
+/// have their own: #DB (deferred by `mov ss` into a stub's first instruction), NMI, #DF, #MC.
+pub(super) fn stack_of(vector: u8) -> u64 {
+    match vector {
+        1 => 2,
+        2 => 3,
+        8 => 4,
+        18 => 5,
+        _ => 1,
+    }
+}
+
+/// The offset in the stack page at which the frame of `vector` ends.
+pub(super) fn stack_top(vector: u8) -> u64 {
+    stack_of(vector) * STACK_STRIDE
+}
+
+fn index(address: u64, level: usize) -> u64 {
+    address >> (12 + 9 * level) & 511
+}
+
+/// Loads the trap image to three consecutive pages of the monitor's memory.
+fn load_image(to: NonNull<u8>) -> Result<(), MemoryError> {
+    let bytes = usize::try_from(layout::IMAGE_PAGES * PAGE_SIZE).map_err(|_| MemoryError::HostExhausted)?;
+    let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: the three pages were handed out by the arena just now, lie behind one another and outlive the region.
+    let region = unsafe { MmapRegion::<()>::build_raw(to.as_ptr(), bytes, access, flags) };
+    let region = region.ok().and_then(|region| GuestRegionMmap::new(region, GuestAddress(0)));
+    let memory = region.and_then(|region| GuestMemoryMmap::from_regions(vec![region]).ok());
+    let memory = memory.expect("one region of three pages at address 0 is a valid guest memory");
+    Elf::load(&memory, None, &mut Cursor::new(guest::TRAP_IMAGE), None)
+        .expect("the build script made the image, and its linker script its addresses");
+    Ok(())
+}
+
+/// Builds the interrupt descriptor table: a gate for each vector that has a stub, open to `int n` where Linux has it so.
+fn fill_idt(idt: Page) {
+    let stubs = (0..layout::VECTORS).chain([layout::LEGACY_VECTOR]).zip(0_u64..);
+    for (vector, stub) in stubs {
+        let address = layout::TRAP_PAGE + stub * layout::STUB_STRIDE;
+        let ring = if matches!(vector, 3 | 4 | layout::LEGACY_VECTOR) { 3_u64 } else { 0 };
+        let kind = 0x8e | ring << 5;
+        let low = (address & 0xffff)
+            | u64::from(layout::KERNEL_CODE) << 16
+            | stack_of(vector) << 32
+            | kind << 40
+            | (address >> 16 & 0xffff) << 48;
+        idt.store(u64::from(vector) * 16, low);
+        idt.store(u64::from(vector) * 16 + 8, address >> 32);
+    }
+}
+
+/// Builds the global descriptor table. Accessed bits are set, so that the processor never writes to it; there is no
+/// 32-bit code for ring 3.
+fn fill_gdt(gdt: Page) {
+    const CODE: u64 = 0x00af_9b00_0000_ffff;
+    const DATA: u64 = 0x00cf_9300_0000_ffff;
+    const RING3: u64 = 3 << 45;
+    gdt.store(u64::from(layout::KERNEL_CODE), CODE);
+    gdt.store(u64::from(layout::KERNEL_DATA), DATA);
+    gdt.store(u64::from(layout::USER_DATA & !7), DATA | RING3);
+    gdt.store(u64::from(layout::USER_CODE & !7), CODE | RING3);
+    // A busy 64-bit task-state segment.
+    let (base, limit) = (layout::TSS, u64::from(TSS_LIMIT));
+    let low = limit | (base & 0xff_ffff) << 16 | 0x8b << 40 | (base >> 24 & 0xff) << 56;
+    gdt.store(u64::from(layout::TASK), low);
+    gdt.store(u64::from(layout::TASK) + 8, base >> 32);
+}
+
+/// Fills in the interrupt stacks. (Ring-0 stacks for privilege changes stay zero: every gate has an interrupt stack.)
+fn fill_tss(tss: Page) {
+    for stack in 1..=5 {
+        let top = layout::STACKS + stack * STACK_STRIDE;
+        // The stack pointers lie at 0x24 + 8 * (n - 1): not aligned for 64-bit words, so write halves.
+        let at = 0x24 + 8 * (stack - 1);
+        let (first, second) = (at & !7, (at & !7) + 8);
+        tss.store(first, tss.load(first) & 0xffff_ffff | top << 32);
+        tss.store(second, tss.load(second) & !0xffff_ffff | top >> 32);
+    }
+}

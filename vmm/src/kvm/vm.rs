@@ -1,0 +1,143 @@
+//! The virtual machine: its memory slots, and the doors of its virtual CPUs.
+
+use super::door::Door;
+use crate::addr::GuestPhys;
+use crate::machine::{EntryGuard, Machine, Paging, SpaceSync};
+use crate::memory::MemoryError;
+use kvm_bindings::kvm_userspace_memory_region;
+use kvm_ioctls::{VcpuFd, VmFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+
+/// Guest-physical address of the dummy slot that is added and deleted to drop shadow pages: far above any memory.
+const DUMMY_SLOT: GuestPhys = GuestPhys(1 << 45);
+const DUMMY_BYTES: u64 = 1 << 20;
+
+/// A virtual machine.
+#[derive(Debug)]
+pub(super) struct Vm {
+    fd: VmFd,
+    paging: OnceLock<Paging>,
+    /// The next slot number. Slot 0 is the dummy.
+    next_slot: AtomicU32,
+    next_vcpu: AtomicU64,
+    doors: Mutex<Vec<Arc<Door>>>,
+    /// Where virtual CPUs wait while their space is held.
+    gate: Mutex<()>,
+    opened: Condvar,
+    /// Serializes the use of the dummy slot.
+    dummy: Mutex<Option<NonNull<u8>>>,
+}
+
+// SAFETY: the dummy's page is never accessed, only named to KVM, under its lock.
+unsafe impl Send for Vm {}
+// SAFETY: as above.
+unsafe impl Sync for Vm {}
+
+impl Vm {
+    pub(super) fn new(fd: VmFd) -> Self {
+        Self {
+            fd,
+            paging: OnceLock::new(),
+            next_slot: AtomicU32::new(1),
+            next_vcpu: AtomicU64::new(0),
+            doors: Mutex::default(),
+            gate: Mutex::default(),
+            opened: Condvar::new(),
+            dummy: Mutex::new(None),
+        }
+    }
+
+    /// Makes a virtual CPU. Its number is never used again: KVM refuses a second one even after the first is closed.
+    pub(super) fn create_vcpu(&self) -> Result<VcpuFd, kvm_ioctls::Error> {
+        self.fd.create_vcpu(self.next_vcpu.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Sets what the probe found out.
+    pub(super) fn set_paging(&self, paging: Paging) {
+        self.paging.get_or_init(|| paging);
+    }
+
+    /// Adds the door of a new virtual CPU. Doors stay: a virtual CPU is parked, never destroyed.
+    pub(super) fn add_door(&self, door: Arc<Door>) {
+        self.doors.lock().unwrap_or_else(PoisonError::into_inner).push(door);
+    }
+
+    /// Waits until nothing keeps virtual CPUs out of `space`.
+    pub(super) fn wait_open(&self, space: &SpaceSync) {
+        let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        while space.held.load(Ordering::SeqCst) != 0 {
+            gate = self.opened.wait(gate).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn set_slot(&self, slot: u32, guest: GuestPhys, host: NonNull<u8>, len: u64) -> Result<(), MemoryError> {
+        let region = kvm_userspace_memory_region {
+            slot,
+            flags: 0,
+            guest_phys_addr: guest.0,
+            memory_size: len,
+            userspace_addr: host.as_ptr().expose_provenance() as u64,
+        };
+        // SAFETY: `add_slot`'s caller vouches for the host range; the dummy's page is mapped and used by nothing else.
+        unsafe { self.fd.set_user_memory_region(region) }.map_err(|_| MemoryError::HostExhausted)
+    }
+}
+
+impl Machine for Vm {
+    fn paging(&self) -> Paging {
+        // Before the probe is over nothing runs that could hold a stale translation.
+        self.paging.get().copied().unwrap_or(Paging::None)
+    }
+
+    unsafe fn add_slot(&self, guest: GuestPhys, host: NonNull<u8>, len: u64) -> Result<(), MemoryError> {
+        self.set_slot(self.next_slot.fetch_add(1, Ordering::Relaxed), guest, host, len)
+    }
+
+    fn hold_out<'a>(&'a self, space: &'a SpaceSync) -> Box<dyn EntryGuard + 'a> {
+        space.held.fetch_add(1, Ordering::SeqCst);
+        let identity = identity(space);
+        let doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        let inside: Vec<_> = doors.iter().filter(|door| door.is_inside(identity)).cloned().collect();
+        drop(doors);
+        inside.iter().for_each(|door| door.kick());
+        inside.iter().for_each(|door| door.wait_outside(identity));
+        Box::new(Held { vm: self, space })
+    }
+
+    fn drop_shadows(&self) {
+        let mut dummy = self.dummy.lock().unwrap_or_else(PoisonError::into_inner);
+        let host = *dummy.get_or_insert_with(|| {
+            super::supervisor::map_anonymous(DUMMY_BYTES).expect("address space for the dummy slot")
+        });
+        // KVM keeps no part of a slot that was just deleted, and refuses the addition only when it is out of memory.
+        for len in [DUMMY_BYTES, 0] {
+            if let Err(error) = self.set_slot(0, DUMMY_SLOT, host, len) {
+                panic!("KVM refused the dummy slot, without which shadow pages go stale: {error}");
+            }
+        }
+    }
+}
+
+/// What identifies a space's synchronization block.
+pub(super) fn identity(space: &SpaceSync) -> usize {
+    std::ptr::from_ref(space).addr()
+}
+
+/// Keeps virtual CPUs out of a space.
+struct Held<'a> {
+    vm: &'a Vm,
+    space: &'a SpaceSync,
+}
+
+impl EntryGuard for Held<'_> {}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let _gate = self.vm.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.space.held.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.vm.opened.notify_all();
+        }
+    }
+}
