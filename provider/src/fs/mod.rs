@@ -3,34 +3,44 @@
 //! Small traits ([`FileSystem`], [`Inode`], [`Directory`], [`File`]) are implemented by the host file system, tmpfs, the overlay, procfs,
 //! devfs and sysfs. [`OpenFile`] holds offset and flags: it is what `dup` and `fork` share. Names are bytes.
 
+mod access;
+mod changes;
 mod context;
 pub(crate) mod dev;
 mod directory_file;
 mod fd;
+mod host;
 mod io;
 mod location;
 mod mount;
 mod namespace;
 mod open;
+mod opening;
 pub(crate) mod pseudo;
 pub(crate) mod stdio;
 mod traits;
 pub(crate) mod tty;
 mod types;
+mod view;
+mod walk;
 
+pub use access::{Want, check_access};
+pub use changes::{At, RENAME_EXCHANGE, RENAME_NOREPLACE};
 pub use context::FsContext;
 pub use directory_file::DirectoryFile;
 pub use fd::{Fd, FdTable, RangeAction};
 pub use io::{BufferSink, BufferSource, Sink, Source};
 pub use location::Location;
 pub use mount::Mount;
-pub use namespace::{Namespace, ViewError};
+pub use namespace::Namespace;
 pub use open::{MAX_RW_COUNT, OpenFile};
 pub use traits::{
     DirEntry, DirSink, Directory, File, FileSystem, Inode, Link, LinkTarget, Mapping, OffsetKeeper, OwnOffset,
     WaitSource,
 };
 pub use types::{AttributeChange, FileKind, FsStat, NewNode, OpenFlags, Permissions, Ready, Stat, Timestamp};
+pub use view::ViewError;
+pub use walk::{LastLink, Resolve};
 
 /// Host paths that no sandbox sees unless they are granted; `~` is the caller's home directory.
 pub const DEFAULT_HIDDEN: &[&str] = &[];

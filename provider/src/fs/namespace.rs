@@ -1,53 +1,140 @@
-//! The mount table and path walks.
-use super::{FsContext, Location, OpenFile, OpenFlags};
-use crate::config::Config;
+//! The tree of names: mounts, cached entries, and the ways into it.
+
+use super::location::Entry;
+use super::mount::{Mount, MountTable};
+use super::walk::{LastLink, Resolve, Tail, Walker};
+use super::{FsContext, Location};
 use crate::errno::Errno;
+use crate::sync::{Mutex, MutexGuard, Rank};
 use crate::task::CurrentTask;
+use std::fmt;
 use std::sync::Arc;
 
-/// The mount table.
-#[derive(Debug)]
-pub struct Namespace {}
+/// Entries that are kept although nobody uses them: the next walk finds them and what hangs on them (a host directory's
+/// descriptor). A direct-mapped table: no bookkeeping at a hit, and the memory is bounded whatever a program walks.
+const RECENT: usize = 1024;
 
-#[expect(unused_variables, reason = "skeleton")]
+/// The mount table with the entries that were walked.
+pub struct Namespace {
+    mounts: MountTable,
+    recent: Mutex<Vec<Option<Arc<Entry>>>>,
+    /// Held while a name moves, so that no directory can be moved below itself.
+    renames: Mutex<()>,
+}
+
 impl Namespace {
-    /// Builds the view that the configuration describes. Host problems (a root or bind that does not exist) are named in the error.
-    pub fn build(config: &Config, memory: &Arc<vmm::memory::GuestMemory>) -> Result<Self, ViewError> {
-        todo!()
+    pub(super) fn new(mounts: MountTable) -> Self {
+        Self { mounts, recent: Mutex::new(Rank::Leaf, Vec::new()), renames: Mutex::new(Rank::Rename, ()) }
     }
+
+    pub(super) fn mounts_mut(&mut self) -> &mut MountTable {
+        &mut self.mounts
+    }
+
+    /// The mounts in the order they were made, the root first (/proc/PID/mountinfo).
+    pub fn mounts(&self) -> &[Arc<Mount>] {
+        self.mounts.list()
+    }
+
+    /// The root of the tree.
+    pub fn root(&self) -> Location {
+        self.mounts.top(self.mounts.root())
+    }
+
+    /// A context that starts at the root.
+    pub fn root_context(&self) -> FsContext {
+        FsContext::new(self.root())
+    }
+
+    pub(super) fn top(&self, place: Location) -> Location {
+        self.mounts.top(place)
+    }
+
+    pub(super) fn renaming(&self) -> MutexGuard<'_, ()> {
+        self.renames.lock()
+    }
+
     /// Walks a path from the task's root or working directory, or from `base`.
     pub fn walk(
         &self,
         task: &CurrentTask<'_>,
         base: Option<&Location>,
         path: &[u8],
-        follow_last: bool,
+        last: LastLink,
     ) -> Result<Location, Errno> {
-        todo!()
+        self.walker(task, base, Resolve::empty()).walk(path, last)
     }
-    /// Opens a path as open(2) does, with permission checks.
-    pub fn open(
+
+    /// Walks all but the last component.
+    pub(super) fn walk_to_tail(
         &self,
         task: &CurrentTask<'_>,
         base: Option<&Location>,
         path: &[u8],
-        flags: OpenFlags,
-        mode: u32,
-    ) -> Result<Arc<OpenFile>, Errno> {
-        todo!()
+    ) -> Result<Tail, Errno> {
+        self.walker(task, base, Resolve::empty()).walk_to_tail(path)
     }
-    /// The root.
-    pub fn root_context(&self) -> FsContext {
-        todo!()
+
+    pub(super) fn walker<'a, 't>(
+        &'a self,
+        task: &'a CurrentTask<'t>,
+        base: Option<&Location>,
+        resolve: Resolve,
+    ) -> Walker<'a, 't> {
+        let context = task.fs();
+        let base = base.cloned().unwrap_or_else(|| context.cwd());
+        Walker::new(self, Some(task), context.root(), base, resolve)
+    }
+
+    /// Finds the entry of that name, and what is mounted there. `task` is `None` while the view is built.
+    pub(super) fn child(
+        &self,
+        task: Option<&CurrentTask<'_>>,
+        directory: &Location,
+        name: &[u8],
+    ) -> Result<Location, Errno> {
+        let entry = directory.entry();
+        let known = entry.child(name);
+        let place = |child: Arc<Entry>| match directory.mount() {
+            Some(mount) => Ok(self.top(Location::new(mount.clone(), child))),
+            None => Err(Errno::ENOTDIR),
+        };
+        if let Some(child) = &known
+            && child.is_covered()
+        {
+            return place(child.clone());
+        }
+        let operations = directory.inode().as_dir().ok_or(Errno::ENOTDIR)?;
+        if let Some(child) = known
+            && operations.confirm(name, child.inode())
+        {
+            return place(child);
+        }
+        let inode = match task {
+            Some(task) => operations.lookup(task, name)?,
+            None => operations.find(name)?,
+        };
+        let child = entry.adopt(name, inode);
+        self.keep(&child);
+        place(child)
+    }
+
+    fn keep(&self, entry: &Arc<Entry>) {
+        // Entries are some 200 bytes apart: these bits differ between neighbours.
+        let slot = (Arc::as_ptr(entry).addr() >> 6) % RECENT;
+        let mut recent = self.recent.lock();
+        if recent.is_empty() {
+            recent.resize(RECENT, None);
+        }
+        let old = recent[slot].replace(entry.clone());
+        drop(recent);
+        // Dropped where no lock is held: it may be the last of a chain.
+        drop(old);
     }
 }
 
-/// Why the view could not be built.
-#[derive(Debug, thiserror::Error)]
-#[error("{path}: {reason}")]
-pub struct ViewError {
-    /// Which host path.
-    pub path: String,
-    /// What is wrong with it.
-    pub reason: std::io::Error,
+impl fmt::Debug for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Namespace").field("mounts", &self.mounts).finish_non_exhaustive()
+    }
 }

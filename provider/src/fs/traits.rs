@@ -212,7 +212,7 @@ pub trait File: Send + Sync + Debug {
         let written = self.write_at(task, end, from)?;
         Ok((written, end.saturating_add(u64::try_from(written).unwrap_or(u64::MAX))))
     }
-    /// Lists directory entries from `position` (0 first) until the sink is full, `.` and `..` excluded.
+    /// Lists directory entries, `.` and `..` among them, from `position` (0 first) until the sink is full.
     fn read_dir(&self, _task: &CurrentTask<'_>, _position: u64, _sink: &mut dyn DirSink) -> Result<(), Errno> {
         Err(Errno::ENOTDIR)
     }

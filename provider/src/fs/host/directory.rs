@@ -1,0 +1,130 @@
+//! What can be done to the entries of a host directory.
+
+use super::HostInode;
+use crate::errno::Errno;
+use crate::fs::{DirSink, Directory, File, FileKind, Inode, NewNode, OpenFlags};
+use crate::task::CurrentTask;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
+use rustix::fs::{linkat, mkdirat, mknodat, openat, renameat_with, symlinkat, unlinkat};
+use std::any::Any;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+impl HostInode {
+    /// Refuses what a view that is read-only, or a name that is hidden, does not permit.
+    fn check_change(&self, name: &[u8]) -> Result<(), Errno> {
+        if !self.tree.writable {
+            return Err(Errno::EROFS);
+        }
+        let key = self.key();
+        if self.tree.hidden.hides_name((key.device, key.inode), name) {
+            return Err(Errno::EACCES);
+        }
+        Ok(())
+    }
+
+    /// Makes a whiteout as overlayfs does: a character device 0:0, which Linux lets everybody make since 5.8.
+    pub(in crate::fs) fn make_whiteout(&self, name: &[u8]) -> Result<(), Errno> {
+        self.check_change(name)?;
+        Ok(mknodat(self.directory_fd()?, name, FileType::CharacterDevice, Mode::empty(), 0)?)
+    }
+
+    /// Makes an entry.
+    pub(in crate::fs) fn make(&self, name: &[u8], node: &NewNode<'_>) -> Result<Arc<HostInode>, Errno> {
+        self.check_change(name)?;
+        let directory = self.directory_fd()?;
+        let mode = Mode::from_raw_mode(node.mode & 0o1777);
+        match node.kind {
+            FileKind::Regular => {
+                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                drop(openat(directory, name, flags, mode)?);
+            }
+            FileKind::Directory => mkdirat(directory, name, mode)?,
+            FileKind::Symlink => symlinkat(node.target, directory, name)?,
+            FileKind::Fifo => mknodat(directory, name, FileType::Fifo, mode, 0)?,
+            FileKind::Socket => mknodat(directory, name, FileType::Socket, mode, 0)?,
+            FileKind::CharDevice | FileKind::BlockDevice => return Err(Errno::EPERM),
+        }
+        let inode = self.child(name)?;
+        inode.settle(node.mode, (node.uid, node.gid))?;
+        Ok(inode)
+    }
+
+    /// Makes a regular file with no name.
+    pub(in crate::fs) fn make_unnamed(&self, node: &NewNode<'_>) -> Result<Arc<HostInode>, Errno> {
+        if !self.tree.writable {
+            return Err(Errno::EROFS);
+        }
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let fd = openat(self.directory_fd()?, ".", flags, Mode::from_raw_mode(node.mode & 0o1777))?;
+        let inode = HostInode::root(self.tree.clone(), fd)?;
+        inode.settle(node.mode, (node.uid, node.gid))?;
+        Ok(inode)
+    }
+}
+
+fn host(object: &dyn Any) -> Result<&HostInode, Errno> {
+    object.downcast_ref::<HostInode>().ok_or(Errno::EXDEV)
+}
+
+impl Directory for HostInode {
+    fn find(&self, name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
+        let child: Arc<dyn Inode> = self.child(name)?;
+        Ok(child)
+    }
+
+    fn confirm(&self, name: &[u8], inode: &Arc<dyn Inode>) -> bool {
+        host(inode.as_any()).is_ok_and(|inode| self.still_has(name, inode))
+    }
+
+    fn create(&self, name: &[u8], node: &NewNode<'_>) -> Result<Arc<dyn Inode>, Errno> {
+        let made: Arc<dyn Inode> = self.make(name, node)?;
+        Ok(made)
+    }
+
+    fn create_unnamed(&self, node: &NewNode<'_>) -> Result<Arc<dyn Inode>, Errno> {
+        let made: Arc<dyn Inode> = self.make_unnamed(node)?;
+        Ok(made)
+    }
+
+    fn link(&self, name: &[u8], inode: &Arc<dyn Inode>) -> Result<(), Errno> {
+        self.check_change(name)?;
+        let inode = host(inode.as_any())?;
+        inode.with_fd(|fd| {
+            // AT_EMPTY_PATH needs CAP_DAC_READ_SEARCH before Linux 6.10; the magic link does not.
+            let link = fd.as_raw_fd().to_string();
+            Ok(linkat(&self.tree, link, self.directory_fd()?, name, AtFlags::SYMLINK_FOLLOW)?)
+        })
+    }
+
+    fn remove(&self, name: &[u8], directory: bool) -> Result<(), Errno> {
+        self.check_change(name)?;
+        let flags = if directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+        Ok(unlinkat(self.directory_fd()?, name, flags)?)
+    }
+
+    fn rename(&self, name: &[u8], to: &dyn Directory, to_name: &[u8], flags: u32) -> Result<(), Errno> {
+        let to = host(to.as_any())?;
+        self.check_change(name)?;
+        to.check_change(to_name)?;
+        let moved = self.child(name)?;
+        let exchanged = to.child(to_name).ok();
+        let flags = RenameFlags::from_bits_retain(flags);
+        renameat_with(self.directory_fd()?, name, to.directory_fd()?, to_name, flags)?;
+        moved.moved_to(to, to_name);
+        if flags.contains(RenameFlags::EXCHANGE)
+            && let Some(other) = exchanged
+        {
+            other.moved_to(self, name);
+        }
+        Ok(())
+    }
+
+    fn list(&self, task: &CurrentTask<'_>, position: u64, sink: &mut dyn DirSink) -> Result<(), Errno> {
+        self.open_file(OpenFlags::empty())?.read_dir(task, position, sink)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

@@ -1,0 +1,167 @@
+//! Open host files and directories.
+
+use super::HostInode;
+use crate::errno::Errno;
+use crate::fs::{DirEntry, DirSink, File, FileKind, Inode, Mapping, OpenFlags, Sink, Source};
+use crate::sync::{Mutex, Rank};
+use crate::task::CurrentTask;
+use rustix::fs::{FallocateFlags, FileType, OFlags, RawDir, SeekFrom};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use vmm::memory::HostFile;
+
+/// An open regular file. Bytes go straight between the host's descriptor and the program's pages.
+#[derive(Debug)]
+pub(in crate::fs) struct HostOpen {
+    host: Arc<HostFile>,
+    /// Finds the object through the open file.
+    _inode: Arc<HostInode>,
+}
+
+impl HostOpen {
+    pub(super) fn new(host: Arc<HostFile>, inode: Arc<HostInode>) -> Self {
+        Self { host, _inode: inode }
+    }
+}
+
+impl File for HostOpen {
+    fn read_at(&self, _task: &CurrentTask<'_>, offset: u64, to: &mut dyn Sink) -> Result<usize, Errno> {
+        to.fill_from_host(self.host.fd(), Some(offset))
+    }
+
+    fn write_at(&self, _task: &CurrentTask<'_>, offset: u64, from: &mut dyn Source) -> Result<usize, Errno> {
+        from.drain_to_host(self.host.fd(), Some(offset))
+    }
+
+    fn append(&self, _task: &CurrentTask<'_>, from: &mut dyn Source) -> Result<(usize, u64), Errno> {
+        // The descriptor has O_APPEND, so the host ignores the offset and appends, against other host processes, too.
+        let written = from.drain_to_host(self.host.fd(), Some(0))?;
+        Ok((written, self.size()?))
+    }
+
+    fn set_flags(&self, flags: OpenFlags) -> Result<(), Errno> {
+        let kept = OpenFlags::APPEND | OpenFlags::DIRECT | OpenFlags::NOATIME;
+        Ok(rustix::fs::fcntl_setfl(self.host.fd(), OFlags::from_bits_retain((flags & kept).bits()))?)
+    }
+
+    fn size(&self) -> Result<u64, Errno> {
+        let stat = rustix::fs::fstat(self.host.fd())?;
+        Ok(u64::try_from(stat.st_size).unwrap_or(0))
+    }
+
+    fn seek_sparse(&self, offset: u64, hole: bool) -> Result<u64, Errno> {
+        // Reads and writes name their offset, so the descriptor's own may be moved.
+        let from = if hole { SeekFrom::Hole(offset) } else { SeekFrom::Data(offset) };
+        Ok(rustix::fs::seek(self.host.fd(), from)?)
+    }
+
+    fn ioctl(&self, _task: &CurrentTask<'_>, _request: u32, _arg: u64) -> Result<u64, Errno> {
+        Err(Errno::ENOTTY)
+    }
+
+    fn mapping(&self) -> Result<Mapping, Errno> {
+        Ok(Mapping::Host(self.host.clone()))
+    }
+
+    fn sync(&self, data_only: bool) -> Result<(), Errno> {
+        Ok(if data_only { rustix::fs::fdatasync(self.host.fd())? } else { rustix::fs::fsync(self.host.fd())? })
+    }
+
+    fn set_size(&self, size: u64) -> Result<(), Errno> {
+        Ok(rustix::fs::ftruncate(self.host.fd(), size)?)
+    }
+
+    fn allocate(&self, mode: u32, offset: u64, len: u64) -> Result<(), Errno> {
+        Ok(rustix::fs::fallocate(self.host.fd(), FallocateFlags::from_bits_retain(mode), offset, len)?)
+    }
+
+    fn host_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.host.fd())
+    }
+}
+
+/// Bytes of host directory entries fetched at once.
+const LISTING: usize = 32 << 10;
+
+/// An open directory. Positions are the host's, so they are as stable as the host's file system makes them.
+#[derive(Debug)]
+pub(in crate::fs) struct HostDirectory {
+    inode: Arc<HostInode>,
+    fd: OwnedFd,
+    /// Where the descriptor stands; `None` after the sink was full in the middle of what was fetched.
+    at: Mutex<Option<u64>>,
+}
+
+impl HostDirectory {
+    pub(super) fn new(inode: Arc<HostInode>, fd: OwnedFd) -> Self {
+        Self { inode, fd, at: Mutex::new(Rank::InodeChild, Some(0)) }
+    }
+
+    /// Lists entries, `.` and `..` among them, from `position` until `take` answers `false`.
+    pub(in crate::fs) fn entries(
+        &self,
+        position: u64,
+        take: &mut dyn FnMut(&DirEntry<'_>) -> bool,
+    ) -> Result<(), Errno> {
+        let mut at = self.at.lock();
+        if *at != Some(position) {
+            rustix::fs::seek(&self.fd, SeekFrom::Start(position))?;
+        }
+        *at = None;
+        let mut space = vec![MaybeUninit::<u8>::uninit(); LISTING];
+        let mut listing = RawDir::new(&self.fd, &mut space);
+        let mut next = position;
+        while let Some(entry) = listing.next() {
+            let entry = entry?;
+            next = entry.next_entry_cookie();
+            let name = entry.file_name().to_bytes();
+            if !matches!(name, b"." | b"..") && self.inode.hides_entry(name, entry.ino()) {
+                continue;
+            }
+            let kind = entry_kind(entry.file_type()).or_else(|| self.inode.child(name).ok().map(|inode| inode.kind()));
+            let Some(kind) = kind else { continue };
+            if !take(&DirEntry { name, inode: entry.ino(), kind, next }) {
+                return Ok(());
+            }
+        }
+        *at = Some(next);
+        Ok(())
+    }
+}
+
+fn entry_kind(host: FileType) -> Option<FileKind> {
+    Some(match host {
+        FileType::RegularFile => FileKind::Regular,
+        FileType::Directory => FileKind::Directory,
+        FileType::Symlink => FileKind::Symlink,
+        FileType::Fifo => FileKind::Fifo,
+        FileType::Socket => FileKind::Socket,
+        FileType::CharacterDevice => FileKind::CharDevice,
+        FileType::BlockDevice => FileKind::BlockDevice,
+        _ => return None,
+    })
+}
+
+impl File for HostDirectory {
+    fn read_at(&self, _task: &CurrentTask<'_>, _offset: u64, _to: &mut dyn Sink) -> Result<usize, Errno> {
+        Err(Errno::EISDIR)
+    }
+
+    fn write_at(&self, _task: &CurrentTask<'_>, _offset: u64, _from: &mut dyn Source) -> Result<usize, Errno> {
+        Err(Errno::EBADF)
+    }
+
+    fn read_dir(&self, _task: &CurrentTask<'_>, position: u64, sink: &mut dyn DirSink) -> Result<(), Errno> {
+        self.entries(position, &mut |entry| sink.entry(entry))
+    }
+
+    fn size(&self) -> Result<u64, Errno> {
+        Ok(i64::MAX.unsigned_abs())
+    }
+
+    fn sync(&self, data_only: bool) -> Result<(), Errno> {
+        let fd = self.fd.as_fd();
+        Ok(if data_only { rustix::fs::fdatasync(fd)? } else { rustix::fs::fsync(fd)? })
+    }
+}

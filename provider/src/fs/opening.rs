@@ -1,0 +1,231 @@
+//! open(2) by path, in the order of checks of fs/namei.c (path_openat, do_open, may_open).
+
+use super::access::{self, Want, capability};
+use super::walk::{LastLink, Resolve, Special, Tail};
+use super::{
+    AttributeChange, File, FileKind, Location, Namespace, NewNode, OpenFile, OpenFlags, Sink, Source,
+};
+use crate::errno::Errno;
+use crate::task::{Credentials, CurrentTask};
+use std::sync::Arc;
+
+/// What O_PATH opens: a place and nothing more.
+#[derive(Debug)]
+struct PlaceFile;
+
+impl File for PlaceFile {
+    fn read_at(&self, _task: &CurrentTask<'_>, _offset: u64, _to: &mut dyn Sink) -> Result<usize, Errno> {
+        Err(Errno::EBADF)
+    }
+
+    fn write_at(&self, _task: &CurrentTask<'_>, _offset: u64, _from: &mut dyn Source) -> Result<usize, Errno> {
+        Err(Errno::EBADF)
+    }
+}
+
+/// How often open(O_CREAT) tries again when somebody makes or removes the name between its lookup and its creation.
+const CREATE_TRIES: u32 = 16;
+
+impl Namespace {
+    /// Opens a path as open(2) does. `mode` counts for a file that is made; the umask is applied here.
+    pub fn open(
+        &self,
+        task: &CurrentTask<'_>,
+        base: Option<&Location>,
+        path: &[u8],
+        flags: OpenFlags,
+        mode: u32,
+    ) -> Result<Arc<OpenFile>, Errno> {
+        self.open_how(task, base, path, flags, mode, Resolve::empty())
+    }
+
+    /// Opens a path as openat2(2) does.
+    pub fn open_how(
+        &self,
+        task: &CurrentTask<'_>,
+        base: Option<&Location>,
+        path: &[u8],
+        flags: OpenFlags,
+        mode: u32,
+        resolve: Resolve,
+    ) -> Result<Arc<OpenFile>, Errno> {
+        let last = if flags.contains(OpenFlags::NOFOLLOW) { LastLink::Keep } else { LastLink::Follow };
+        if flags.contains(OpenFlags::PATH) {
+            let place = self.walker(task, base, resolve).walk(path, last)?;
+            return open_place(place, flags);
+        }
+        if flags.contains(OpenFlags::TMPFILE) {
+            let directory = self.walker(task, base, resolve).walk(path, last)?;
+            return open_unnamed(task, directory, flags, mode);
+        }
+        if flags.contains(OpenFlags::CREAT) {
+            return self.open_or_create(task, base, path, flags, mode, resolve);
+        }
+        let place = self.walker(task, base, resolve).walk(path, last)?;
+        self.open_at(task, place, flags)
+    }
+
+    fn open_or_create(
+        &self,
+        task: &CurrentTask<'_>,
+        base: Option<&Location>,
+        path: &[u8],
+        flags: OpenFlags,
+        mode: u32,
+        resolve: Resolve,
+    ) -> Result<Arc<OpenFile>, Errno> {
+        for _ in 0..CREATE_TRIES {
+            let mut walker = self.walker(task, base, resolve);
+            let mut tail = walker.walk_to_tail(path)?;
+            let opened = loop {
+                let (directory, name) = match tail {
+                    Tail::Place(place, Special::Root) if place.kind() != FileKind::Directory => {
+                        break self.open_existing(task, place, flags);
+                    }
+                    Tail::Place(..) | Tail::Name { slash: true, .. } => return Err(Errno::EISDIR),
+                    Tail::Name { directory, name, .. } => (directory, name),
+                };
+                match walker.step(&directory, &name) {
+                    Ok(place) => {
+                        let follows = !flags.intersects(OpenFlags::NOFOLLOW | OpenFlags::EXCL);
+                        if place.kind() == FileKind::Symlink && follows {
+                            tail = walker.follow(&directory, &place, false)?;
+                            continue;
+                        }
+                        break self.open_existing(task, place, flags);
+                    }
+                    Err(Errno::ENOENT) => break self.open_created(task, &directory, &name, flags, mode),
+                    Err(error) => return Err(error),
+                }
+            };
+            match opened {
+                Err(Errno::EEXIST) if !flags.contains(OpenFlags::EXCL) => {}
+                other => return other,
+            }
+        }
+        Err(Errno::EEXIST)
+    }
+
+    fn open_existing(
+        &self,
+        task: &CurrentTask<'_>,
+        place: Location,
+        flags: OpenFlags,
+    ) -> Result<Arc<OpenFile>, Errno> {
+        if flags.contains(OpenFlags::EXCL) {
+            return Err(Errno::EEXIST);
+        }
+        if place.kind() == FileKind::Directory {
+            return Err(Errno::EISDIR);
+        }
+        self.open_at(task, place, flags)
+    }
+
+    fn open_created(
+        &self,
+        task: &CurrentTask<'_>,
+        directory: &Location,
+        name: &[u8],
+        flags: OpenFlags,
+        mode: u32,
+    ) -> Result<Arc<OpenFile>, Errno> {
+        let place = self.make(task, directory, name, FileKind::Regular, mode, 0, b"")?;
+        // A file that was just made may be written whatever its mode says.
+        let file = place.inode().clone().open(task, flags.difference(OpenFlags::TRUNC))?;
+        Ok(OpenFile::new(file, place, flags))
+    }
+
+    /// Opens what is at a place, as a path walk that ends there would.
+    pub fn open_at(
+        &self,
+        task: &CurrentTask<'_>,
+        place: Location,
+        flags: OpenFlags,
+    ) -> Result<Arc<OpenFile>, Errno> {
+        let kind = place.kind();
+        let who = task.credentials();
+        let truncates = flags.contains(OpenFlags::TRUNC);
+        if kind == FileKind::Symlink {
+            return Err(Errno::ELOOP);
+        }
+        if flags.contains(OpenFlags::DIRECTORY) && kind != FileKind::Directory {
+            return Err(Errno::ENOTDIR);
+        }
+        if kind == FileKind::Directory && (flags.writes() || truncates) {
+            return Err(Errno::EISDIR);
+        }
+        access::check_access(&who, &place, wanted(flags))?;
+        if flags.contains(OpenFlags::NOATIME) && !access::owns(&who, place.inode().permissions()?) {
+            return Err(Errno::EPERM);
+        }
+        let file = place.inode().clone().open(task, flags)?;
+        if truncates && kind == FileKind::Regular {
+            if flags.writes() {
+                file.set_size(0)?;
+            } else {
+                place.inode().change(&AttributeChange { size: Some(0), ..AttributeChange::default() })?;
+            }
+        }
+        Ok(OpenFile::new(file, place, flags))
+    }
+}
+
+/// What an open with these flags asks of the mode bits; access mode 3 asks for both (open(2), NOTES).
+fn wanted(flags: OpenFlags) -> Want {
+    let mut want = match flags.bits() & 3 {
+        0 => Want::READ,
+        1 => Want::WRITE,
+        _ => Want::READ | Want::WRITE,
+    };
+    want.set(Want::WRITE, want.contains(Want::WRITE) || flags.contains(OpenFlags::TRUNC));
+    want
+}
+
+fn open_place(place: Location, flags: OpenFlags) -> Result<Arc<OpenFile>, Errno> {
+    if flags.contains(OpenFlags::DIRECTORY) && place.kind() != FileKind::Directory {
+        return Err(Errno::ENOTDIR);
+    }
+    place.inode().hold()?;
+    let kept = OpenFlags::PATH | OpenFlags::DIRECTORY | OpenFlags::NOFOLLOW;
+    Ok(OpenFile::new(Arc::new(PlaceFile), place, flags & kept))
+}
+
+fn open_unnamed(
+    task: &CurrentTask<'_>,
+    directory: Location,
+    flags: OpenFlags,
+    mode: u32,
+) -> Result<Arc<OpenFile>, Errno> {
+    let operations = directory.inode().as_dir().ok_or(Errno::ENOTDIR)?;
+    let who = task.credentials();
+    access::check_access(&who, &directory, Want::WRITE | Want::EXECUTE)?;
+    let mode = mode & 0o7777 & !task.fs().umask();
+    let node = new_node(&who, &directory, FileKind::Regular, mode)?;
+    let inode = operations.create_unnamed(&node)?;
+    let number = inode.stat()?.inode;
+    let file = inode.clone().open(task, flags)?;
+    let mut name = directory.path();
+    name.extend_from_slice(format!("/#{number} (deleted)").as_bytes());
+    Ok(OpenFile::new(file, Location::anonymous(inode, &name), flags))
+}
+
+/// Who owns what a task makes in a directory, and with which mode (inode_init_owner).
+pub(super) fn new_node<'a>(
+    who: &Credentials,
+    directory: &Location,
+    kind: FileKind,
+    mode: u32,
+) -> Result<NewNode<'a>, Errno> {
+    const SET_GROUP_ID: u32 = 0o2000;
+    let parent = directory.inode().permissions()?;
+    let (mut mode, mut gid) = (mode, who.fsgid);
+    if parent.mode & SET_GROUP_ID != 0 {
+        gid = parent.gid;
+        if kind == FileKind::Directory {
+            mode |= SET_GROUP_ID;
+        } else if mode & 0o2010 == 0o2010 && !access::in_group(who, gid) && !who.has(capability::FSETID) {
+            mode &= !SET_GROUP_ID;
+        }
+    }
+    Ok(NewNode { kind, mode, uid: who.fsuid, gid, rdev: 0, target: b"" })
+}
