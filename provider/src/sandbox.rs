@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::errno::Errno;
 use crate::exec::{self, LoadError};
-use crate::fs::{FdTable, ViewError, stdio};
+use crate::fs::{FdTable, LastLink, ViewError, stdio};
 use crate::kernel::{self, Kernel};
 use crate::mm::MemoryMap;
 use crate::provider::LinuxProvider;
@@ -179,7 +179,7 @@ fn enter_working_directory(task: &CurrentTask<'_>) -> Result<(), StartError> {
     let wanted = task.kernel().config().workdir.clone();
     let path = wanted.clone().or_else(|| std::env::current_dir().ok());
     let Some(path) = path else { return Ok(()) };
-    let walked = task.kernel().namespace().walk(task, None, path.as_os_str().as_bytes(), true);
+    let walked = task.kernel().namespace().walk(task, None, path.as_os_str().as_bytes(), LastLink::Follow);
     match walked.and_then(|place| if place.inode().as_dir().is_some() { Ok(place) } else { Err(Errno::ENOTDIR) }) {
         Ok(place) => task.fs().change_cwd(place),
         Err(reason) if wanted.is_some() => return Err(StartError::WorkingDirectory { path, reason }),

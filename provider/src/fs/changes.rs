@@ -285,9 +285,8 @@ fn check_linkable(who: &Credentials, object: &dyn Inode) -> Result<(), Errno> {
     if access::owns(who, permissions) || who.has(capability::DAC_OVERRIDE) {
         return Ok(());
     }
-    let special = object.kind() != FileKind::Regular
-        || permissions.mode & 0o4000 != 0
-        || permissions.mode & 0o2010 == 0o2010;
+    let special =
+        object.kind() != FileKind::Regular || permissions.mode & 0o4000 != 0 || permissions.mode & 0o2010 == 0o2010;
     let usable = access::check(who, permissions, object.kind(), Want::READ | Want::WRITE).is_ok();
     if special || !usable { Err(Errno::EPERM) } else { Ok(()) }
 }

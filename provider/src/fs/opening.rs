@@ -2,9 +2,7 @@
 
 use super::access::{self, Want, capability};
 use super::walk::{LastLink, Resolve, Special, Tail};
-use super::{
-    AttributeChange, File, FileKind, Location, Namespace, NewNode, OpenFile, OpenFlags, Sink, Source,
-};
+use super::{AttributeChange, File, FileKind, Location, Namespace, NewNode, OpenFile, OpenFlags, Sink, Source};
 use crate::errno::Errno;
 use crate::task::{Credentials, CurrentTask};
 use std::sync::Arc;
@@ -106,12 +104,7 @@ impl Namespace {
         Err(Errno::EEXIST)
     }
 
-    fn open_existing(
-        &self,
-        task: &CurrentTask<'_>,
-        place: Location,
-        flags: OpenFlags,
-    ) -> Result<Arc<OpenFile>, Errno> {
+    fn open_existing(&self, task: &CurrentTask<'_>, place: Location, flags: OpenFlags) -> Result<Arc<OpenFile>, Errno> {
         if flags.contains(OpenFlags::EXCL) {
             return Err(Errno::EEXIST);
         }
@@ -136,12 +129,7 @@ impl Namespace {
     }
 
     /// Opens what is at a place, as a path walk that ends there would.
-    pub fn open_at(
-        &self,
-        task: &CurrentTask<'_>,
-        place: Location,
-        flags: OpenFlags,
-    ) -> Result<Arc<OpenFile>, Errno> {
+    pub fn open_at(&self, task: &CurrentTask<'_>, place: Location, flags: OpenFlags) -> Result<Arc<OpenFile>, Errno> {
         let kind = place.kind();
         let who = task.credentials();
         let truncates = flags.contains(OpenFlags::TRUNC);

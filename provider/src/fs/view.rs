@@ -1,8 +1,8 @@
 //! What the program sees: builds the mounts that a configuration describes.
 
+use super::Namespace;
 use super::host::{Hidden, HostFs};
 use super::mount::{MountTable, NewMount};
-use super::Namespace;
 use crate::config::Config;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,12 +29,8 @@ impl Namespace {
     pub fn build(config: &Config, _memory: &Arc<GuestMemory>) -> Result<Self, ViewError> {
         let root = config.view.root.clone().unwrap_or_else(|| PathBuf::from("/"));
         let host = HostFs::open(&root, false, Hidden::default()).map_err(|reason| ViewError::new(&root, reason))?;
-        let mounts = MountTable::new(NewMount {
-            file_system: Arc::new(host),
-            root: None,
-            source: b"host",
-            read_only: true,
-        });
+        let mounts =
+            MountTable::new(NewMount { file_system: Arc::new(host), root: None, source: b"host", read_only: true });
         Ok(Self::new(mounts))
     }
 }

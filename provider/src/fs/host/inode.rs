@@ -82,7 +82,9 @@ fn convert(host: &Statx) -> Stat {
         accessed: timestamp(host.stx_atime),
         modified: timestamp(host.stx_mtime),
         changed: timestamp(host.stx_ctime),
-        born: StatxFlags::from_bits_retain(host.stx_mask).contains(StatxFlags::BTIME).then(|| timestamp(host.stx_btime)),
+        born: StatxFlags::from_bits_retain(host.stx_mask)
+            .contains(StatxFlags::BTIME)
+            .then(|| timestamp(host.stx_btime)),
     }
 }
 
@@ -99,12 +101,7 @@ impl HostInode {
         Ok(Self::at(tree, &host, Some(fd), None))
     }
 
-    fn at(
-        tree: Arc<Tree>,
-        host: &Statx,
-        fd: Option<OwnedFd>,
-        place: Option<(Arc<HostInode>, Box<[u8]>)>,
-    ) -> Arc<Self> {
+    fn at(tree: Arc<Tree>, host: &Statx, fd: Option<OwnedFd>, place: Option<(Arc<HostInode>, Box<[u8]>)>) -> Arc<Self> {
         let handle = OnceLock::new();
         if let Some(fd) = fd {
             // A fresh cell takes a value.
@@ -363,8 +360,7 @@ fn open_path(directory: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno> {
 /// Tells whether a mount that a walk would cross into shows the host's kernel, not files.
 fn is_forbidden(fd: BorrowedFd<'_>) -> bool {
     /// proc, debugfs, tracefs, bpf, securityfs, configfs, devpts (statfs(2)).
-    const KERNEL: [i64; 7] =
-        [0x9fa0, 0x6462_6720, 0x7472_6163, 0xcafe_4a11, 0x7363_6673, 0x6265_6570, 0x1cd1];
+    const KERNEL: [i64; 7] = [0x9fa0, 0x6462_6720, 0x7472_6163, 0xcafe_4a11, 0x7363_6673, 0x6265_6570, 0x1cd1];
     rustix::fs::fstatfs(fd).is_ok_and(|host| KERNEL.contains(&host.f_type))
 }
 
@@ -416,10 +412,8 @@ impl Inode for HostInode {
             rustix::fs::ftruncate(&fd, size)?;
         }
         if change.accessed.is_some() || change.modified.is_some() {
-            let times = Timestamps {
-                last_access: timespec(change.accessed),
-                last_modification: timespec(change.modified),
-            };
+            let times =
+                Timestamps { last_access: timespec(change.accessed), last_modification: timespec(change.modified) };
             match self.kind {
                 FileKind::Symlink => {
                     self.with_fd(|fd| Ok(utimensat(fd, "", &times, AtFlags::EMPTY_PATH)?))?;

@@ -61,11 +61,8 @@ impl HostFs {
     /// Opens a host tree, or a single file. `writable`: changes reach the host.
     pub(super) fn open(source: &Path, writable: bool, hidden: Hidden) -> Result<Self, std::io::Error> {
         let fd = rustix::fs::open(source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-        let descriptors = rustix::fs::open(
-            "/proc/self/fd",
-            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?;
+        let descriptors =
+            rustix::fs::open("/proc/self/fd", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let owner = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let inodes = Mutex::new(Rank::Leaf, HashMap::new());
         let tree = Arc::new(Tree { writable, hidden, descriptors, owner, inodes });

@@ -14,7 +14,7 @@ mod tests;
 
 pub(crate) use stream::{HostStream, StreamKind};
 
-use super::{Fd, FileKind, Location, NewNode, OpenFile, OpenFlags, dev};
+use super::{Fd, FileKind, LastLink, Location, NewNode, OpenFile, OpenFlags, dev};
 use crate::errno::Errno;
 use crate::task::CurrentTask;
 use inode::{Backing, HostInode};
@@ -83,16 +83,16 @@ fn terminal(task: &CurrentTask<'_>, fd: OwnedFd, flags: OpenFlags) -> Result<Arc
     let kernel = task.kernel();
     let terminal = kernel.terminals().add(fd, flags)?;
     let path = [b"/dev/", terminal.name()].concat();
-    let location = match kernel.namespace().walk(task, None, &path, true) {
+    let location = match kernel.namespace().walk(task, None, &path, LastLink::Follow) {
         Ok(location) => location,
         // Not a pseudo-terminal: devpts does not show it, so it gets a node as the host's devtmpfs has one.
         Err(Errno::ENOENT) => {
             let (mode, uid, gid) = terminal.attributes();
             let rdev = terminal.rdev();
             let node = NewNode { kind: FileKind::CharDevice, mode, uid, gid, rdev, target: b"" };
-            let dev = kernel.namespace().walk(task, None, b"/dev", true)?;
+            let dev = kernel.namespace().walk(task, None, b"/dev", LastLink::Follow)?;
             dev.inode().as_dir().ok_or(Errno::ENOTDIR)?.create(terminal.name(), &node)?;
-            kernel.namespace().walk(task, None, &path, true)?
+            kernel.namespace().walk(task, None, &path, LastLink::Follow)?
         }
         Err(error) => return Err(error),
     };
