@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::errno::Errno;
+use crate::exec::Vdso;
 use crate::fs::tty::Terminals;
 use crate::fs::{Namespace, ViewError};
 use crate::sync::{Mutex, Rank};
@@ -9,6 +10,7 @@ use crate::syscall::trace::Tracer;
 use crate::task::{ExitStatus, Pid, TaskTable, ThreadGroup};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, OnceLock, PoisonError};
+use vmm::clock::Clock;
 use vmm::memory::GuestMemory;
 
 /// The first process: the program that the sandbox was started for.
@@ -24,6 +26,9 @@ pub struct Kernel {
     terminals: Terminals,
     counters: Counters,
     tracer: Option<Tracer>,
+    /// None in a test, and where its page found no memory: then the host's clocks are asked.
+    clock: OnceLock<Clock>,
+    vdso: OnceLock<Option<Vdso>>,
     /// How the first process ended, for whoever waits for the sandbox.
     ended: Ended,
 }
@@ -60,6 +65,8 @@ impl Kernel {
             terminals: Terminals::default(),
             counters: Counters::default(),
             tracer,
+            clock: OnceLock::new(),
+            vdso: OnceLock::new(),
             ended: Ended::default(),
         })
     }
@@ -67,6 +74,21 @@ impl Kernel {
     /// The trace, if there is one.
     pub fn tracer(&self) -> Option<&Tracer> {
         self.tracer.as_ref()
+    }
+
+    /// Gives the sandbox the clock that the vDSO reads. Called once, before the first program is loaded.
+    pub(crate) fn set_clock(&self, clock: Clock) {
+        assert!(self.clock.set(clock).is_ok(), "a sandbox has one clock, set by the code that starts it");
+    }
+
+    /// The clock that programs read through the vDSO.
+    pub fn clock(&self) -> Option<&Clock> {
+        self.clock.get()
+    }
+
+    /// The vDSO that programs are loaded with.
+    pub(crate) fn vdso(&self) -> Option<&Vdso> {
+        self.vdso.get_or_init(|| Vdso::for_kernel(self)).as_ref()
     }
 
     /// A process's last thread is gone. With the first process the sandbox ends.

@@ -16,6 +16,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use thiserror::Error;
+use vmm::clock::{Clock, Counter};
 use vmm::pico::{CreateError, DetachedCpu, Host, ProcessAttributes, RegisterError, ThreadAttributes, TrapFrame};
 use vmm::trap::Registers;
 
@@ -98,6 +99,9 @@ impl Sandbox {
             })?),
         };
         let kernel = Kernel::with_tracer(config, host.memory().clone(), tracer);
+        let clock =
+            Clock::new(host.memory(), Counter::detect(None)).map_err(|error| StartError::Memory(error.into()))?;
+        kernel.set_clock(clock);
         kernel.mount()?;
         host.register(Arc::new(LinuxProvider::new(kernel.clone())))?;
         let task = first_task(&kernel)?;

@@ -16,6 +16,17 @@ pub struct MemoryLimits {
     locked: AtomicU64,
 }
 
+impl Clone for MemoryLimits {
+    fn clone(&self) -> Self {
+        Self {
+            address_space: AtomicU64::new(self.address_space()),
+            data: AtomicU64::new(self.data()),
+            stack: AtomicU64::new(self.stack()),
+            locked: AtomicU64::new(self.locked()),
+        }
+    }
+}
+
 impl Default for MemoryLimits {
     /// Linux's: no limits but 8 MiB of stack and of locked memory.
     fn default() -> Self {

@@ -141,6 +141,11 @@ impl Task {
         self.shared.lock().name = name[..name.len().min(NAME_MAX)].to_vec();
     }
 
+    /// What exec takes away besides memory: addresses that meant something to the old program.
+    pub(crate) fn reset_for_exec(&self) {
+        *self.restart.lock() = None;
+    }
+
     /// What wakes it when it sleeps.
     pub fn parker(&self) -> &Arc<Parker> {
         &self.parker
