@@ -63,7 +63,7 @@ impl ImageFiles for TaskFiles<'_, '_> {
             // An empty name is the working directory, and that cannot be executed.
             return Err(Errno::EACCES);
         }
-        let location = self.task.kernel().namespace().walk(self.task, None, path, true)?;
+        let location = self.task.kernel().namespace().walk(self.task, None, path, crate::fs::LastLink::Follow)?;
         Ok(Box::new(self.image(open_executable(self.task, location)?)))
     }
 }

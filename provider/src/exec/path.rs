@@ -22,7 +22,7 @@ pub fn find_program(
     path: Option<&[u8]>,
 ) -> Result<(Arc<OpenFile>, Vec<u8>), LoadError> {
     let open = |candidate: &[u8]| {
-        let location = task.kernel().namespace().walk(task, None, candidate, true)?;
+        let location = task.kernel().namespace().walk(task, None, candidate, crate::fs::LastLink::Follow)?;
         open_executable(task, location)
     };
     if name.is_empty() {
