@@ -1,0 +1,39 @@
+# Runs inside the machine under test: the test binaries in /tests, then static programs natively and under the launcher,
+# whose output and exit status must agree. ROOT is the folder that holds it all, empty for /. Prints "pass NAME" or "FAIL NAME" for each check; libtest prints its own lines.
+
+for binary in "$ROOT"/tests/*; do
+  [ -x "$binary" ] || continue
+  echo "binary ${binary##*/}"
+  "$binary" --test-threads="${THREADS:-1}"
+  echo "status $? ${binary##*/}"
+done
+
+output=${TMPDIR:-/tmp}/checks.$$
+
+# check NAME COMMAND...
+check() {
+  name=$1
+  shift
+  "$@" >$output.native 2>/dev/null </dev/null
+  native=$?
+  "$ROOT"/bin/picovisor run -- "$@" >$output.ours 2>$output.errors </dev/null
+  ours=$?
+  if [ $native = $ours ] && cmp -s $output.native $output.ours; then
+    echo "pass $name"
+  else
+    echo "FAIL $name"
+    echo "  natively: status $native; under us: status $ours"
+    head -n 5 $output.ours $output.errors | sed 's/^/  /'
+  fi
+}
+
+if [ -x "$ROOT/bin/picovisor" ]; then
+  check launcher-hello "$ROOT"/programs/hello
+  check launcher-echo /bin/busybox echo one "two three" ""
+  check launcher-status /bin/busybox false
+  check launcher-sha256 /bin/busybox sha256sum /bin/busybox
+  check launcher-sort /bin/busybox sort -r "$ROOT"/etc/words
+  check launcher-list /bin/busybox ls -l "$ROOT"/programs
+  check launcher-clocks "$ROOT"/programs/clocks
+fi
+rm -f $output.*

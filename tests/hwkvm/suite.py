@@ -1,0 +1,164 @@
+#!/usr/bin/env python3
+"""The smoke suite of the hardware path: vmm's tests and the launcher on a real kvm_amd under emulation.
+
+    suite.py                three machines: Linux 6.12 with two CPUs, Linux 6.1, Linux 6.12 with npt=0
+    suite.py 6.1            those whose name contains the argument
+    suite.py --here         the same binaries on this machine's own /dev/kvm
+
+Prints each check that fails, and "N passed, N failed" at the end. Consoles are kept in target/hwkvm/*.log.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import machine
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+TARGET = "x86_64-unknown-linux-gnu"
+# name: kernel, CPUs, kernel parameters
+MACHINES = {
+    "6.12, two CPUs": ("6.12", 2, []),
+    "6.1": ("6.1", 1, []),
+    "6.12, npt=0": ("6.12", 1, ["kvm_amd.npt=0"]),
+}
+TIMEOUT_S = 170
+
+
+def cargo(*arguments):
+    """Runs cargo with static linking; returns {target name: (kind, executable)}."""
+    # A folder of its own, or each change of flags would build everything again.
+    environment = {**os.environ, "RUSTFLAGS": "-Ctarget-feature=+crt-static"}
+    command = ["cargo", *arguments, "--target", TARGET, "--target-dir", machine.CACHE / "build"]
+    command += ["--message-format=json-render-diagnostics"]
+    built = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+    if built.returncode != 0:
+        sys.exit(f"suite.py: cargo {arguments[0]} failed")
+    found = {}
+    for line in built.stdout.splitlines():
+        message = json.loads(line)
+        if message.get("reason") == "compiler-artifact" and message.get("executable"):
+            found[message["target"]["name"]] = (message["target"]["kind"][0], Path(message["executable"]))
+    return found
+
+
+def make_tree(tree):
+    """Fills a folder with what the machines need."""
+    for folder in ["tests", "bin", "programs", "etc"]:
+        (tree / folder).mkdir()
+    for name, (kind, executable) in cargo("test", "-p", "vmm", "--no-run", "--tests").items():
+        if kind == "test":
+            shutil.copy(executable, tree / "tests" / name)
+    for name, (_, executable) in cargo("build", "-p", "picovisor").items():
+        shutil.copy(executable, tree / "bin" / name)
+    for program, source in {"hello": "benches/programs/hello.c", "clocks": "tests/programs/clocks.c"}.items():
+        compiler = os.environ.get("CC", "cc")
+        subprocess.run([compiler, "-O2", "-static", "-o", tree / "programs" / program, ROOT / source], check=True)
+    shutil.copy(HERE / "checks.sh", tree / "checks.sh")
+    (tree / "etc" / "words").write_text("".join(f"word {number * 7919 % 1000}\n" for number in range(1000)))
+    # Debug information is most of the binaries, and the machine's disk is its memory.
+    for binary in [*(tree / "tests").iterdir(), *(tree / "bin").iterdir()]:
+        subprocess.run(["strip", "--strip-debug", binary], check=True)
+
+
+def judge(console):
+    """Returns (passed, [failed check, ...]) of a console's text."""
+    passed, failed, binary, finished = 0, [], None, True
+    for line in console.splitlines():
+        line = line.strip()
+        if line.startswith("binary "):
+            binary, finished = line.split()[1], False
+        elif match := re.match(r"test result: \w+\. (\d+) passed; (\d+) failed", line):
+            passed, finished = passed + int(match[1]), True
+        elif match := re.match(r"test (\S+).*\.\.\. FAILED", line):
+            failed.append(f"{binary}::{match[1]}")
+        elif match := re.match(r"status (\d+) (\S+)", line):
+            if not finished:
+                failed.append(f"{match[2]} (died with status {match[1]})")
+            finished = True
+        elif match := re.match(r"pass (\S+)", line):
+            passed += 1
+        elif match := re.match(r"FAIL (\S+)", line):
+            failed.append(match[1])
+    if not finished:
+        failed.append(f"{binary} (never ended)")
+    return passed, failed
+
+
+class Console:
+    """Collects a machine's output in a file."""
+
+    def __init__(self, path):
+        self.path = path
+        self.file = open(path, "wb")
+
+    def write(self, data):
+        self.file.write(data.replace(b"\r\n", b"\n"))
+
+    def flush(self):
+        self.file.flush()
+
+    def text(self):
+        self.file.close()
+        return self.path.read_text(errors="replace")
+
+
+def run_machine(name, tree):
+    kernel, cpus, parameters = MACHINES[name]
+    console = Console(machine.CACHE / (re.sub(r"[^0-9a-z.]+", "-", name) + ".log"))
+    command = f"THREADS={cpus} sh /checks.sh"
+    status = machine.run(kernel, tree, command, cpus, 1536, TIMEOUT_S, parameters, console)
+    passed, failed = judge(console.text())
+    if status != 0:
+        failed.append(f"the machine ended early, see {console.path}")
+    return passed, failed
+
+
+def run_here(tree):
+    console = Console(machine.CACHE / "here.log")
+    environment = {**os.environ, "ROOT": str(tree), "THREADS": str(os.cpu_count())}
+    result = subprocess.run(
+        ["sh", tree / "checks.sh"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+    )
+    console.write(result.stdout)
+    return judge(console.text())
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("machine", nargs="?", default="", help="a part of the names of the machines to run")
+    parser.add_argument("--here", action="store_true", help="run on this machine's /dev/kvm instead")
+    options = parser.parse_args()
+    total_passed, total_failed = 0, []
+    # Inside the repository's folder: /tmp is private to sandboxes, and --here runs from the tree.
+    machine.CACHE.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=machine.CACHE) as tree:
+        tree = Path(tree)
+        tree.chmod(0o755)
+        make_tree(tree)
+        names = ["here"] if options.here else [name for name in MACHINES if options.machine in name]
+        for name in names:
+            started = time.monotonic()
+            try:
+                passed, failed = run_here(tree) if options.here else run_machine(name, tree)
+            except machine.Unavailable as reason:
+                passed, failed = 0, [str(reason)]
+            print(f"{name}: {passed} passed, {len(failed)} failed, {time.monotonic() - started:.0f} s", flush=True)
+            for check in failed:
+                print(f"    {check}")
+            total_passed += passed
+            total_failed += failed
+    print(f"{total_passed} passed, {len(total_failed)} failed")
+    sys.exit(1 if total_failed or total_passed == 0 else 0)
+
+
+if __name__ == "__main__":
+    main()
