@@ -3,14 +3,11 @@
 
 use super::LoadError;
 use crate::errno::Errno;
-use crate::fs::{BufferSink, FileKind, Inode, Location, Mapping, OpenFile, OpenFlags, Stat};
+use crate::fs::{BufferSink, FileKind, LastLink, Location, Mapping, OpenFile, OpenFlags, Want, check_access};
 use crate::mm::{Label, Source};
-use crate::task::{Credentials, CurrentTask};
+use crate::task::CurrentTask;
 use std::sync::Arc;
 use vmm::memory::MemoryObject;
-
-/// CAP_DAC_OVERRIDE: files are executable if anybody may execute them.
-const CAP_DAC_OVERRIDE: u32 = 1;
 
 /// A file that a program, an interpreter or a script is loaded from.
 pub trait ImageFile {
@@ -63,7 +60,7 @@ impl ImageFiles for TaskFiles<'_, '_> {
             // An empty name is the working directory, and that cannot be executed.
             return Err(Errno::EACCES);
         }
-        let location = self.task.kernel().namespace().walk(self.task, None, path, crate::fs::LastLink::Follow)?;
+        let location = self.task.kernel().namespace().walk(self.task, None, path, LastLink::Follow)?;
         Ok(Box::new(self.image(open_executable(self.task, location)?)))
     }
 }
@@ -105,26 +102,13 @@ impl ImageFile for TaskImage<'_, '_> {
 /// Being readable is not needed.
 pub fn open_executable(task: &CurrentTask<'_>, location: Location) -> Result<Arc<OpenFile>, Errno> {
     let inode = Arc::clone(location.inode());
-    if inode.kind() != FileKind::Regular || !may_execute(&inode.stat()?, &task.credentials()) {
+    if inode.kind() != FileKind::Regular {
         return Err(Errno::EACCES);
     }
+    check_access(&task.credentials(), &location, Want::EXECUTE)?;
     let flags = OpenFlags::empty();
     let file = inode.open(task, flags)?;
     Ok(OpenFile::new(file, location, flags))
-}
-
-fn may_execute(stat: &Stat, credentials: &Credentials) -> bool {
-    if credentials.effective & (1 << CAP_DAC_OVERRIDE) != 0 {
-        return stat.mode & 0o111 != 0;
-    }
-    let class = if credentials.fsuid == stat.uid {
-        6
-    } else if credentials.fsgid == stat.gid || credentials.groups.contains(&stat.gid) {
-        3
-    } else {
-        0
-    };
-    stat.mode >> class & 1 != 0
 }
 
 /// A program in a memory object: what tests and fuzzing load from.

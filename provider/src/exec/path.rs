@@ -3,7 +3,7 @@
 use super::LoadError;
 use super::file::open_executable;
 use crate::errno::Errno;
-use crate::fs::OpenFile;
+use crate::fs::{LastLink, OpenFile};
 use crate::task::CurrentTask;
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub fn find_program(
     path: Option<&[u8]>,
 ) -> Result<(Arc<OpenFile>, Vec<u8>), LoadError> {
     let open = |candidate: &[u8]| {
-        let location = task.kernel().namespace().walk(task, None, candidate, crate::fs::LastLink::Follow)?;
+        let location = task.kernel().namespace().walk(task, None, candidate, LastLink::Follow)?;
         open_executable(task, location)
     };
     if name.is_empty() {

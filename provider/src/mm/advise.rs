@@ -21,6 +21,8 @@ pub enum Advice {
     AnonymousFlags(VmaFlags, VmaFlags),
     /// Contents are not needed: private memory is as when it was mapped (MADV_DONTNEED).
     Discard,
+    /// As [`Advice::Discard`], for locked memory, too (MADV_DONTNEED_LOCKED).
+    DiscardLocked,
     /// Contents of private anonymous memory may vanish (MADV_FREE).
     Free,
     /// The range of the file behind a shared mapping becomes a hole (MADV_REMOVE).
@@ -75,8 +77,9 @@ impl MemoryMap {
                 }
                 Ok(())
             }
-            Advice::Discard => {
-                if part.flags.intersects(VmaFlags::LOCKED | VmaFlags::SPECIAL) {
+            Advice::Discard | Advice::DiscardLocked => {
+                let locked = part.flags.contains(VmaFlags::LOCKED) && advice == Advice::Discard;
+                if locked || part.flags.contains(VmaFlags::SPECIAL) {
                     return Err(Errno::EINVAL);
                 }
                 self.discard(&part)
@@ -119,7 +122,7 @@ impl MemoryMap {
                     return Err(Errno::EINVAL);
                 }
                 if !super::fault::permits(vma.access, access) {
-                    return Err(Errno::EFAULT);
+                    return Err(Errno::EINVAL);
                 }
                 let part = vma.range.intersect(range).unwrap_or(range);
                 self.assign(vma, part)?;
@@ -166,6 +169,11 @@ impl MemoryMap {
                 PageState::Absent | PageState::Bus => 0,
             })
             .collect())
+    }
+
+    /// Tells whether there is no hole in `range`.
+    pub fn is_mapped(&self, range: UserRange) -> bool {
+        self.state.read().tree.covered(range) == range.len()
     }
 
     /// The files behind shared mappings in `range`, for msync; the second value tells whether there is a hole.

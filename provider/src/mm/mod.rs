@@ -26,7 +26,7 @@ mod tree;
 mod vma;
 
 pub use account::MemoryLimits;
-pub use advise::Advice;
+pub use advise::{Advice, advised_range};
 pub use buffers::{IOV_MAX, UserBuffers};
 pub use fault::{EAGER_LIMIT, FaultSignal};
 pub(crate) use layout::random_u64;

@@ -11,8 +11,11 @@ pub mod table;
 pub mod trace;
 pub(crate) mod vsyscall;
 
+mod exec;
 mod identity;
 mod misc;
+mod mm;
+mod numa;
 mod process;
 
 pub use handler::{Outcome, RawArgs};
