@@ -29,14 +29,30 @@ pub struct Kernel {
     /// None in a test, and where its page found no memory: then the host's clocks are asked.
     clock: OnceLock<Clock>,
     vdso: OnceLock<Option<Vdso>>,
-    /// How the first process ended, for whoever waits for the sandbox.
-    ended: Ended,
+    /// What became of the first process, for whoever waits for the sandbox.
+    fate: Fate,
 }
 
 #[derive(Debug, Default)]
-struct Ended {
-    status: std::sync::Mutex<Option<Outcome>>,
+struct Fate {
+    state: std::sync::Mutex<FateState>,
     changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct FateState {
+    outcome: Option<Outcome>,
+    /// The first process stopped, and nobody was told yet.
+    stopped: bool,
+}
+
+/// What became of a sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// It ended.
+    Ended(Outcome),
+    /// A signal stopped the first process.
+    Stopped,
 }
 
 /// How a sandbox ended.
@@ -67,7 +83,7 @@ impl Kernel {
             tracer,
             clock: OnceLock::new(),
             vdso: OnceLock::new(),
-            ended: Ended::default(),
+            fate: Fate::default(),
         })
     }
 
@@ -103,18 +119,29 @@ impl Kernel {
 
     /// Notes how the sandbox ended; the first outcome stays.
     pub(crate) fn end(&self, outcome: Outcome) {
-        self.ended.status.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(outcome);
-        self.ended.changed.notify_all();
+        self.fate.state.lock().unwrap_or_else(PoisonError::into_inner).outcome.get_or_insert(outcome);
+        self.fate.changed.notify_all();
     }
 
-    /// Waits for the sandbox's end. For the command line: a task never calls this.
-    pub(crate) fn wait(&self) -> Outcome {
-        let mut status = self.ended.status.lock().unwrap_or_else(PoisonError::into_inner);
+    /// A signal has stopped a process. The launcher stops with the first one, so that a shell sees its job stop.
+    pub(crate) fn process_stopped(&self, group: &ThreadGroup) {
+        if group.pid() == INIT {
+            self.fate.state.lock().unwrap_or_else(PoisonError::into_inner).stopped = true;
+            self.fate.changed.notify_all();
+        }
+    }
+
+    /// Waits until the first process stops or the sandbox ends. For the command line: a task never calls this.
+    pub(crate) fn wait(&self) -> Change {
+        let mut state = self.fate.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            match *status {
-                Some(outcome) => return outcome,
-                None => status = self.ended.changed.wait(status).unwrap_or_else(PoisonError::into_inner),
+            if let Some(outcome) = state.outcome {
+                return Change::Ended(outcome);
             }
+            if std::mem::take(&mut state.stopped) {
+                return Change::Stopped;
+            }
+            state = self.fate.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 

@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::errno::Errno;
 use crate::exec::{self, LoadError};
 use crate::fs::{FdTable, LastLink, ViewError, stdio};
-use crate::kernel::{self, Kernel};
+use crate::kernel::{Change, Kernel, Outcome};
 use crate::mm::MemoryMap;
 use crate::provider::LinuxProvider;
 use crate::signal::send::send_to_group;
@@ -116,12 +116,18 @@ impl Sandbox {
         Ok(Self { kernel, init: task.group().clone() })
     }
 
-    /// Waits until the first process has ended, which ends the sandbox.
-    pub fn wait(&self) -> SandboxEnd {
-        match self.kernel.wait() {
-            kernel::Outcome::Program(ExitStatus::Exited(code)) => SandboxEnd::Exited(code),
-            kernel::Outcome::Program(ExitStatus::Signaled(signal)) => SandboxEnd::Signaled(signal.raw()),
-            kernel::Outcome::Failed => SandboxEnd::Failed,
+    /// Waits until the first process has ended, which ends the sandbox. Calls `stopped` each time a signal has stopped it.
+    pub fn wait(&self, mut stopped: impl FnMut()) -> SandboxEnd {
+        loop {
+            match self.kernel.wait() {
+                Change::Stopped if self.init.is_stopped() => stopped(),
+                Change::Stopped => {}
+                Change::Ended(Outcome::Program(ExitStatus::Exited(code))) => return SandboxEnd::Exited(code),
+                Change::Ended(Outcome::Program(ExitStatus::Signaled(signal))) => {
+                    return SandboxEnd::Signaled(signal.raw());
+                }
+                Change::Ended(Outcome::Failed) => return SandboxEnd::Failed,
+            }
         }
     }
 

@@ -7,6 +7,7 @@ impl CurrentTask<'_> {
     /// Stops the process until SIGCONT or SIGKILL (do_signal_stop). Returns in the thread that goes on.
     pub(super) fn stop(&mut self, signal: Signal) {
         self.group().stop_all(signal);
+        self.kernel().process_stopped(self.group());
         self.wait_while_stopped();
     }
 
