@@ -4,10 +4,6 @@ use std::fmt;
 
 /// The exit status of a failure that is ours (as `docker run`, `env` and `timeout` have it).
 pub(crate) const OURS: u8 = 125;
-/// The exit status when the program was found and cannot be executed.
-pub(crate) const NOT_EXECUTABLE: u8 = 126;
-/// The exit status when the program was not found.
-pub(crate) const NOT_FOUND: u8 = 127;
 /// The exit status when `--timeout` ended the sandbox (as timeout(1) has it).
 pub(crate) const TIMED_OUT: u8 = 124;
 
@@ -60,7 +56,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_one_line() {
-        let failure = Failure::with_status(NOT_FOUND, "a\nb\u{1b}[31m");
+        let failure = Failure::with_status(127, "a\nb\u{1b}[31m");
         assert_eq!(failure.to_string(), "a\\nb\\u{1b}[31m");
         assert_eq!(failure.status(), 127);
     }

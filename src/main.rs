@@ -3,13 +3,16 @@
 //! This is the one place that names both a concrete host ([`vmm`]) and a concrete provider ([`provider`]).
 #![forbid(unsafe_code)]
 
+mod check;
 mod cli;
 mod environment;
 mod failure;
 mod identity;
 mod logging;
+mod report;
 mod run;
 mod settings;
+mod terminal;
 
 use clap::CommandFactory;
 use std::ffi::OsString;
@@ -20,6 +23,7 @@ use cli::{Cli, Command};
 use failure::{Failure, OURS};
 
 fn main() -> ExitCode {
+    exit_on_panic();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let result = match cli::parse(&arguments) {
         Ok(cli) => logging::start().and_then(|()| execute(cli)),
@@ -34,10 +38,20 @@ fn main() -> ExitCode {
     }
 }
 
+/// A panic is a bug of ours, on whatever thread: it ends the monitor, and the sandbox with it, instead of leaving it half alive.
+fn exit_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        complain(&"internal error: this is a bug of picovisor's; please report what is printed above");
+        std::process::exit(OURS.into());
+    }));
+}
+
 fn execute(cli: Cli) -> Result<u8, Failure> {
     match cli.command {
         Command::Run(options) => run::run(&options),
-        Command::Check(_) => Err(Failure::ours("check: this version cannot look at KVM yet")),
+        Command::Check(options) => check::check(&options),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "picovisor", &mut script);

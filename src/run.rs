@@ -1,12 +1,119 @@
-//! `picovisor run`.
+//! `picovisor run`: starts the sandbox, passes signals on, and turns its end into an exit status.
+
+use provider::{Sandbox, SandboxEnd};
+use rustix::process::{Signal, getpid, kill_process};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use vmm::pico::{Host, HostConfig};
+use vmm::signals::HostSignals;
 
 use crate::cli::RunOptions;
-use crate::failure::Failure;
-use crate::settings;
+use crate::failure::{Failure, TIMED_OUT, plain};
+use crate::terminal::TerminalModes;
+use crate::{complain, report, settings};
+
+/// What other processes and the terminal send to the program by sending it to us. SIGKILL and SIGSTOP act on us, and so on all
+/// of the sandbox; SIGTTIN and SIGTTOU come from our own use of the terminal on the program's behalf.
+const FORWARDED: [Signal; 9] = [
+    Signal::HUP,
+    Signal::INT,
+    Signal::QUIT,
+    Signal::USR1,
+    Signal::USR2,
+    Signal::TERM,
+    Signal::CONT,
+    Signal::TSTP,
+    Signal::WINCH,
+];
+
+/// The stack of the thread that passes signals on: it makes a few calls.
+const SIGNAL_THREAD_STACK: usize = 64 << 10;
 
 /// Runs the program and returns the exit status.
 pub(crate) fn run(options: &RunOptions) -> Result<u8, Failure> {
+    let started = Instant::now();
     options.unsupported()?;
+    let terminal = TerminalModes::save();
+    if options.network.tty && !terminal.is_terminal() {
+        return Err(Failure::ours("-t: standard input is not a terminal"));
+    }
     let config = settings::config(options)?;
-    Err(Failure::ours(format_args!("{}: this version cannot start programs yet", config.program.display())))
+    let timeout = config.limits.timeout;
+    let signals = block_signals()?;
+    let host = Host::open(&HostConfig { memory: config.limits.memory, vcpus: None }).map_err(Failure::ours)?;
+    let sandbox = Sandbox::start(&host, config)
+        .map_err(|error| Failure::with_status(error.exit_status(), error))
+        .map(Arc::new)?;
+
+    let timed_out = Arc::new(AtomicBool::new(false));
+    let forwarder = Forwarder {
+        signals,
+        sandbox: sandbox.clone(),
+        deadline: timeout.and_then(|timeout| started.checked_add(timeout)),
+        timed_out: timed_out.clone(),
+    };
+    std::thread::Builder::new()
+        .name("signals".into())
+        .stack_size(SIGNAL_THREAD_STACK)
+        .spawn(move || forwarder.run())
+        .map_err(|error| Failure::ours(format_args!("cannot start a thread: {}", plain(&error))))?;
+
+    let end = sandbox.wait(stop_with_it);
+    let timed_out = timed_out.load(Ordering::Relaxed);
+    if !matches!(end, SandboxEnd::Exited(_)) {
+        terminal.restore();
+    }
+    if options.watching.verbose {
+        report::print(&sandbox, &host, started);
+    }
+    let timeout = timeout.unwrap_or_default();
+    match end {
+        SandboxEnd::Signaled(_) if timed_out => {
+            Err(Failure::with_status(TIMED_OUT, format_args!("ended after {timeout:?} (--timeout)")))
+        }
+        SandboxEnd::Exited(code) => Ok(code),
+        SandboxEnd::Signaled(signal) => Ok(u8::try_from(128 + signal).unwrap_or(u8::MAX)),
+        SandboxEnd::Failed => Err(Failure::ours("the sandbox could not go on; PICOVISOR_LOG=error shows why")),
+    }
+}
+
+/// Blocks the forwarded signals here and in every thread that is started from now on.
+fn block_signals() -> Result<HostSignals, Failure> {
+    let numbers = FORWARDED.map(Signal::as_raw);
+    HostSignals::block(&numbers).map_err(|error| Failure::ours(format_args!("signals: {}", plain(&error))))
+}
+
+/// The program was stopped: stop as well, so that a shell sees its job stop. SIGCONT, passed on, lets both go on.
+fn stop_with_it() {
+    // Sending SIGSTOP to oneself cannot fail; if it did, the program would merely stop alone.
+    let _ = kill_process(getpid(), Signal::STOP);
+}
+
+/// The thread that passes signals on, and ends the sandbox when its time is over.
+struct Forwarder {
+    signals: HostSignals,
+    sandbox: Arc<Sandbox>,
+    deadline: Option<Instant>,
+    timed_out: Arc<AtomicBool>,
+}
+
+impl Forwarder {
+    /// Runs until the process exits.
+    fn run(self) {
+        loop {
+            let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            match self.signals.wait(left) {
+                Ok(Some(signal)) => self.sandbox.deliver_signal(signal),
+                Ok(None) => break,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return complain(&format_args!("signals are not passed on: {}", plain(&error))),
+            }
+            if left == Some(Duration::ZERO) {
+                break;
+            }
+        }
+        self.timed_out.store(true, Ordering::Relaxed);
+        self.sandbox.terminate();
+    }
 }
