@@ -35,8 +35,8 @@ TIMEOUT_S = 170
 
 def cargo(*arguments):
     """Runs cargo with static linking; returns {target name: (kind, executable)}."""
-    # A folder of its own, or each change of flags would build everything again.
-    environment = {**os.environ, "RUSTFLAGS": "-Ctarget-feature=+crt-static"}
+    # A folder of its own, or each change of flags would build everything again. Lints are for the ordinary build.
+    environment = {**os.environ, "RUSTFLAGS": "-Ctarget-feature=+crt-static -Awarnings"}
     command = ["cargo", *arguments, "--target", TARGET, "--target-dir", machine.CACHE / "build"]
     command += ["--message-format=json-render-diagnostics"]
     built = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
