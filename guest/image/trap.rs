@@ -64,11 +64,14 @@ global_asm!(
 );
 
 global_asm!(
-    // Runs in ring 3, wherever this page is mapped. XCR0 is in EDX:EAX at the exit; the code segment there says how
-    // SYSCALL arrives.
+    // Runs in ring 3, wherever this page is mapped. XCR0 is in EDX:EAX at the exit, the time-stamp counter in RBX; the
+    // code segment there says how SYSCALL arrives.
     ".section .probe, \"ax\"",
     ".global probe",
     "probe:",
+    "rdtsc",
+    "shl rdx, 32",
+    "lea rbx, [rax + rdx]",
     "xor ecx, ecx",
     "xgetbv",
     "syscall",

@@ -16,7 +16,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use thiserror::Error;
-use vmm::clock::{Clock, Counter};
+use vmm::clock::Clock;
 use vmm::pico::{CreateError, DetachedCpu, Host, ProcessAttributes, RegisterError, ThreadAttributes, TrapFrame};
 use vmm::trap::Registers;
 
@@ -99,8 +99,7 @@ impl Sandbox {
             })?),
         };
         let kernel = Kernel::with_tracer(config, host.memory().clone(), tracer);
-        let clock =
-            Clock::new(host.memory(), Counter::detect(None)).map_err(|error| StartError::Memory(error.into()))?;
+        let clock = Clock::new(host.memory(), host.counter()).map_err(|error| StartError::Memory(error.into()))?;
         kernel.set_clock(clock);
         kernel.mount()?;
         host.register(Arc::new(LinuxProvider::new(kernel.clone())))?;

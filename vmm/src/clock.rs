@@ -26,7 +26,7 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What the time-stamp counter is good for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Counter {
     /// The host keeps time by it, and programs read the same one.
     Shared {
@@ -34,6 +34,7 @@ pub enum Counter {
         khz: Option<u32>,
     },
     /// The host keeps time by something else, or programs read another value: every clock call traps.
+    #[default]
     Unusable,
 }
 

@@ -1,7 +1,7 @@
 //! The trap probe: how SYSCALL leaves user mode on this host, found out by executing one.
 //!
 //! Capabilities do not tell the flavours apart. The first virtual CPU is set up for the flavour that KVM's CPUID list
-//! suggests and runs XGETBV and SYSCALL from ring 3; the code segment at the exit decides. If the guess was wrong, a
+//! suggests and runs XGETBV and SYSCALL from ring 3; the code segment at the exit decides. RDTSC, too: what it showed is compared with the host's. If the guess was wrong, a
 //! second virtual CPU is set up for the other flavour (CPUID cannot be changed once a virtual CPU has run).
 //! The virtual CPU that ran the probe is the first worker's, so a start pays for one entry and one KVM_GET_SREGS.
 
@@ -12,10 +12,13 @@ use super::supervisor::{PROBE_CODE, Supervisor, SyscallRing};
 use super::vcpu::Vcpu;
 use super::vm::Vm;
 use super::xsave;
+use crate::clock::Counter;
 use crate::machine::Paging;
+use guest::clock::counter;
 use guest::layout;
 use kvm_bindings::CpuId;
 use std::arch::x86_64::{__cpuid, _xgetbv};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 /// What a virtual CPU must know about the host.
@@ -28,6 +31,8 @@ pub(super) struct Flavour {
     pub(super) xcr0: u64,
     /// The extended state that threads have.
     pub(super) extended: xsave::Layout,
+    /// What the time-stamp counter is good for.
+    pub(super) counter: Counter,
 }
 
 impl Flavour {
@@ -44,7 +49,7 @@ impl Flavour {
         let extended = xsave::Layout::new(cpuid::kept_components(xcr0), cpuid::kept_size(xcr0));
         let view =
             cpuid::program_view(supported, syscall, xcr0).map_err(|_| Refusal::Unfit("CPUID has too many leaves"))?;
-        Ok(Self { syscall, cpuid: Arc::new(view), xcr0, extended })
+        Ok(Self { syscall, cpuid: Arc::new(view), xcr0, extended, counter: Counter::Unusable })
     }
 
     /// How traps leave user mode, for the report.
@@ -88,7 +93,9 @@ fn attempt(vm: &Arc<Vm>, supervisor: &Supervisor, flavour: Flavour) -> Result<Vc
     let syscall = flavour.syscall;
     let mut vcpu = Vcpu::new(vm, pages, flavour).map_err(|error| Refusal::Traps(format!("setting up: {error}")))?;
     vm.set_paging(vcpu.flavour.paging().paging);
+    let before = counter();
     let leave = vcpu.probe(root, PROBE_CODE).map_err(|error| Refusal::Traps(format!("entering: {error}")))?;
+    let after = counter();
     let ring = match leave {
         Leave::Syscall => vcpu.fd.get_sregs().map(|sregs| sregs.cs.selector & 3),
         Leave::Vector(6) => return Err(Refusal::NoXsave),
@@ -102,7 +109,17 @@ fn attempt(vm: &Arc<Vm>, supervisor: &Supervisor, flavour: Flavour) -> Result<Vc
     if arrived != syscall {
         return Err(Refusal::Traps(format!("SYSCALL arrived in ring {}", if ring == Ok(0) { 0 } else { 3 })));
     }
+    vcpu.flavour.counter = compare_counters(&vcpu, before..=after);
     Ok(vcpu)
+}
+
+/// Finds out whether the counter that the probe's code read is the host's, which showed these values around it.
+fn compare_counters(vcpu: &Vcpu, host: RangeInclusive<u64>) -> Counter {
+    if host.contains(&vcpu.fd.sync_regs().regs.rbx) {
+        Counter::detect(vcpu.fd.get_tsc_khz().ok())
+    } else {
+        Counter::Unusable
+    }
 }
 
 fn xsave_offered(supported: &CpuId) -> bool {

@@ -1,5 +1,6 @@
 //! What the host found out about KVM, for `picovisor check` and for refusals.
 
+use crate::clock::Counter;
 use crate::machine::Paging;
 use kvm_bindings::{
     KVM_CAP_EXIT_ON_EMULATION_FAILURE, KVM_CAP_EXT_CPUID, KVM_CAP_IMMEDIATE_EXIT, KVM_CAP_SYNC_REGS,
@@ -106,6 +107,8 @@ pub struct HostReport {
     pub paging: Option<PagingFlavour>,
     /// The XCR0 that programs run with.
     pub xcr0: u64,
+    /// What programs' time-stamp counter is good for.
+    pub counter: Counter,
     /// Why KVM cannot be used, if so.
     pub refusal: Option<Refusal>,
 }

@@ -181,6 +181,7 @@ impl Started {
                 report.traps = Some(flavour.method());
                 report.paging = Some(flavour.paging());
                 report.xcr0 = flavour.xcr0;
+                report.counter = flavour.counter;
                 Ok(Self { vm, supervisor, flavour, report, pool, first })
             }
             Err(refusal) => Err(HostReport { refusal: Some(refusal), ..report }),

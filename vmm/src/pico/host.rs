@@ -3,6 +3,7 @@
 use super::process::{Process, ProcessAttributes};
 use super::provider::Provider;
 use super::registry::{RegisterError, Registry};
+use crate::clock::Counter;
 use crate::kvm::{HostReport, Workers};
 use crate::memory::{GuestMemory, MemoryError};
 use std::sync::Arc;
@@ -115,6 +116,12 @@ impl Host {
     /// Guest memory.
     pub fn memory(&self) -> &Arc<GuestMemory> {
         &self.shared.memory
+    }
+
+    /// What the time-stamp counter of this host's programs is good for, as the probe found.
+    pub fn counter(&self) -> Counter {
+        // Programs that no processor runs read the host's.
+        self.report().map_or_else(|| Counter::detect(None), |report| report.counter)
     }
 
     /// What the host found out about KVM; `None` for a detached host.
