@@ -1,4 +1,5 @@
 //! Structures that programs and the kernel share, where linux-raw-sys's are not zerocopy types.
 
 pub mod poll;
+pub mod stat;
 pub mod termios;

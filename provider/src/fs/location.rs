@@ -219,6 +219,11 @@ impl Location {
         self.mount.as_ref().is_some_and(|mount| mount.read_only)
     }
 
+    /// Tells whether it is the root of its mount.
+    pub fn is_mount_root(&self) -> bool {
+        self.mount.as_ref().is_some_and(|mount| Arc::ptr_eq(&mount.root, &self.entry))
+    }
+
     /// Tells whether the name it was reached by was removed.
     pub fn is_removed(&self) -> bool {
         self.entry.is_removed()

@@ -11,12 +11,17 @@ pub mod table;
 pub mod trace;
 pub(crate) mod vsyscall;
 
+mod dir;
 mod exec;
+mod file;
+mod fs;
 mod identity;
+mod io;
 mod misc;
 mod mm;
 mod numa;
 mod process;
+mod stat;
 
 pub use handler::{Outcome, RawArgs};
 
