@@ -2,9 +2,9 @@
 # whose output and exit status must agree. ROOT is the folder that holds it all, empty for /. Prints "pass NAME" or "FAIL NAME" for each check; libtest prints its own lines.
 
 for binary in "$ROOT"/tests/*; do
-  [ -x "$binary" ] || continue
+  [ -x "$binary" ] || continue # a list of filters
   echo "binary ${binary##*/}"
-  "$binary" --test-threads="${THREADS:-1}"
+  "$binary" $(cat "$binary.filters" 2>/dev/null) --test-threads="${THREADS:-1}"
   echo "status $? ${binary##*/}"
 done
 
