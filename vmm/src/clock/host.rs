@@ -89,7 +89,8 @@ pub(super) fn coarse_step_ns() -> u64 {
 /// Tells whether the host's own clocks run on the time-stamp counter.
 pub(super) fn keeps_time_by_counter() -> bool {
     std::fs::read("/sys/devices/system/clocksource/clocksource0/current_clocksource")
-        .is_ok_and(|name| name.trim_ascii() == b"tsc")
+        // The second is what the first is called in the first seconds after boot.
+        .is_ok_and(|name| matches!(name.trim_ascii(), b"tsc" | b"tsc-early"))
 }
 
 fn read(clock: libc::clockid_t) -> u64 {
