@@ -16,6 +16,7 @@ mod mount;
 mod namespace;
 mod open;
 mod opening;
+pub(crate) mod proc;
 pub(crate) mod pseudo;
 pub(crate) mod stdio;
 mod traits;

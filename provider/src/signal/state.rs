@@ -108,7 +108,8 @@ impl TaskSignals {
         !self.needs_attention()
     }
 
-    pub(super) fn is_in_user_mode(&self) -> bool {
+    /// Tells whether the task is in user mode, or about to be.
+    pub(crate) fn is_in_user_mode(&self) -> bool {
         self.in_user_mode.load(Ordering::SeqCst)
     }
 }

@@ -3,6 +3,7 @@
 use super::{ExitStatus, Pid, ResourceLimits, Task, WaitQueue};
 use crate::signal::{GroupSignals, Signal};
 use crate::sync::{Mutex, Rank};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// A process: the threads that share a pid, signal handlers and limits.
@@ -12,6 +13,8 @@ pub struct ThreadGroup {
     limits: ResourceLimits,
     signals: GroupSignals,
     state: Mutex<State>,
+    /// What /proc/PID/oom_score_adj holds.
+    oom_adjustment: AtomicI32,
     /// Woken when a child ends, stops or continues.
     child_events: WaitQueue,
     /// The host's process; none in a test.
@@ -47,6 +50,7 @@ impl ThreadGroup {
             limits,
             signals: GroupSignals::default(),
             state: Mutex::new(Rank::ThreadGroup, state),
+            oom_adjustment: AtomicI32::new(0),
             child_events: WaitQueue::default(),
             process: OnceLock::new(),
         })
@@ -90,6 +94,16 @@ impl ThreadGroup {
     /// Its live threads, the oldest first.
     pub fn threads(&self) -> Vec<Arc<Task>> {
         self.state.lock().threads.clone()
+    }
+
+    /// How much more or less likely than others it is to be killed when memory runs out: −1000 to 1000.
+    pub(crate) fn oom_adjustment(&self) -> i32 {
+        self.oom_adjustment.load(Ordering::Relaxed)
+    }
+
+    /// Changes that.
+    pub(crate) fn set_oom_adjustment(&self, adjustment: i32) {
+        self.oom_adjustment.store(adjustment, Ordering::Relaxed);
     }
 
     /// Adds a thread, which must be one of this process.

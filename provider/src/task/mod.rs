@@ -26,8 +26,10 @@ use crate::mm::MemoryMap;
 use crate::signal::TaskSignals;
 use crate::sync::{Mutex, Rank};
 use crate::syscall::Outcome;
+use rustix::time::{ClockId, clock_gettime};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 /// A thread or process id as the sandbox sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,11 +46,19 @@ pub struct Resources {
     pub fs: Option<Arc<FsContext>>,
 }
 
+/// What CLOCK_BOOTTIME shows.
+fn since_boot() -> Duration {
+    let now = clock_gettime(ClockId::Boottime);
+    Duration::new(u64::try_from(now.tv_sec).unwrap_or_default(), u32::try_from(now.tv_nsec).unwrap_or_default())
+}
+
 /// A thread as the personality sees it.
 pub struct Task {
     kernel: Arc<Kernel>,
     tid: Pid,
     group: Arc<ThreadGroup>,
+    /// When it was made, on CLOCK_BOOTTIME.
+    started: Duration,
     /// A leaf, so that the accessors may be called whatever else is locked.
     shared: Mutex<Shared>,
     signals: TaskSignals,
@@ -88,6 +98,7 @@ impl Task {
             kernel: kernel.clone(),
             tid,
             group: group.clone(),
+            started: since_boot(),
             shared: Mutex::new(Rank::Leaf, shared),
             signals: TaskSignals::default(),
             parker: Arc::default(),
@@ -104,6 +115,11 @@ impl Task {
     /// Its thread id.
     pub fn tid(&self) -> Pid {
         self.tid
+    }
+
+    /// When it was made: time since the machine started.
+    pub fn started(&self) -> Duration {
+        self.started
     }
 
     /// Its process.

@@ -1,7 +1,7 @@
 //! devpts: the pseudo-terminals that the caller handed over, under the numbers they have outside.
 
 use crate::errno::Errno;
-use crate::fs::pseudo::{DeviceInode, DirInode, Entries, Entry, Owner, PseudoFs, Refusal, Super};
+use crate::fs::pseudo::{DeviceInode, DirInode, Entries, Entry, Flavour, Owner, PseudoFs, Super};
 use crate::fs::tty::Terminal;
 use crate::fs::{FileKind, FileSystem, Inode, Timestamp};
 use crate::task::CurrentTask;
@@ -15,7 +15,7 @@ const FIRST_INODE: u64 = 3;
 
 /// Makes the file system to be mounted on /dev/pts.
 pub(crate) fn file_system(device: u64, made: Timestamp) -> Arc<dyn FileSystem> {
-    let home = Super::new(device, made, Refusal::SYS);
+    let home = Super::new(device, made, Flavour::PTS);
     let node = home.node_numbered(1, 0o755, Owner::ROOT);
     PseudoFs::new(DirInode::new(node, Pts { home }), "devpts", MAGIC)
 }

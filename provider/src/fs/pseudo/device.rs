@@ -27,7 +27,7 @@ impl Inode for DeviceInode {
     }
 
     fn stat(&self) -> Result<Stat, Errno> {
-        Ok(Stat { rdev: self.rdev, block_size: 1024, ..self.node.stat(FileKind::CharDevice, 0, 1) })
+        Ok(Stat { rdev: self.rdev, ..self.node.stat(FileKind::CharDevice, 0, 1) })
     }
 
     fn change(&self, change: &AttributeChange) -> Result<(), Errno> {

@@ -90,23 +90,23 @@ impl<E: Entries> Directory for DirInode<E> {
     }
 
     fn create(&self, _name: &[u8], node: &NewNode<'_>) -> Result<Arc<dyn Inode>, Errno> {
-        let refusal = self.node.home().refusal();
+        let flavour = self.node.home().flavour();
         Err(match node.kind {
-            FileKind::Directory | FileKind::Symlink => refusal.make,
-            _ => refusal.create,
+            FileKind::Directory | FileKind::Symlink => flavour.make,
+            _ => flavour.create,
         })
     }
 
     fn link(&self, _name: &[u8], _inode: &Arc<dyn Inode>) -> Result<(), Errno> {
-        Err(self.node.home().refusal().make)
+        Err(self.node.home().flavour().make)
     }
 
     fn remove(&self, _name: &[u8], _directory: bool) -> Result<(), Errno> {
-        Err(self.node.home().refusal().remove)
+        Err(self.node.home().flavour().remove)
     }
 
     fn rename(&self, _name: &[u8], _to: &dyn Directory, _to_name: &[u8], _flags: u32) -> Result<(), Errno> {
-        Err(self.node.home().refusal().make)
+        Err(self.node.home().flavour().make)
     }
 
     fn list(&self, task: &CurrentTask<'_>, position: u64, sink: &mut dyn DirSink) -> Result<(), Errno> {
@@ -127,23 +127,22 @@ impl<E: Entries> Directory for DirInode<E> {
 /// Entries that are made once.
 #[derive(Debug, Default)]
 pub(crate) struct Tree {
-    entries: Vec<(&'static str, Arc<dyn Inode>)>,
+    entries: Vec<(String, Arc<dyn Inode>)>,
     directories: u64,
 }
 
 impl Tree {
     /// Adds an entry; entries are listed in the order in which they were added.
-    pub(crate) fn with(mut self, name: &'static str, inode: Arc<dyn Inode>) -> Self {
+    pub(crate) fn add(&mut self, name: &str, inode: Arc<dyn Inode>) {
         if inode.kind() == FileKind::Directory {
             self.directories += 1;
         }
-        self.entries.push((name, inode));
-        self
+        self.entries.push((name.to_owned(), inode));
     }
 
-    /// How many entries there are.
-    pub(crate) fn len(&self) -> u64 {
-        u64::try_from(self.entries.len()).unwrap_or(u64::MAX)
+    /// Sorts the entries as procfs lists them: short names first.
+    pub(crate) fn sort_as_procfs(&mut self) {
+        self.entries.sort_by(|(a, _), (b, _)| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));
     }
 
     /// Finds an entry.

@@ -8,6 +8,7 @@
 mod device;
 mod dir;
 mod filesystem;
+mod leaves;
 mod link;
 #[cfg(test)]
 mod tests;
@@ -16,8 +17,9 @@ mod text;
 pub(crate) use device::DeviceInode;
 pub(crate) use dir::{DirInode, Entries, Entry, Tree};
 pub(crate) use filesystem::PseudoFs;
+pub(crate) use leaves::{Leaf, Look, grow};
 pub(crate) use link::{LinkInode, Target};
-pub(crate) use text::{Global, Seeks, Text, TextInode};
+pub(crate) use text::{Seeks, Text, TextInode};
 
 use super::{AttributeChange, FileKind, Stat, Timestamp};
 use crate::errno::Errno;
@@ -34,36 +36,42 @@ pub(crate) struct Super {
     device: u64,
     made: Timestamp,
     next_inode: AtomicU64,
-    refusal: Refusal,
+    flavour: Flavour,
 }
 
-/// How a pseudo file system refuses that entries are made or removed.
+/// What file systems of one type have in common: how they refuse that entries are made or removed, and their block size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
+pub(crate) struct Flavour {
     /// For open(2) with O_CREAT and for mknod(2).
     pub(crate) create: Errno,
     /// For mkdir(2), symlink(2), link(2) and rename(2).
     pub(crate) make: Errno,
     /// For unlink(2) and rmdir(2).
     pub(crate) remove: Errno,
+    /// What stat(2) shows as st_blksize.
+    pub(crate) block_size: u32,
 }
 
-impl Refusal {
-    /// As procfs answers: its look-up of a new name fails first.
-    pub(crate) const PROC: Self = Self { create: Errno::ENOENT, make: Errno::ENOENT, remove: Errno::EPERM };
-    /// As sysfs and devpts answer.
-    pub(crate) const SYS: Self = Self { create: Errno::EACCES, make: Errno::EPERM, remove: Errno::EPERM };
+impl Flavour {
+    /// procfs: its look-up of a new name fails first.
+    pub(crate) const PROC: Self =
+        Self { create: Errno::ENOENT, make: Errno::ENOENT, remove: Errno::EPERM, block_size: 1024 };
+    /// sysfs.
+    pub(crate) const SYS: Self =
+        Self { create: Errno::EACCES, make: Errno::EPERM, remove: Errno::EPERM, block_size: 4096 };
+    /// devpts.
+    pub(crate) const PTS: Self = Self { block_size: 1024, ..Self::SYS };
 }
 
 impl Super {
     /// Makes an instance that shows `device` as st_dev and `made` as the time of all its objects.
-    pub(crate) fn new(device: u64, made: Timestamp, refusal: Refusal) -> Arc<Self> {
-        Arc::new(Self { device, made, next_inode: AtomicU64::new(FIRST_FIXED_INODE), refusal })
+    pub(crate) fn new(device: u64, made: Timestamp, flavour: Flavour) -> Arc<Self> {
+        Arc::new(Self { device, made, next_inode: AtomicU64::new(FIRST_FIXED_INODE), flavour })
     }
 
-    /// How requests to change a directory are refused.
-    pub(crate) fn refusal(&self) -> Refusal {
-        self.refusal
+    /// What it has in common with others of its type.
+    pub(crate) fn flavour(&self) -> Flavour {
+        self.flavour
     }
 
     /// Makes the attributes of an object with a number of its own.
@@ -135,7 +143,7 @@ impl Node {
             gid: mutable.owner.gid,
             rdev: 0,
             size,
-            block_size: 4096,
+            block_size: self.home.flavour.block_size,
             blocks: 0,
             accessed: mutable.accessed,
             modified: mutable.modified,

@@ -6,7 +6,7 @@ use crate::fs::{AttributeChange, File, Inode, OffsetKeeper, OpenFlags, Sink, Sou
 use crate::sync::{Mutex, Rank};
 use crate::task::CurrentTask;
 use std::any::Any;
-use std::fmt::{self, Debug};
+use std::fmt::Debug;
 use std::sync::Arc;
 
 /// The largest write that a text file takes at once; more is refused as Linux's own handlers do.
@@ -25,21 +25,6 @@ pub(crate) trait Text: Send + Sync + Debug + 'static {
     /// Checks at open(2) that `opener` may look, beyond the permission bits.
     fn permit(&self, _opener: &CurrentTask<'_>) -> Result<(), Errno> {
         Ok(())
-    }
-}
-
-/// Text that depends on the sandbox and the reader only.
-pub(crate) struct Global(pub(crate) fn(&CurrentTask<'_>) -> Result<Vec<u8>, Errno>);
-
-impl Debug for Global {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Global")
-    }
-}
-
-impl Text for Global {
-    fn render(&self, reader: &CurrentTask<'_>) -> Result<Vec<u8>, Errno> {
-        (self.0)(reader)
     }
 }
 

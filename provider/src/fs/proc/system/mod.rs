@@ -1,0 +1,79 @@
+//! Files about the whole sandbox.
+
+mod cpuinfo;
+mod memory;
+mod network;
+mod time;
+
+pub(in crate::fs) use cpuinfo::host_cpuinfo;
+pub(super) use time::{ticks, used};
+
+use crate::errno::Errno;
+use crate::fs::pseudo::Leaf;
+use crate::release::{RELEASE, SYSTEM, VERSION};
+use crate::task::CurrentTask;
+
+/// The files of /proc but for processes and /proc/sys.
+pub(super) fn leaves() -> Vec<Leaf> {
+    let mut leaves = vec![
+        Leaf::fixed("cgroups", "#subsys_name\thierarchy\tnum_cgroups\tenabled\n"),
+        Leaf::fixed("cmdline", "picovisor\n"),
+        Leaf::fixed("consoles", ""),
+        Leaf::rendered("cpuinfo", cpuinfo::render),
+        Leaf::fixed("devices", DEVICES),
+        Leaf::fixed("diskstats", ""),
+        Leaf::fixed("execdomains", "0-0\tLinux           \t[kernel]\n"),
+        Leaf::fixed("filesystems", FILE_SYSTEMS),
+        Leaf::rendered("interrupts", time::interrupts),
+        Leaf::rendered("loadavg", time::load_average),
+        Leaf::fixed("locks", ""),
+        Leaf::rendered("meminfo", memory::information),
+        Leaf::fixed("misc", ""),
+        Leaf::fixed("modules", ""),
+        Leaf::link("mounts", "self/mounts"),
+        Leaf::link("net", "self/net"),
+        Leaf::fixed("partitions", "major minor  #blocks  name\n\n"),
+        Leaf::rendered("stat", time::statistics),
+        Leaf::fixed("swaps", "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"),
+        Leaf::fixed("sysvipc/msg", MESSAGE_QUEUES),
+        Leaf::fixed("sysvipc/sem", SEMAPHORES),
+        Leaf::fixed("sysvipc/shm", SHARED_MEMORY),
+        Leaf::fixed("tty/drivers", TERMINAL_DRIVERS),
+        Leaf::rendered("uptime", time::uptime),
+        Leaf::rendered("version", version),
+        Leaf::rendered("vmstat", memory::statistics),
+    ];
+    leaves.sort_by(|a, b| a.path.cmp(&b.path));
+    leaves
+}
+
+/// The files of /proc/PID/net.
+pub(super) fn network_leaves() -> Vec<Leaf> {
+    network::leaves()
+}
+
+fn version(_reader: &CurrentTask<'_>) -> Result<Vec<u8>, Errno> {
+    Ok(format!("{SYSTEM} version {RELEASE} (picovisor@picovisor) {VERSION}\n").into_bytes())
+}
+
+/// What mount(8) and file managers look at: the types that a view is made of.
+const FILE_SYSTEMS: &str =
+    "nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tdevtmpfs\nnodev\tdevpts\nnodev\toverlay\n\text4\n";
+
+const DEVICES: &str =
+    "Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n136 pts\n\nBlock devices:\n";
+
+/// ps(1) finds terminals' names by it.
+const TERMINAL_DRIVERS: &str = "\
+/dev/tty             /dev/tty        5       0 system:/dev/tty
+/dev/console         /dev/console    5       1 system:console
+/dev/ptmx            /dev/ptmx       5       2 system
+pty_slave            /dev/pts      136 0-1048575 pty:slave
+pty_master           /dev/ptm      128 0-1048575 pty:master
+";
+
+const MESSAGE_QUEUES: &str = "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      \
+                              stime      rtime      ctime\n";
+const SEMAPHORES: &str = "       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n";
+const SHARED_MEMORY: &str = "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      \
+                             atime      dtime      ctime                   rss                  swap\n";

@@ -1,0 +1,180 @@
+//! The smaller files of a task.
+
+use super::Shown;
+use crate::errno::Errno;
+use crate::mm::MemoryMap;
+use crate::task::{INFINITY, NAME_MAX, Resource};
+use std::sync::Arc;
+use vmm::addr::UserRange;
+
+/// Bytes of arguments or environment that are shown: more than exec accepts with the largest stack limit.
+const LONGEST_STRINGS: u64 = 8 << 20;
+/// CAP_SYS_RESOURCE
+const CAP_SYS_RESOURCE: u32 = 24;
+/// What user and group id maps show where no user namespace was made.
+const IDENTITY: &[u8] = b"         0          0 4294967295\n";
+/// The badness that Linux's out-of-memory killer gives a small process without adjustment: two thirds.
+const SMALL_BADNESS: i32 = 666;
+
+/// The bytes of a range, up to the first that cannot be read.
+fn user_bytes(mm: &MemoryMap, range: UserRange) -> Vec<u8> {
+    let len = range.end.0.saturating_sub(range.start.0).min(LONGEST_STRINGS);
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or_default()];
+    let got = mm.read_partial(range.start, &mut bytes).unwrap_or_default();
+    bytes.truncate(got);
+    bytes
+}
+
+/// `environ`
+pub(super) fn environment(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
+    let Some(mm) = shown.task.mm() else { return Ok(Vec::new()) };
+    Ok(mm.program().map(|program| user_bytes(&mm, program.env)).unwrap_or_default())
+}
+
+/// `auxv`
+pub(super) fn auxiliary_vector(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
+    let program = shown.task.mm().and_then(|mm| mm.program());
+    Ok(program.map(|program| program.auxv.clone()).unwrap_or_default())
+}
+
+/// `cmdline`: the arguments. A program that has written over the last NUL has put a title there (setproctitle(3)), which may reach
+/// into the environment and ends at its first NUL.
+pub(super) fn command_line(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
+    let Some(mm) = shown.task.mm() else { return Ok(Vec::new()) };
+    let Some(program) = mm.program() else { return Ok(Vec::new()) };
+    let mut line = user_bytes(&mm, program.args);
+    if line.last().is_some_and(|last| *last != 0) {
+        if program.env.start == program.args.end {
+            line.extend(user_bytes(&mm, program.env));
+        }
+        let end = line.iter().position(|byte| *byte == 0).unwrap_or(line.len());
+        line.truncate(end);
+    }
+    Ok(line)
+}
+
+/// `comm`
+pub(super) fn name(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
+    let mut name = shown.task.name();
+    name.push(b'\n');
+    Ok(name)
+}
+
+/// A write to `comm`: as many bytes as fit, a newline among them; only from the same process.
+pub(super) fn set_name(shown: &Shown<'_, '_>, bytes: &[u8]) -> Result<(), Errno> {
+    if !Arc::ptr_eq(shown.task.group(), shown.reader.group()) {
+        return Err(Errno::EINVAL);
+    }
+    let bytes = &bytes[..bytes.len().min(NAME_MAX)];
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    shown.task.set_name(&bytes[..end]);
+    Ok(())
+}
+
+/// `personality`: PER_LINUX.
+pub(super) fn personality(_shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
+    Ok(b"00000000\n".to_vec())
+}
+
+/// The lines of `limits`: name, unit, resource.
+const LIMITS: &[(&str, &str, Resource)] = &[
+    ("Max cpu time", "seconds", Resource::Cpu),
+    ("Max file size", "bytes", Resource::FileSize),
+    ("Max data size", "bytes", Resource::Data),
+    ("Max stack size", "bytes", Resource::Stack),
+    ("Max core file size", "bytes", Resource::Core),
+    ("Max resident set", "bytes", Resource::ResidentSet),
+    ("Max processes", "processes", Resource::Processes),
+    ("Max open files", "files", Resource::Files),
+    ("Max locked memory", "bytes", Resource::LockedMemory),
+    ("Max address space", "bytes", Resource::AddressSpace),
+    ("Max file locks", "locks", Resource::Locks),
+    ("Max pending signals", "signals", Resource::PendingSignals),
+    ("Max msgqueue size", "bytes", Resource::MessageQueues),
+    ("Max nice priority", "", Resource::Nice),
+    ("Max realtime priority", "", Resource::RealTimePriority),
+    ("Max realtime timeout", "us", Resource::RealTimeTime),
+];
+
+/// `limits`
+pub(super) fn limits(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
+    let value = |limit: u64| if limit == INFINITY { "unlimited".to_owned() } else { limit.to_string() };
+    let mut out = format!("{:<25} {:<20} {:<20} {:<10}\n", "Limit", "Soft Limit", "Hard Limit", "Units");
+    for (name, unit, resource) in LIMITS {
+        let limit = shown.task.group().limits().get(*resource);
+        out += &format!("{name:<25} {:<20} {:<20} {unit:<10}\n", value(limit.soft), value(limit.hard));
+    }
+    Ok(out.into_bytes())
+}
+
+/// `wchan`: where in the kernel a task sleeps is not shown.
+pub(super) fn wait_channel(_shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
+    Ok(b"0".to_vec())
+}
+
+/// `schedstat`: as a kernel without CONFIG_SCHED_INFO shows it.
+pub(super) fn scheduling(_shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
+    Ok(b"0 0 0\n".to_vec())
+}
+
+/// `cgroup`: the root of the unified hierarchy, which is not mounted.
+pub(super) fn control_groups(_shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
+    Ok(b"0::/\n".to_vec())
+}
+
+/// `oom_score`
+pub(super) fn oom_score(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
+    let adjusted = SMALL_BADNESS + shown.task.group().oom_adjustment() * SMALL_BADNESS / 1000;
+    Ok(format!("{}\n", adjusted.max(0)).into_bytes())
+}
+
+/// `oom_score_adj`
+pub(super) fn oom_adjustment(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
+    Ok(format!("{}\n", shown.task.group().oom_adjustment()).into_bytes())
+}
+
+/// A write to `oom_score_adj`: −1000 to 1000; less than before needs CAP_SYS_RESOURCE.
+pub(super) fn set_oom_adjustment(shown: &Shown<'_, '_>, bytes: &[u8]) -> Result<(), Errno> {
+    let text = std::str::from_utf8(bytes).map_err(|_| Errno::EINVAL)?.trim();
+    let adjustment: i32 = text.parse().map_err(|_| Errno::EINVAL)?;
+    if !(-1000..=1000).contains(&adjustment) {
+        return Err(Errno::EINVAL);
+    }
+    let group = shown.task.group();
+    if adjustment < group.oom_adjustment() && !shown.reader.credentials().has(CAP_SYS_RESOURCE) {
+        return Err(Errno::EACCES);
+    }
+    group.set_oom_adjustment(adjustment);
+    Ok(())
+}
+
+/// `loginuid`: not set, as for a process that no login has started.
+pub(super) fn login_user(_shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
+    Ok(u32::MAX.to_string().into_bytes())
+}
+
+/// `sessionid`: likewise.
+pub(super) fn login_session(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
+    login_user(shown)
+}
+
+/// `io`: transfers are not counted.
+pub(super) fn transfers(_shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
+    let names = ["rchar", "wchar", "syscr", "syscw", "read_bytes", "write_bytes", "cancelled_write_bytes"];
+    Ok(names.map(|name| format!("{name}: 0\n")).concat().into_bytes())
+}
+
+/// `uid_map`, `gid_map`, `projid_map`
+pub(super) fn identity_map(_shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
+    Ok(IDENTITY.to_vec())
+}
+
+/// `setgroups`
+pub(super) fn setgroups(_shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
+    Ok(b"allow\n".to_vec())
+}
+
+/// `timerslack_ns`: Linux's default.
+pub(super) fn timer_slack(_shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
+    Ok(b"50000\n".to_vec())
+}

@@ -1,0 +1,184 @@
+//! status: a task's figures for people.
+
+use super::Shown;
+use super::stat::{dispositions, state};
+use crate::errno::Errno;
+use crate::fs::Fd;
+use crate::mm::MemoryUsage;
+use crate::task::{Credentials, Resource, Task};
+use std::io::Write;
+
+/// Descriptor tables grow by doubling from here (NR_OPEN_DEFAULT, as BITS_PER_LONG).
+const FIRST_FD_TABLE: usize = 64;
+/// Nodes that a mask of memory nodes has bits for (MAX_NUMNODES).
+const MEMORY_NODES: usize = 1024;
+
+/// `status`
+pub(super) fn render(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
+    let mut out = Vec::new();
+    identity(shown, &mut out);
+    if let Some(mm) = shown.task.mm() {
+        memory(&mm.usage(), &mut out);
+        out.extend(b"CoreDumping:\t0\nTHP_enabled:\t1\nuntag_mask:\t0xffffffffffffffff\n");
+    }
+    signals(&shown.task, &mut out);
+    capabilities(&shown.task.credentials(), &mut out);
+    processors(&shown.task, &mut out);
+    out.extend(b"voluntary_ctxt_switches:\t0\nnonvoluntary_ctxt_switches:\t0\n");
+    Ok(out)
+}
+
+/// Appends a line of numbers separated by tabs.
+fn tabbed(name: &str, numbers: [u32; 4], out: &mut Vec<u8>) {
+    let [a, b, c, d] = numbers;
+    // Writing to a Vec cannot fail.
+    let _ = writeln!(out, "{name}:\t{a}\t{b}\t{c}\t{d}");
+}
+
+fn identity(shown: &Shown<'_, '_>, out: &mut Vec<u8>) {
+    let task = &shown.task;
+    let (group, credentials) = (task.group(), task.credentials());
+    let (letter, word) = state(task, shown.reader);
+    out.extend(b"Name:\t");
+    escape(&task.name(), out);
+    out.push(b'\n');
+    // Writing to a Vec cannot fail.
+    if let Some(context) = task.fs() {
+        let _ = writeln!(out, "Umask:\t{:04o}", context.umask());
+    }
+    let (pid, tid) = (group.pid().0, task.tid().0);
+    let _ = write!(out, "State:\t{letter} ({word})\nTgid:\t{pid}\nNgid:\t0\nPid:\t{tid}\nPPid:\t0\nTracerPid:\t0\n");
+    tabbed("Uid", [credentials.uid, credentials.euid, credentials.suid, credentials.fsuid], out);
+    tabbed("Gid", [credentials.gid, credentials.egid, credentials.sgid, credentials.fsgid], out);
+    let highest = task.files().and_then(|files| files.numbers().last().copied()).unwrap_or(Fd(0));
+    let size = usize::try_from(highest.0 + 1).unwrap_or_default().next_power_of_two().max(FIRST_FD_TABLE);
+    let _ = write!(out, "FDSize:\t{size}\nGroups:\t");
+    for group in &credentials.groups {
+        let _ = write!(out, "{group} ");
+    }
+    let (own_group, session) = (group.process_group().0, group.session().0);
+    let _ = write!(out, " \nNStgid:\t{pid}\nNSpid:\t{tid}\nNSpgid:\t{own_group}\nNSsid:\t{session}\nKthread:\t0\n");
+}
+
+fn memory(usage: &MemoryUsage, out: &mut Vec<u8>) {
+    let own = usage.resident - usage.resident_shared.min(usage.resident);
+    let lines = [
+        ("VmPeak", usage.mapped),
+        ("VmSize", usage.mapped),
+        ("VmLck", usage.locked),
+        ("VmPin", 0),
+        ("VmHWM", usage.resident),
+        ("VmRSS", usage.resident),
+        ("RssAnon", own),
+        ("RssFile", usage.resident_shared),
+        ("RssShmem", 0),
+        ("VmData", usage.data),
+        ("VmStk", usage.stack),
+        ("VmExe", usage.code),
+        ("VmLib", usage.libraries),
+        ("VmPTE", 0),
+        ("VmSwap", 0),
+        ("HugetlbPages", 0),
+    ];
+    for (name, bytes) in lines {
+        // Writing to a Vec cannot fail.
+        let _ = writeln!(out, "{name}:\t{:>8} kB", bytes / 1024);
+    }
+}
+
+fn signals(task: &Task, out: &mut Vec<u8>) {
+    let group = task.group();
+    let queued = task.signals().queued() + group.signals().queued();
+    let limit = group.limits().soft(Resource::PendingSignals);
+    let (ignored, caught) = dispositions(task);
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, "Threads:\t{}\nSigQ:\t{queued}/{limit}\n", group.threads().len().max(1));
+    let sets = [
+        ("SigPnd", task.signals().pending()),
+        ("ShdPnd", group.signals().pending()),
+        ("SigBlk", task.signals().blocked()),
+        ("SigIgn", ignored),
+        ("SigCgt", caught),
+    ];
+    for (name, set) in sets {
+        let _ = writeln!(out, "{name}:\t{:016x}", set.0);
+    }
+}
+
+fn capabilities(credentials: &Credentials, out: &mut Vec<u8>) {
+    let sets = [
+        ("CapInh", credentials.inheritable),
+        ("CapPrm", credentials.permitted),
+        ("CapEff", credentials.effective),
+        ("CapBnd", credentials.bounding),
+        ("CapAmb", credentials.ambient),
+    ];
+    for (name, set) in sets {
+        // Writing to a Vec cannot fail.
+        let _ = writeln!(out, "{name}:\t{set:016x}");
+    }
+    out.extend(b"NoNewPrivs:\t0\nSeccomp:\t0\nSeccomp_filters:\t0\n");
+    out.extend(b"Speculation_Store_Bypass:\tvulnerable\nSpeculationIndirectBranch:\talways enabled\n");
+}
+
+fn processors(task: &Task, out: &mut Vec<u8>) {
+    let cpus = usize::try_from(task.kernel().config().limits.cpus.max(1)).unwrap_or(1);
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, "Cpus_allowed:\t{}\nCpus_allowed_list:\t{}\n", mask(cpus, cpus), list(cpus));
+    let _ = write!(out, "Mems_allowed:\t{}\nMems_allowed_list:\t0\n", mask(1, MEMORY_NODES));
+}
+
+/// The first `set` of `width` bits as the kernel's `%*pb` prints them: hexadecimal, 32 bits between commas.
+pub(in crate::fs) fn mask(set: usize, width: usize) -> String {
+    let words: Vec<String> = (0..width.div_ceil(32))
+        .rev()
+        .map(|word| {
+            let bits =
+                |count: usize| u32::try_from((1u64 << count.saturating_sub(word * 32).min(32)) - 1).unwrap_or(u32::MAX);
+            let digits = (width - word * 32).min(32).div_ceil(4);
+            format!("{:0digits$x}", bits(set))
+        })
+        .collect();
+    words.join(",")
+}
+
+/// The numbers below `count` as the kernel's `%*pbl` prints them: `0-3`.
+pub(in crate::fs) fn list(count: usize) -> String {
+    if count > 1 { format!("0-{}", count - 1) } else { "0".to_owned() }
+}
+
+/// Appends a name with newlines and backslashes escaped, so that it cannot forge a line.
+fn escape(name: &[u8], out: &mut Vec<u8>) {
+    for byte in name {
+        match byte {
+            b'\n' => out.extend(b"\\n"),
+            b'\\' => out.extend(b"\\\\"),
+            _ => out.push(*byte),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_are_grouped() {
+        assert_eq!(mask(2, 2), "3");
+        assert_eq!(mask(1, 64), "00000000,00000001");
+        assert_eq!(mask(33, 33), "1,ffffffff");
+        assert_eq!(mask(64, 64), "ffffffff,ffffffff");
+    }
+
+    #[test]
+    fn lists_are_ranges() {
+        assert_eq!((list(1).as_str(), list(4).as_str()), ("0", "0-3"));
+    }
+
+    #[test]
+    fn a_name_cannot_forge_a_line() {
+        let mut out = Vec::new();
+        escape(b"a\nUid:\t0\\", &mut out);
+        assert_eq!(out, b"a\\nUid:\t0\\\\");
+    }
+}
