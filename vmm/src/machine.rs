@@ -58,3 +58,24 @@ pub(crate) trait EntryGuard {}
 /// No machine: memory that only the monitor touches.
 #[derive(Debug)]
 pub(crate) struct Detached;
+
+impl Machine for Detached {
+    fn paging(&self) -> Paging {
+        Paging::None
+    }
+
+    unsafe fn add_slot(&self, _guest: GuestPhys, _host: NonNull<u8>, _len: u64) -> Result<(), MemoryError> {
+        Ok(())
+    }
+
+    fn hold_out<'a>(&'a self, _space: &'a SpaceSync) -> Box<dyn EntryGuard + 'a> {
+        Box::new(NobodyRuns)
+    }
+
+    fn drop_shadows(&self) {}
+}
+
+/// The guard of a machine without virtual CPUs.
+struct NobodyRuns;
+
+impl EntryGuard for NobodyRuns {}

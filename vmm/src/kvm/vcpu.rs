@@ -14,7 +14,7 @@ use super::vm::{Vm, identity};
 use super::xsave;
 use crate::addr::{GuestPhys, UserAddr};
 use crate::machine::{Machine, Paging};
-use crate::memory::{AddressSpace, Root};
+use crate::memory::{AddressSpace, Entry, Resolution, Root};
 use crate::pico::CpuState;
 use crate::trap::{
     Attention, Exception, FIXED_RFLAGS, Registers, Resume, RunError, ThreadState, Trap, USER_RFLAGS, UserMode, Vector,
@@ -133,8 +133,9 @@ impl Vcpu {
         if self.rooted.as_ref().is_some_and(|rooted| Arc::ptr_eq(&rooted.space, space)) {
             return Ok(());
         }
-        let root =
-            space.make_root(self.pages.top_entry).map_err(|error| RunError(format!("a page-table root: {error}")))?;
+        let root = space
+            .make_root(Entry(self.pages.top_entry))
+            .map_err(|error| RunError(format!("a page-table root: {error}")))?;
         // No virtual CPU has run with this root, but its page may have been another one before.
         let old = self.rooted.replace(Rooted { space: space.clone(), root, seen: u64::MAX });
         if self.leaving.is_none() {
@@ -151,7 +152,7 @@ impl Vcpu {
         if let Some((fs, gs)) = self.staged.take() {
             let mut sregs = self.fd.get_sregs().map_err(failed("KVM_GET_SREGS"))?;
             (sregs.fs.base, sregs.gs.base) = (canonical(fs), canonical(gs));
-            setup::enter_ring0(&mut sregs, rooted.root.page);
+            setup::enter_ring0(&mut sregs, rooted.root.phys());
             self.fd.set_sregs(&sregs).map_err(failed("KVM_SET_SREGS"))?;
             (self.ring, self.leaving) = (Ring::Kernel, None);
             return Ok(in_guest && !fresh);
@@ -164,10 +165,10 @@ impl Vcpu {
         }
         let mut sregs = self.fd.get_sregs().map_err(failed("KVM_GET_SREGS"))?;
         if in_guest {
-            setup::enter_ring0(&mut sregs, rooted.root.page);
+            setup::enter_ring0(&mut sregs, rooted.root.phys());
             self.ring = Ring::Kernel;
         } else {
-            sregs.cr3 = rooted.root.page.0;
+            sregs.cr3 = rooted.root.phys().0;
         }
         self.fd.set_sregs(&sregs).map_err(failed("KVM_SET_SREGS"))?;
         self.leaving = None;
@@ -192,7 +193,7 @@ impl Vcpu {
                 (regs.rip, regs.rsp) = (layout::IRET, layout::STACKS + RETURN_FRAME);
                 if let (true, Some(rooted)) = (load_root, &self.rooted) {
                     self.pages.stacks.store(RETURN_FRAME - 8, to.rax);
-                    (regs.rip, regs.rsp, regs.rax) = (layout::SWITCH_IRET, regs.rsp - 8, rooted.root.page.0);
+                    (regs.rip, regs.rsp, regs.rax) = (layout::SWITCH_IRET, regs.rsp - 8, rooted.root.phys().0);
                 }
             }
         }
@@ -295,8 +296,8 @@ impl Vcpu {
                 }
                 Leave::NoFrame => {
                     self.host_faults += 1;
-                    let resolved = self.rooted.as_ref().is_some_and(|rooted| rooted.space.resolve_efault());
-                    if !resolved || self.host_faults > MAX_HOST_FAULTS {
+                    let resolved = self.rooted.as_ref().map(|rooted| rooted.space.resolve_efault());
+                    if resolved != Some(Resolution::Retry) || self.host_faults > MAX_HOST_FAULTS {
                         return Err(RunError("the host could not supply a page of guest memory".to_owned()));
                     }
                     Leave::Interrupted

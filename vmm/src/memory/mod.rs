@@ -2,19 +2,53 @@
 //!
 //! Everything here works without KVM too ([`GuestMemory::detached`]): the pool is the monitor's own memory and page
 //! tables are data, so a provider's tests run on the real thing, less the processor.
+//!
+//! | module | what it knows |
+//! |---|---|
+//! | `arena` | the reserved host range behind guest-physical addresses; every host call on it |
+//! | `raw` | the assembly that touches guest memory and recovers from faults |
+//! | `extent`, `blocks`, `pool` | who holds which frames; the limit; memory slots |
+//! | `entry`, `tables` | the processor's page tables |
+//! | `coherence` | downgrades that virtual CPUs must see before frames are reused |
+//! | `space` | address spaces: edits, the monitor's accesses, transfers |
+//! | `object`, `file`, `window` | contents in pool frames; host files mapped into guest-physical space |
+//! | `reclaim` | taking back frames that were assigned but never touched |
+//!
+//! Locks, outermost first: a space's state, an object's state, the window, the pool, the machine's own. An object that
+//! shrinks releases its own lock before it locks the spaces that map it.
 
+mod arena;
+mod blocks;
+mod coherence;
+mod entry;
+mod extent;
 mod file;
 mod object;
+mod pool;
+mod raw;
+mod reclaim;
 mod space;
+mod tables;
+mod window;
 
 pub use file::HostFile;
 pub use object::MemoryObject;
-pub(crate) use space::Root;
 pub use space::{Access, AddressSpace, Fault, FaultKind, IoError, PageState};
 
-use crate::machine::Machine;
-use std::sync::Arc;
+pub(crate) use arena::Frame;
+pub(crate) use entry::Entry;
+pub(crate) use reclaim::Resolution;
+pub(crate) use space::Root;
+
+use crate::addr::{BLOCK_SIZE, GuestPhys, PAGE_SIZE};
+use crate::machine::{Detached, Machine};
+use arena::Arena;
+use pool::Pool;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use thiserror::Error;
+use window::Window;
 
 /// Why memory could not be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -25,38 +59,109 @@ pub enum MemoryError {
     /// The host gave no memory, no mapping or no memory slot.
     #[error("the host is out of memory, mappings or memory slots")]
     HostExhausted,
-    /// A host file could not be mapped, read or written; the value is the host's error number.
+    /// A host file could not be mapped, read or written; the value is the host's error number. A page that the host
+    /// cannot supply (a file that shrank) is EFAULT here: a bus error for whoever touches it.
     #[error("host I/O failed with error {0}")]
     Io(i32),
 }
 
+/// The most guest-physical memory a sandbox can address: 256 GiB, below the least physical-address width that KVM hosts have.
+const EXTENTS_MAX: u64 = (256 << 30) / BLOCK_SIZE;
+
 /// A sandbox's guest-physical memory and all that lives in it.
 #[derive(Debug)]
-pub struct GuestMemory {}
+pub struct GuestMemory {
+    /// Dropped before the arena: it must not outlive the slots' memory.
+    machine: Arc<dyn Machine>,
+    pool: Mutex<Pool>,
+    window: Mutex<Window>,
+    spaces: Mutex<Vec<Weak<AddressSpace>>>,
+    next_id: AtomicU64,
+    limit: u64,
+    arena: Arena,
+}
 
 impl GuestMemory {
     /// Makes guest memory with no virtual machine beneath it, holding at most `limit` bytes.
     pub fn detached(limit: u64) -> Result<Arc<Self>, MemoryError> {
-        todo!("{limit}")
+        Self::new(Arc::new(Detached), limit)
     }
-    /// Makes guest memory of a virtual machine, holding at most `limit` bytes.
+
+    /// Makes the memory of `machine`, holding at most `limit` bytes. No slot is added before memory is asked for.
     pub(crate) fn new(machine: Arc<dyn Machine>, limit: u64) -> Result<Arc<Self>, MemoryError> {
-        todo!("{limit} {machine:?}")
+        raw::install_recovery();
+        // Twice the limit, because blocks with few pages leave frames of their extents unused; and room for file windows.
+        let extents = (limit / BLOCK_SIZE).saturating_mul(2).saturating_add(4096).min(EXTENTS_MAX);
+        let arena = Arena::reserve(u32::try_from(extents).map_err(|_| MemoryError::HostExhausted)?)?;
+        Ok(Arc::new(Self {
+            machine,
+            pool: Mutex::new(Pool::new(limit)),
+            window: Mutex::new(Window::default()),
+            spaces: Mutex::new(Vec::new()),
+            next_id: AtomicU64::new(1),
+            limit,
+            arena,
+        }))
     }
+
     /// Makes an empty address space: nothing is mapped in its user half.
     pub fn new_space(self: &Arc<Self>) -> Result<Arc<AddressSpace>, MemoryError> {
-        todo!()
+        let space = AddressSpace::new(self.clone(), self.new_id())?;
+        let mut spaces = lock(&self.spaces);
+        spaces.retain(|space| space.strong_count() > 0);
+        spaces.push(Arc::downgrade(&space));
+        Ok(space)
     }
+
     /// Makes an empty memory object.
     pub fn new_object(self: &Arc<Self>) -> Arc<MemoryObject> {
-        todo!()
+        MemoryObject::new(self.clone(), self.new_id())
     }
+
     /// The most bytes this memory may hold.
     pub fn limit(&self) -> u64 {
-        todo!()
+        self.limit
     }
-    /// Bytes of frames handed out: an upper bound of what is committed.
+
+    /// Bytes of frames handed out, page tables included: an upper bound of what is committed.
     pub fn held(&self) -> u64 {
-        todo!()
+        self.pool().held() * PAGE_SIZE
     }
+
+    /// Takes a zeroed page for descriptor tables, stacks or supervisor page tables; it is never mapped in a user half,
+    /// never protected or advised, and never given back. Returns where the guest and where the monitor find it.
+    pub(crate) fn system_page(&self) -> Result<(GuestPhys, NonNull<u8>), MemoryError> {
+        let frame = self.pool().take_table(&self.arena, &*self.machine)?;
+        let host = NonNull::new(self.arena.host(frame)).ok_or(MemoryError::HostExhausted)?;
+        Ok((frame.phys(), host))
+    }
+
+    pub(crate) fn machine(&self) -> &dyn Machine {
+        &*self.machine
+    }
+
+    fn arena(&self) -> &Arena {
+        &self.arena
+    }
+
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        lock(&self.pool)
+    }
+
+    fn window(&self) -> MutexGuard<'_, Window> {
+        lock(&self.window)
+    }
+
+    fn spaces(&self) -> Vec<Arc<AddressSpace>> {
+        lock(&self.spaces).iter().filter_map(Weak::upgrade).collect()
+    }
+
+    fn new_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// Locks; a thread that panicked while it held the lock has brought the monitor down already.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

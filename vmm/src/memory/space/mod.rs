@@ -1,0 +1,189 @@
+//! Address spaces: a page-table root and the frames mapped in it.
+//!
+//! Edits hold the state's lock for writing until they are true for every virtual CPU; the monitor's own accesses walk
+//! the tables in software and hold it for reading, so that no frame is taken away under them.
+
+mod access;
+mod edit;
+mod io;
+mod map;
+mod source;
+
+pub use access::{Fault, FaultKind};
+pub(super) use edit::slots;
+pub use io::IoError;
+use source::{Source, Sources};
+
+use super::blocks::{Blocks, Owner};
+use super::coherence::Changes;
+use super::tables::Tables;
+use super::{Entry, Frame, GuestMemory, MemoryError};
+use crate::addr::{GuestPhys, USER_END, UserAddr, UserRange};
+use crate::machine::SpaceSync;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+
+bitflags::bitflags! {
+    /// What user mode may do with a page. The processor cannot forbid reading a page that may be written or executed.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Access: u8 {
+        /// Loads.
+        const READ = 1;
+        /// Stores.
+        const WRITE = 2;
+        /// Instruction fetches.
+        const EXEC = 4;
+    }
+}
+
+/// What an address space's entry for a page says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageState {
+    /// No frame is assigned.
+    Absent,
+    /// A frame is assigned; user mode may access it as the value says (`Access::empty()`: PROT_NONE).
+    Mapped(Access),
+    /// As `Mapped`, but a store must break the sharing first.
+    CopyOnWrite(Access),
+    /// The host could not supply the page.
+    Bus,
+}
+
+/// A page-table root and the frames mapped in it. All ranges are page-aligned and below `USER_END` (else: a panic, a provider bug).
+///
+/// Operations that take rights away are complete when they return: no virtual CPU has the old translation.
+#[derive(Debug)]
+pub struct AddressSpace {
+    pub(super) memory: Arc<GuestMemory>,
+    me: Weak<Self>,
+    id: u64,
+    pub(super) sync: SpaceSync,
+    state: RwLock<State>,
+}
+
+/// What the lock guards.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) tables: Tables,
+    blocks: Blocks,
+    pub(super) sources: Sources,
+}
+
+impl AddressSpace {
+    pub(super) fn new(memory: Arc<GuestMemory>, id: u64) -> Result<Arc<Self>, MemoryError> {
+        let top = memory.pool().take_table(&memory.arena, &*memory.machine)?;
+        Ok(Arc::new_cyclic(|me| Self {
+            memory,
+            me: me.clone(),
+            id,
+            sync: SpaceSync::default(),
+            state: RwLock::new(State {
+                tables: Tables::new(top),
+                blocks: Blocks::new(Owner::Space(id)),
+                sources: Sources::default(),
+            }),
+        }))
+    }
+
+    /// A number that no other space or object of this sandbox ever has. Table pages are reused and this is not: a virtual
+    /// CPU that compares what it last ran must compare this.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// What virtual CPUs compare as they enter.
+    pub(crate) fn sync(&self) -> &SpaceSync {
+        &self.sync
+    }
+
+    /// Makes a top-level page for one virtual CPU: the user half mirrors this space's, now and later; the last entry is
+    /// `top_entry` (its own supervisor slot).
+    pub(crate) fn make_root(&self, top_entry: Entry) -> Result<Root, MemoryError> {
+        let mut state = self.edit();
+        let frame = self.memory.pool().take_table(&self.memory.arena, &*self.memory.machine)?;
+        state.tables.add_root(&self.memory.arena, frame, top_entry);
+        let space = self.me.upgrade().ok_or(MemoryError::HostExhausted)?;
+        Ok(Root { space, frame })
+    }
+
+    /// Tells what the entry for the page at `addr` says.
+    pub fn page_state(&self, addr: UserAddr) -> PageState {
+        if addr.0 >= USER_END {
+            return PageState::Absent;
+        }
+        let entry = self.look().tables.leaf(&self.memory.arena, addr);
+        if entry.is_bus() {
+            PageState::Bus
+        } else if !entry.is_leaf() {
+            PageState::Absent
+        } else if entry.is_copy_on_write() {
+            PageState::CopyOnWrite(entry.access())
+        } else {
+            PageState::Mapped(entry.access())
+        }
+    }
+
+    fn look(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn edit(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for AddressSpace {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let mut changes = Changes::new(&self.memory);
+        edit::clear(state, &self.memory, everything(), &mut changes);
+        let pages = state.tables.pages(&self.memory.arena);
+        pages.into_iter().for_each(|page| changes.unlinked(page));
+        changes.finish_dead();
+    }
+}
+
+/// A top-level page of an address space for one virtual CPU. Dropping it gives the page back: the virtual CPU must have
+/// loaded another one, or be gone, and must flush when it loads this page's frame again for another space.
+#[derive(Debug)]
+pub(crate) struct Root {
+    space: Arc<AddressSpace>,
+    frame: Frame,
+}
+
+impl Root {
+    /// What CR3 is loaded with.
+    pub(crate) fn phys(&self) -> GuestPhys {
+        self.frame.phys()
+    }
+
+    /// Whose root it is.
+    pub(crate) fn space(&self) -> &Arc<AddressSpace> {
+        &self.space
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        let memory = &self.space.memory;
+        if self.space.edit().tables.remove_root(self.frame) {
+            let shadowed = memory.machine.paging() == crate::Paging::Shadow;
+            memory.pool().retire_tables(&memory.arena, &[self.frame], shadowed);
+        }
+    }
+}
+
+/// The whole user half.
+pub(super) fn everything() -> UserRange {
+    UserRange { start: UserAddr(0), end: UserAddr(USER_END) }
+}
+
+/// Panics unless a range is one that operations take.
+fn check(range: UserRange) {
+    assert!(
+        range.start.is_page_aligned()
+            && range.end.is_page_aligned()
+            && range.start <= range.end
+            && range.end.0 <= USER_END,
+        "{range:?} is not a page-aligned range of user addresses"
+    );
+}
