@@ -120,8 +120,10 @@ impl Page {
     fn new(memory: &Arc<GuestMemory>) -> Result<Self, MemoryError> {
         let object = memory.new_object();
         object.set_size(PAGE_SIZE);
-        let address = object.pinned_page(0)?.cast();
-        Ok(Self { object, address })
+        let page = Self { address: object.pinned_page(0)?.cast(), object };
+        // A first touch: only untouched frames are ever taken back.
+        page.get().set_processor_number(ProcessorNumber::Ask);
+        Ok(page)
     }
 
     fn get(&self) -> &ClockPage {
