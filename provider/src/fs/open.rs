@@ -95,7 +95,11 @@ impl OpenFile {
 
     /// The present offset.
     pub fn offset(&self) -> u64 {
-        *self.offset.lock()
+        match self.file.offset_keeper() {
+            OffsetKeeper::OpenFile | OffsetKeeper::Unlocked => *self.offset.lock(),
+            OffsetKeeper::Zero => 0,
+            OffsetKeeper::File(own) => own.seek(0, SEEK_CUR).unwrap_or_default(),
+        }
     }
 
     /// Calls `change` with the offset, which it may change, while no read or write uses it.
@@ -117,7 +121,7 @@ impl OpenFile {
                 Ok(read)
             }
             OffsetKeeper::Unlocked => {
-                let offset = self.offset();
+                let offset = *self.offset.lock();
                 let read = self.file.read_at(task, offset, to)?;
                 *self.offset.lock() = offset.saturating_add(bytes(read));
                 Ok(read)
@@ -156,7 +160,7 @@ impl OpenFile {
                 Ok(written)
             }
             OffsetKeeper::Unlocked => {
-                let offset = self.offset();
+                let offset = *self.offset.lock();
                 let written = self.file.write_at(task, offset, from)?;
                 *self.offset.lock() = offset.saturating_add(bytes(written));
                 Ok(written)
@@ -187,7 +191,8 @@ impl OpenFile {
                 Ok(*current)
             }
             OffsetKeeper::Unlocked => {
-                let target = self.target(self.offset(), offset, whence)?;
+                let current = *self.offset.lock();
+                let target = self.target(current, offset, whence)?;
                 *self.offset.lock() = target;
                 Ok(target)
             }

@@ -18,22 +18,35 @@ fn read_file(task: &CurrentTask<'_>, file: &OpenFile, to: &mut UserBuffers<'_>) 
     }
 }
 
-/// Writes at the file's offset, waiting for room unless the file is non-blocking. A broken pipe raises SIGPIPE.
+/// Writes at the file's offset, waiting for room unless the file is non-blocking. A stream takes all bytes in several steps, as
+/// Linux's pipes and terminals do. A broken pipe raises SIGPIPE.
 fn write_file(task: &CurrentTask<'_>, file: &OpenFile, from: &mut UserBuffers<'_>) -> Result<usize, Errno> {
     if !file.flags().writes() {
         return Err(Errno::EBADF);
     }
     limit_size(task, file, None, from)?;
-    let written = match file.write(task, from) {
-        Err(Errno::EAGAIN) if !file.flags().contains(OpenFlags::NONBLOCK) => {
-            task.block_on_file(file.file().as_ref(), Ready::OUT, || file.write(task, from))
+    let blocks = !file.flags().contains(OpenFlags::NONBLOCK);
+    let mut total = 0;
+    loop {
+        let step = match file.write(task, from) {
+            Err(Errno::EAGAIN) if blocks => {
+                task.block_on_file(file.file().as_ref(), Ready::OUT, || file.write(task, from))
+            }
+            other => other,
+        };
+        if step == Err(Errno::EPIPE) {
+            task.raise(Signal::SIGPIPE);
         }
-        other => other,
-    };
-    if written == Err(Errno::EPIPE) {
-        task.raise(Signal::SIGPIPE);
+        match step {
+            Ok(written) => total += written,
+            Err(error) if total == 0 => return Err(error),
+            // What was written counts.
+            Err(_) => return Ok(total),
+        }
+        if step == Ok(0) || !blocks || file.file().seekable() || from.remaining() == 0 {
+            return Ok(total);
+        }
     }
-    written
 }
 
 /// Cuts a write at RLIMIT_FSIZE; SIGXFSZ and `EFBIG` if nothing is left of it (generic_write_check_limits).

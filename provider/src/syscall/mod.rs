@@ -17,6 +17,7 @@ mod file;
 mod fs;
 mod identity;
 mod io;
+mod ioctl;
 mod misc;
 mod mm;
 mod numa;

@@ -65,6 +65,7 @@ pub static TABLE: [Option<Syscall>; SIZE] = syscalls! {
     __NR_mprotect => mm::mprotect, Full;
     __NR_munmap => mm::munmap, Full;
     __NR_brk => mm::brk, Full;
+    __NR_ioctl => ioctl::ioctl, Partial("FIOASYNC, TIOCOUTQ and rarer requests are ENOTTY");
     __NR_pread64 => io::pread64, Full;
     __NR_pwrite64 => io::pwrite64, Full;
     __NR_readv => io::readv, Full;
