@@ -2,7 +2,7 @@
 
 use super::HostInode;
 use crate::errno::Errno;
-use crate::fs::{DirSink, Directory, File, FileKind, Inode, NewNode, OpenFlags};
+use crate::fs::{DirSink, Directory, FileKind, Inode, NewNode, OpenFlags};
 use crate::task::CurrentTask;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::fs::{linkat, mkdirat, mknodat, openat, renameat_with, symlinkat, unlinkat};

@@ -1,0 +1,112 @@
+//! Open in-memory files.
+
+use super::inode::{Body, TmpInode};
+use crate::errno::Errno;
+use crate::fs::{File, Inode, Mapping, Sink, Source};
+use crate::task::CurrentTask;
+use std::sync::Arc;
+
+/// Capability that keeps set-id bits when a file is written (CAP_FSETID).
+const CAP_FSETID: u32 = 4;
+/// fallocate(2): FALLOC_FL_KEEP_SIZE.
+const KEEP_SIZE: u32 = 1;
+/// fallocate(2): FALLOC_FL_PUNCH_HOLE.
+const PUNCH_HOLE: u32 = 2;
+
+/// An open regular file.
+#[derive(Debug)]
+pub(super) struct TmpFile {
+    inode: Arc<TmpInode>,
+}
+
+impl TmpFile {
+    pub(super) fn new(inode: Arc<TmpInode>) -> Self {
+        Self { inode }
+    }
+
+    /// Notes a write: the times, and that the set-id bits go (file_remove_privs).
+    fn written(&self, task: &CurrentTask<'_>) {
+        self.inode.update(|attributes, now| {
+            attributes.modified = now;
+            let group_execute = attributes.mode & 0o010 != 0;
+            if attributes.mode & 0o6000 != 0 && !task.credentials().has(CAP_FSETID) {
+                attributes.mode &= if group_execute { !0o6000 } else { !0o4000 };
+            }
+        });
+    }
+}
+
+impl File for TmpFile {
+    fn read_at(&self, _task: &CurrentTask<'_>, offset: u64, to: &mut dyn Sink) -> Result<usize, Errno> {
+        let object = self.inode.object()?;
+        self.inode.accessed();
+        if offset >= object.size() || to.remaining() == 0 {
+            return Ok(0);
+        }
+        to.fill_from_object(object, offset)
+    }
+
+    fn write_at(&self, task: &CurrentTask<'_>, offset: u64, from: &mut dyn Source) -> Result<usize, Errno> {
+        if from.remaining() == 0 {
+            return Ok(0);
+        }
+        let room = i64::MAX.unsigned_abs().saturating_sub(offset);
+        if room == 0 {
+            return Err(Errno::EFBIG);
+        }
+        from.limit(usize::try_from(room).unwrap_or(usize::MAX));
+        let written = from.drain_to_object(self.inode.object()?, offset)?;
+        self.written(task);
+        Ok(written)
+    }
+
+    fn append(&self, task: &CurrentTask<'_>, from: &mut dyn Source) -> Result<(usize, u64), Errno> {
+        let Body::Regular { object, appending } = &self.inode.body else { return Err(Errno::EINVAL) };
+        let _appending = appending.lock();
+        let end = object.size();
+        let written = self.write_at(task, end, from)?;
+        Ok((written, end.saturating_add(u64::try_from(written).unwrap_or(0))))
+    }
+
+    fn size(&self) -> Result<u64, Errno> {
+        Ok(self.inode.object()?.size())
+    }
+
+    fn seek_sparse(&self, offset: u64, hole: bool) -> Result<u64, Errno> {
+        let object = self.inode.object()?;
+        if offset >= object.size() {
+            return Err(Errno::ENXIO);
+        }
+        if hole { Ok(object.next_hole(offset)) } else { object.next_data(offset).ok_or(Errno::ENXIO) }
+    }
+
+    fn mapping(&self) -> Result<Mapping, Errno> {
+        Ok(Mapping::Object(self.inode.object()?.clone()))
+    }
+
+    fn sync(&self, _data_only: bool) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    fn set_size(&self, size: u64) -> Result<(), Errno> {
+        self.inode.change(&crate::fs::AttributeChange { size: Some(size), ..Default::default() })
+    }
+
+    fn allocate(&self, mode: u32, offset: u64, len: u64) -> Result<(), Errno> {
+        let object = self.inode.object()?;
+        match mode {
+            // Frames are given at the first write; the sandbox's memory limit is what a reservation would have to ask.
+            0 => {
+                let end = offset.checked_add(len).ok_or(Errno::EFBIG)?;
+                if end > object.size() { self.set_size(end) } else { Ok(()) }
+            }
+            KEEP_SIZE => Ok(()),
+            mode if mode == KEEP_SIZE | PUNCH_HOLE => {
+                object.punch_hole(offset, len);
+                self.inode.update(|attributes, now| attributes.modified = now);
+                Ok(())
+            }
+            _ => Err(Errno::EOPNOTSUPP),
+        }
+    }
+}
