@@ -17,7 +17,7 @@ pub struct Entry {
     inode: Arc<dyn Inode>,
     place: Mutex<Place>,
     children: Mutex<HashMap<Box<[u8]>, Weak<Entry>>>,
-    /// Something is mounted here: the walk neither confirms nor replaces it.
+    /// Something is mounted here or below: the walk neither confirms nor replaces it.
     pub(super) covered: AtomicBool,
 }
 
@@ -65,7 +65,7 @@ impl Entry {
         self.place.lock().removed
     }
 
-    /// Tells whether something is mounted here.
+    /// Tells whether something is mounted here or below.
     pub(super) fn is_covered(&self) -> bool {
         self.covered.load(Ordering::Relaxed)
     }

@@ -18,13 +18,20 @@ const RECENT: usize = 1024;
 pub struct Namespace {
     mounts: MountTable,
     recent: Mutex<Vec<Option<Arc<Entry>>>>,
+    /// Mount points that no file system holds: they live as long as the view.
+    pub(super) pinned: Vec<Arc<Entry>>,
     /// Held while a name moves, so that no directory can be moved below itself.
     renames: Mutex<()>,
 }
 
 impl Namespace {
     pub(super) fn new(mounts: MountTable) -> Self {
-        Self { mounts, recent: Mutex::new(Rank::Leaf, Vec::new()), renames: Mutex::new(Rank::Rename, ()) }
+        Self {
+            mounts,
+            recent: Mutex::new(Rank::Leaf, Vec::new()),
+            pinned: Vec::new(),
+            renames: Mutex::new(Rank::Rename, ()),
+        }
     }
 
     pub(super) fn mounts_mut(&mut self) -> &mut MountTable {

@@ -1,11 +1,16 @@
 //! What the program sees: builds the mounts that a configuration describes.
 
-use super::Namespace;
 use super::host::{Hidden, HostFs};
 use super::mount::{MountTable, NewMount};
-use crate::config::Config;
+use super::tmp::{Budget, TmpFs, new_device};
+use super::walk::{LastLink, Resolve, Walker};
+use super::{FileKind, FileSystem, Inode, Location, Namespace, NewNode, Timestamp, dev, proc};
+use crate::config::{Config, View};
+use crate::errno::Errno;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use vmm::memory::GuestMemory;
 
 /// Why the view could not be built.
@@ -19,18 +24,143 @@ pub struct ViewError {
 }
 
 impl ViewError {
-    fn new(path: &Path, reason: std::io::Error) -> Self {
-        Self { path: path.display().to_string(), reason }
+    fn new(path: &Path, reason: impl Into<std::io::Error>) -> Self {
+        Self { path: path.display().to_string(), reason: reason.into() }
     }
 }
 
+impl From<Errno> for std::io::Error {
+    fn from(error: Errno) -> Self {
+        Self::from_raw_os_error(error.raw().into())
+    }
+}
+
+/// The least that names and attributes in memory may take, and the part of the memory limit beyond it.
+const BUDGET_MIN: u64 = 16 << 20;
+/// One in so many bytes of the memory limit may be names and attributes.
+const BUDGET_PART: u64 = 8;
+
+/// A view that is being built.
+struct Builder<'a> {
+    memory: &'a Arc<GuestMemory>,
+    budget: Arc<Budget>,
+    namespace: Namespace,
+}
+
 impl Namespace {
-    /// Builds the view that the configuration describes. Host problems (a root or bind that does not exist) are named in the error.
-    pub fn build(config: &Config, _memory: &Arc<GuestMemory>) -> Result<Self, ViewError> {
-        let root = config.view.root.clone().unwrap_or_else(|| PathBuf::from("/"));
-        let host = HostFs::open(&root, false, Hidden::default()).map_err(|reason| ViewError::new(&root, reason))?;
-        let mounts =
-            MountTable::new(NewMount { file_system: Arc::new(host), root: None, source: b"host", read_only: true });
-        Ok(Self::new(mounts))
+    /// Builds the view that the configuration describes. Host problems (a root or bind that does not exist) are named in the
+    /// error.
+    pub fn build(config: &Config, memory: &Arc<GuestMemory>) -> Result<Self, ViewError> {
+        let budget = Arc::new(Budget::new(BUDGET_MIN.max(memory.limit() / BUDGET_PART)));
+        let namespace = Self::new(root(&config.view)?);
+        let mut builder = Builder { memory, budget, namespace };
+        builder.own_file_systems()?;
+        for bind in &config.view.binds {
+            builder.bind(&bind.source, &bind.target, bind.writable)?;
+        }
+        Ok(builder.namespace)
+    }
+}
+
+/// The root: the host's tree under the overlay.
+fn root(view: &View) -> Result<MountTable, ViewError> {
+    let root = view.root.clone().unwrap_or_else(|| PathBuf::from("/"));
+    let host = HostFs::open(&root, false, Hidden::default()).map_err(|reason| ViewError::new(&root, reason))?;
+    if host.root().kind() != FileKind::Directory {
+        return Err(ViewError::new(&root, Errno::ENOTDIR));
+    }
+    Ok(MountTable::new(NewMount { file_system: Arc::new(host), root: None, source: b"host", read_only: true }))
+}
+
+impl Builder<'_> {
+    /// Mounts /proc, /dev and the like: a sandbox has its own, whatever the host's tree has there.
+    fn own_file_systems(&mut self) -> Result<(), ViewError> {
+        let now = Timestamp::now();
+        self.mount("/proc", proc::file_system(new_device(), now), "proc")?;
+        let devices = self.tmpfs("/dev", 0o755)?;
+        let directory = devices.tmp_root().as_dir().ok_or_else(|| ViewError::new(Path::new("/dev"), Errno::ENOTDIR))?;
+        dev::populate(directory).map_err(|error| ViewError::new(Path::new("/dev"), error))?;
+        self.mount("/dev/pts", dev::pts::file_system(new_device(), now), "devpts")?;
+        self.tmpfs("/dev/shm", 0o1777)?;
+        self.tmpfs("/tmp", 0o1777)?;
+        Ok(())
+    }
+
+    fn tmpfs(&mut self, path: &str, mode: u32) -> Result<Arc<TmpFs>, ViewError> {
+        let made = TmpFs::new(self.memory, &self.budget, mode);
+        let file_system = made.map_err(|error| ViewError::new(Path::new(path), error))?;
+        self.mount(path, file_system.clone(), "tmpfs")?;
+        Ok(file_system)
+    }
+
+    fn mount(&mut self, path: &str, file_system: Arc<dyn FileSystem>, source: &str) -> Result<(), ViewError> {
+        let place = self.place(Path::new(path), FileKind::Directory)?;
+        let new = NewMount { file_system, root: None, source: source.as_bytes(), read_only: false };
+        self.namespace.mounts_mut().mount(new, place);
+        Ok(())
+    }
+
+    /// Shows a host tree or file at a place.
+    fn bind(&mut self, source: &Path, target: &Path, writable: bool) -> Result<(), ViewError> {
+        let host = HostFs::open(source, writable, Hidden::default()).map_err(|error| ViewError::new(source, error))?;
+        let place = self.place(target, host.root().kind())?;
+        let new = NewMount {
+            file_system: Arc::new(host),
+            root: None,
+            source: source.as_os_str().as_bytes(),
+            read_only: !writable,
+        };
+        self.namespace.mounts_mut().mount(new, place);
+        Ok(())
+    }
+
+    /// Finds the place for a mount, and makes what is missing of the path to it.
+    fn place(&mut self, path: &Path, kind: FileKind) -> Result<Location, ViewError> {
+        let fail = |error: Errno| ViewError::new(path, error);
+        let mut at = self.namespace.root();
+        let names: Vec<_> = path.as_os_str().as_bytes().split(|byte| *byte == b'/').collect();
+        let names: Vec<_> = names.into_iter().filter(|name| !name.is_empty()).collect();
+        for (index, name) in names.iter().enumerate() {
+            let last = index + 1 == names.len();
+            let walked = Walker::new(&self.namespace, None, self.namespace.root(), at.clone(), Resolve::empty())
+                .walk(name, LastLink::Follow);
+            at = match walked {
+                Ok(place) => place,
+                Err(Errno::ENOENT) => {
+                    self.fill_in(&at, name, if last { kind } else { FileKind::Directory }).map_err(fail)?
+                }
+                Err(error) => return Err(fail(error)),
+            };
+        }
+        // Neither the place nor what leads to it is replaced when the host changes: what is mounted there would come off.
+        let mut entry = Some(at.entry().clone());
+        while let Some(at) = entry {
+            at.covered.store(true, Ordering::Relaxed);
+            entry = at.parent();
+        }
+        let fits = (at.kind() == FileKind::Directory) == (kind == FileKind::Directory);
+        if fits { Ok(at) } else { Err(fail(Errno::ENOTDIR)) }
+    }
+
+    /// Makes a mount point: in the file system if that is in memory, else as an entry that only the view knows. A writable
+    /// host directory is not written for the sake of a mount.
+    fn fill_in(&mut self, directory: &Location, name: &[u8], kind: FileKind) -> Result<Location, Errno> {
+        let kind = if kind == FileKind::Directory { kind } else { FileKind::Regular };
+        let mount = directory.mount().ok_or(Errno::ENOENT)?.clone();
+        let mode = if kind == FileKind::Directory { 0o755 } else { 0o644 };
+        let node = NewNode { kind, mode, uid: 0, gid: 0, rdev: 0, target: b"" };
+        let in_memory = matches!(mount.file_system.type_name(), "tmpfs" | "overlay");
+        let made: Option<Arc<dyn Inode>> = match directory.inode().as_dir() {
+            Some(operations) if in_memory => operations.create(name, &node).ok(),
+            _ => None,
+        };
+        let inode = match made {
+            Some(inode) => inode,
+            None if kind == FileKind::Directory => TmpFs::new(self.memory, &self.budget, mode)?.tmp_root().clone(),
+            None => TmpFs::new(self.memory, &self.budget, 0o755)?.tmp_root().make(name, &node)?,
+        };
+        let entry = directory.entry().adopt(name, inode);
+        self.namespace.pinned.push(entry.clone());
+        Ok(Location::new(mount, entry))
     }
 }

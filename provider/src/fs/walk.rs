@@ -227,9 +227,10 @@ impl<'a, 't> Walker<'a, 't> {
             return Err(Errno::ELOOP);
         }
         let link: &dyn Link = place.inode().as_link().ok_or(Errno::EINVAL)?;
-        // The view is built over host trees only, whose links are not magic.
-        let Some((task, _)) = &self.task else { return Err(Errno::ELOOP) };
-        let target = link.follow(task)?;
+        let target = match &self.task {
+            Some((task, _)) => link.follow(task)?,
+            None => LinkTarget::Path(link.fixed_text()?),
+        };
         if let LinkTarget::Object(target) = &target {
             if self.resolve.contains(Resolve::NO_MAGICLINKS) {
                 return Err(Errno::ELOOP);

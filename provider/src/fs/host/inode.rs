@@ -486,7 +486,7 @@ impl Inode for HostInode {
 }
 
 impl Link for HostInode {
-    fn text(&self, _task: &CurrentTask<'_>) -> Result<Vec<u8>, Errno> {
+    fn fixed_text(&self) -> Result<Vec<u8>, Errno> {
         self.link_text()
     }
 }

@@ -3,9 +3,7 @@
 use super::budget::Budget;
 use super::inode::{Body, TmpInode};
 use crate::errno::Errno;
-use crate::fs::{
-    DirEntry, DirSink, Directory, FileKind, Inode, NewNode, RENAME_EXCHANGE, RENAME_NOREPLACE,
-};
+use crate::fs::{DirEntry, DirSink, Directory, FileKind, Inode, NewNode, RENAME_EXCHANGE, RENAME_NOREPLACE};
 use crate::sync::MutexGuard;
 use crate::task::CurrentTask;
 use std::any::Any;

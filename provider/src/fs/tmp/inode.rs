@@ -13,8 +13,8 @@ use crate::sync::{Mutex, Rank};
 use crate::task::CurrentTask;
 use std::any::Any;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Weak};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use vmm::memory::MemoryObject;
 
 /// XATTR_CREATE.
@@ -68,10 +68,9 @@ impl TmpInode {
     pub(super) fn new(shared: &Arc<Shared>, node: &NewNode<'_>) -> Result<Arc<Self>, Errno> {
         shared.budget.take(INODE + size(node.target))?;
         let body = match node.kind {
-            FileKind::Regular => Body::Regular {
-                object: shared.memory.new_object(),
-                appending: Mutex::new(Rank::Inode, ()),
-            },
+            FileKind::Regular => {
+                Body::Regular { object: shared.memory.new_object(), appending: Mutex::new(Rank::Inode, ()) }
+            }
             FileKind::Directory => Body::Directory(Mutex::new(Rank::Inode, Entries::default())),
             FileKind::Symlink => Body::Link(node.target.into()),
             FileKind::CharDevice | FileKind::BlockDevice | FileKind::Fifo | FileKind::Socket => Body::Node,
@@ -281,7 +280,7 @@ impl Inode for TmpInode {
 }
 
 impl Link for TmpInode {
-    fn text(&self, _task: &CurrentTask<'_>) -> Result<Vec<u8>, Errno> {
+    fn fixed_text(&self) -> Result<Vec<u8>, Errno> {
         self.accessed();
         self.link_text()
     }

@@ -65,9 +65,7 @@ fn an_exchange_keeps_both_and_moves_link_counts() {
 fn names_are_bounded_and_given_back() {
     let (fs, budget) = instance(100_000);
     let before = budget.used();
-    let made = (0..).take_while(|at: &u32| {
-        fs.tmp_root().make(&at.to_ne_bytes(), &node(FileKind::Fifo)).is_ok()
-    });
+    let made = (0..).take_while(|at: &u32| fs.tmp_root().make(&at.to_ne_bytes(), &node(FileKind::Fifo)).is_ok());
     let made = made.count();
     assert!((100..200).contains(&made), "{made} inodes in 100 kB");
     for at in 0..u32::try_from(made).unwrap() {
