@@ -1,0 +1,15 @@
+//! The integration tests: programs run natively first and then in a sandbox, and both must do the same.
+//!
+//! One module a theme. [`harness`] compiles the guest programs of `tests/programs`, runs commands and compares them. A test
+//! that needs /dev/kvm fails with one line where there is none; `PICOVISOR_NO_KVM=1` skips those tests by name.
+
+mod cli;
+mod errors;
+mod files;
+mod harness;
+mod memory;
+mod programs;
+mod signals;
+mod tidy;
+mod tools;
+mod workloads;
