@@ -1,17 +1,56 @@
 //! What all tasks of a sandbox share.
 
 use crate::config::Config;
+use crate::cpus::Cpus;
 use crate::errno::Errno;
 use crate::exec::Vdso;
 use crate::fs::tty::Terminals;
 use crate::fs::{Namespace, ViewError};
 use crate::sync::{Mutex, Rank};
 use crate::syscall::trace::Tracer;
-use crate::task::{ExitStatus, Pid, TaskTable, ThreadGroup};
+use crate::task::{ExitStatus, Futexes, Pid, TaskTable, ThreadGroup};
+use crate::time::TimerService;
 use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, Condvar, OnceLock, PoisonError};
-use vmm::clock::Clock;
+use vmm::clock::{Clock, ClockKind};
 use vmm::memory::GuestMemory;
+
+/// What uname(2) says this is. Fixed, so that runs can be reproduced: the Linux release whose behaviour we follow.
+pub mod release {
+    /// The system's name.
+    pub const SYSTEM: &str = "Linux";
+    /// The release.
+    pub const RELEASE: &str = "6.12.0-picovisor";
+    /// The version.
+    pub const VERSION: &str = "#1 SMP PREEMPT_DYNAMIC Picovisor";
+}
+
+/// The system's changeable names.
+#[derive(Clone, Debug)]
+pub struct Names {
+    /// The host's, at most 64 bytes.
+    pub host: Vec<u8>,
+    /// The NIS domain's, at most 64 bytes.
+    pub domain: Vec<u8>,
+}
+
+/// The host's clock, for kernels without one of their own.
+fn host_time(kind: ClockKind) -> u64 {
+    use rustix::time::{ClockId, clock_gettime};
+    let id = match kind {
+        ClockKind::Monotonic => ClockId::Monotonic,
+        ClockKind::Raw => ClockId::MonotonicRaw,
+        ClockKind::Boot => ClockId::Boottime,
+        // The kernel has no offset for leap seconds unless somebody sets one.
+        ClockKind::Wall | ClockKind::Atomic => ClockId::Realtime,
+        ClockKind::WallCoarse => ClockId::RealtimeCoarse,
+        ClockKind::MonotonicCoarse => ClockId::MonotonicCoarse,
+    };
+    let now = clock_gettime(id);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
+    seconds * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or_default()
+}
 
 /// The first process: the program that the sandbox was started for.
 pub const INIT: Pid = Pid(1);
@@ -31,6 +70,10 @@ pub struct Kernel {
     vdso: OnceLock<Option<Vdso>>,
     /// What became of the first process, for whoever waits for the sandbox.
     fate: Fate,
+    timers: TimerService,
+    futexes: Futexes,
+    cpus: Cpus,
+    names: Mutex<Names>,
 }
 
 #[derive(Debug, Default)]
@@ -73,6 +116,8 @@ impl Kernel {
     /// As [`Self::new`], with a trace of system calls.
     pub fn with_tracer(config: Config, memory: Arc<GuestMemory>, tracer: Option<Tracer>) -> Arc<Self> {
         let tasks = TaskTable::new(config.limits.pids);
+        let cpus = Cpus::of_host(config.limits.cpus);
+        let names = Names { host: config.hostname.as_bytes().to_vec(), domain: b"(none)".to_vec() };
         Arc::new(Self {
             config,
             memory,
@@ -84,6 +129,10 @@ impl Kernel {
             clock: OnceLock::new(),
             vdso: OnceLock::new(),
             fate: Fate::default(),
+            timers: TimerService::default(),
+            futexes: Futexes::default(),
+            cpus,
+            names: Mutex::new(Rank::Leaf, names),
         })
     }
 
@@ -105,6 +154,48 @@ impl Kernel {
     /// The vDSO that programs are loaded with.
     pub(crate) fn vdso(&self) -> Option<&Vdso> {
         self.vdso.get_or_init(|| Vdso::for_kernel(self)).as_ref()
+    }
+
+    /// A clock's value in nanoseconds: the same that programs read through the vDSO.
+    pub fn now(&self, kind: ClockKind) -> u64 {
+        self.clock().map_or_else(|| host_time(kind), |clock| clock.now(kind))
+    }
+
+    /// Nanoseconds between two steps of the coarse clocks.
+    pub fn coarse_step_ns(&self) -> u64 {
+        /// A timer tick at 250 a second.
+        const USUAL: u64 = 4_000_000;
+        self.clock().map_or(USUAL, Clock::coarse_step_ns)
+    }
+
+    /// The timers that send signals.
+    pub fn timers(&self) -> &TimerService {
+        &self.timers
+    }
+
+    /// Who waits for which futex.
+    pub fn futexes(&self) -> &Futexes {
+        &self.futexes
+    }
+
+    /// The CPUs.
+    pub fn cpus(&self) -> &Cpus {
+        &self.cpus
+    }
+
+    /// The host name and the domain name, as uname(2) has them.
+    pub fn names(&self) -> Names {
+        self.names.lock().clone()
+    }
+
+    /// Changes the host name.
+    pub fn set_host_name(&self, name: Vec<u8>) {
+        self.names.lock().host = name;
+    }
+
+    /// Changes the domain name.
+    pub fn set_domain_name(&self, name: Vec<u8>) {
+        self.names.lock().domain = name;
     }
 
     /// A process's last thread is gone. With the first process the sandbox ends.

@@ -6,6 +6,7 @@
 
 pub mod abi;
 pub mod config;
+pub mod cpus;
 pub mod errno;
 pub mod exec;
 pub mod fs;
@@ -20,6 +21,7 @@ pub mod syscall;
 pub mod task;
 #[cfg(test)]
 pub mod testing;
+pub mod time;
 pub mod user;
 
 pub use sandbox::{Sandbox, SandboxEnd, StartError};

@@ -43,6 +43,7 @@ fn with_task(
     let task = task_of(context);
     task.signals().entered_provider();
     let mut current = CurrentTask::new(task, TrapFrame { registers: frame.registers, cpu: &mut *frame.cpu });
+    current.begin_accounting();
     let disposition = act(&mut current);
     frame.registers = current.frame.registers;
     disposition

@@ -28,8 +28,14 @@ pub enum Rank {
     Inode,
     /// A child of a directory that is already locked.
     InodeChild,
+    /// Waiters for futexes, with the word they compare.
+    Futexes,
     /// The memory map of an address space.
     MemoryMap,
+    /// A process's timers.
+    Timers,
+    /// One timer.
+    TimerState,
     /// Signal handlers and queues.
     Signals,
     /// Wait queues.

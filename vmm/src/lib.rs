@@ -12,6 +12,7 @@ pub mod memory;
 pub mod pico;
 pub mod signals;
 pub mod trap;
+pub mod usage;
 
 pub use kvm::{Capability, HostReport, PagingFlavour, Refusal, TrapMethod, check};
 pub use machine::Paging;

@@ -1,6 +1,6 @@
 //! Sending signals: who may, what is dropped at once, and whom it wakes.
 
-use super::{DefaultAction, SigInfo, Signal, SignalSet};
+use super::{AltStack, DefaultAction, SigInfo, Signal, SignalSet};
 use crate::errno::Errno;
 use crate::task::{Credentials, CurrentTask, Resource, Task, ThreadGroup};
 use std::sync::Arc;
@@ -73,13 +73,18 @@ fn prepare(group: &Arc<ThreadGroup>, signal: Signal) {
         _ => SignalSet::EMPTY,
     };
     if !cancelled.is_empty() {
-        group.signals().with_pending(|pending| pending.discard(cancelled));
-        for thread in group.threads() {
-            thread.signals().state().pending.discard(cancelled);
-        }
+        discard(group, cancelled);
     }
     if matches!(signal, Signal::SIGCONT | Signal::SIGKILL) {
         group.continue_all();
+    }
+}
+
+/// Drops signals that are pending for a process or one of its threads.
+pub fn discard(group: &ThreadGroup, signals: SignalSet) {
+    group.signals().with_pending(|pending| pending.discard(signals));
+    for thread in group.threads() {
+        thread.signals().state().pending.discard(signals);
     }
 }
 
@@ -129,6 +134,12 @@ impl CurrentTask<'_> {
             self.group().signals().handlers().set(failed, super::SigAction::default());
         }
         self.force_signal(SigInfo::kernel(Signal::SIGSEGV));
+    }
+
+    /// Sets the alternate stack (sigaltstack).
+    pub(crate) fn set_alt_stack(&self, new: &AltStack) -> Result<(), Errno> {
+        let sp = self.frame.registers.rsp;
+        self.signals().state().alt_stack.replace(new, sp)
     }
 
     /// Sends this thread an ordinary signal of the kernel's, such as SIGPIPE and SIGXFSZ.

@@ -15,14 +15,22 @@ mod dir;
 mod exec;
 mod file;
 mod fs;
+mod futex;
 mod identity;
 mod io;
 mod ioctl;
+mod limits;
 mod misc;
 mod mm;
 mod numa;
+mod prctl;
 mod process;
+mod random;
+mod sched;
+mod signals;
 mod stat;
+mod threads;
+mod time;
 
 pub use handler::{Outcome, RawArgs};
 

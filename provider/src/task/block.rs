@@ -9,11 +9,16 @@ use crate::fs::{Ready, WaitSource};
 use crate::sync::{Mutex, Rank, assert_none_held};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::fs::Timespec;
+use rustix::time::{
+    ClockId as HostClock, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, clock_gettime, timerfd_create,
+    timerfd_settime,
+};
 use std::fmt;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
+use vmm::clock::ClockKind;
 
 /// Until when a task sleeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +27,8 @@ pub enum Deadline {
     Never,
     /// Until the monotonic clock shows this time.
     Monotonic(Instant),
+    /// Until the wall clock, which may be set, shows this many nanoseconds since the epoch.
+    Wall(u64),
 }
 
 impl Deadline {
@@ -30,10 +37,27 @@ impl Deadline {
         Instant::now().checked_add(span).map_or(Self::Never, Self::Monotonic)
     }
 
-    /// What is left of it; `None`: for ever.
+    /// The point `ns` on a clock that shows `now` now.
+    pub fn at(clock: ClockKind, ns: u64, now: u64) -> Self {
+        match clock {
+            ClockKind::Wall | ClockKind::WallCoarse => Self::Wall(ns),
+            // The others run together with the monotonic clock while the host is awake.
+            _ => Self::after(Duration::from_nanos(ns.saturating_sub(now))),
+        }
+    }
+
+    /// What is left of it; `None`: for ever. For the wall clock as it runs now.
     pub fn remaining(self) -> Option<Duration> {
         match self {
             Self::Never => None,
+            Self::Wall(ns) => {
+                let now = clock_gettime(HostClock::Realtime);
+                let now = Duration::new(
+                    u64::try_from(now.tv_sec).unwrap_or_default(),
+                    u32::try_from(now.tv_nsec).unwrap_or_default(),
+                );
+                Some(Duration::from_nanos(ns).saturating_sub(now))
+            }
             Self::Monotonic(at) => Some(at.saturating_duration_since(Instant::now())),
         }
     }
@@ -215,6 +239,18 @@ impl Drop for Waiter<'_> {
     }
 }
 
+/// A descriptor that becomes readable when the wall clock shows `ns`, also if somebody sets the clock.
+fn wall_alarm(ns: u64) -> Result<OwnedFd, Errno> {
+    let fd = timerfd_create(TimerfdClockId::Realtime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
+    let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let at = Timespec {
+        tv_sec: i64::try_from(ns / 1_000_000_000).unwrap_or(i64::MAX),
+        tv_nsec: i64::try_from(ns % 1_000_000_000).unwrap_or_default(),
+    };
+    timerfd_settime(&fd, TimerfdTimerFlags::ABSTIME, &Itimerspec { it_interval: zero, it_value: at })?;
+    Ok(fd)
+}
+
 /// The host's poll flags have Linux's numbering: both are Linux.
 fn poll_flags(interest: Ready) -> PollFlags {
     PollFlags::from_bits_truncate(u16::try_from(interest.bits()).unwrap_or(0))
@@ -232,6 +268,10 @@ impl CurrentTask<'_> {
     ) -> Result<Wake<T>, Errno> {
         assert_none_held();
         let mut waiter = Waiter::new(self.parker().clone());
+        let alarm = match deadline {
+            Deadline::Wall(ns) if deadline.remaining() != Some(Duration::ZERO) => Some(wall_alarm(ns)?),
+            _ => None,
+        };
         loop {
             self.parker().prepare();
             if let Some(value) = attempt(&mut waiter)? {
@@ -246,6 +286,10 @@ impl CurrentTask<'_> {
             }
             if waiter.ready {
                 std::thread::yield_now();
+            } else if let Some(alarm) = &alarm {
+                let mut sources = waiter.hosts.clone();
+                sources.push((alarm.as_fd(), PollFlags::IN));
+                self.parker().poll(&sources, None)?;
             } else if waiter.hosts.is_empty() {
                 self.parker().park(remaining);
             } else {

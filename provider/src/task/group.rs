@@ -3,6 +3,7 @@
 use super::{ExitStatus, Pid, ResourceLimits, Task, WaitQueue};
 use crate::signal::{GroupSignals, Signal};
 use crate::sync::{Mutex, Rank};
+use crate::time::IntervalTimers;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -17,6 +18,7 @@ pub struct ThreadGroup {
     oom_adjustment: AtomicI32,
     /// Woken when a child ends, stops or continues.
     child_events: WaitQueue,
+    interval_timers: IntervalTimers,
     /// The host's process; none in a test.
     process: OnceLock<Arc<vmm::pico::Process>>,
 }
@@ -32,6 +34,7 @@ struct State {
     stopped: Option<Signal>,
     process_group: Pid,
     session: Pid,
+    parent: Pid,
 }
 
 impl ThreadGroup {
@@ -44,6 +47,7 @@ impl ThreadGroup {
             stopped: None,
             process_group: pid,
             session: pid,
+            parent: Pid(0),
         };
         Arc::new(Self {
             pid,
@@ -52,6 +56,7 @@ impl ThreadGroup {
             state: Mutex::new(Rank::ThreadGroup, state),
             oom_adjustment: AtomicI32::new(0),
             child_events: WaitQueue::default(),
+            interval_timers: IntervalTimers::default(),
             process: OnceLock::new(),
         })
     }
@@ -76,6 +81,11 @@ impl ThreadGroup {
         &self.child_events
     }
 
+    /// Its interval timers.
+    pub fn interval_timers(&self) -> &IntervalTimers {
+        &self.interval_timers
+    }
+
     /// Its process group.
     pub fn process_group(&self) -> Pid {
         self.state.lock().process_group
@@ -89,6 +99,17 @@ impl ThreadGroup {
     /// Moves it to a process group of its session; the caller has checked that it may.
     pub(crate) fn set_process_group(&self, group: Pid) {
         self.state.lock().process_group = group;
+    }
+
+    /// Its parent; 0 for the first process, whose parent is outside.
+    pub fn parent(&self) -> Pid {
+        self.state.lock().parent
+    }
+
+    /// Makes it the leader of a new session and process group; the caller has checked that it may.
+    pub(crate) fn start_session(&self) {
+        let mut state = self.state.lock();
+        (state.session, state.process_group) = (self.pid, self.pid);
     }
 
     /// Its live threads, the oldest first.

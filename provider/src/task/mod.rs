@@ -3,18 +3,22 @@
 //! A [`Task`]'s state is split into what never changes (its ids), what changes under a lock, and what dies at exit
 //! ([`Resources`]), so that a zombie holds nothing. [`CurrentTask`] is the capability to act as a task.
 
+mod attributes;
 mod block;
 mod credentials;
 mod current;
 pub(crate) mod exit;
+mod futex;
 mod group;
 mod limits;
 mod table;
 
+pub use attributes::{Attributes, TIMER_SLACK_NS};
 pub use block::{Deadline, Parker, WaitQueue, Waiter, Wake};
 pub use credentials::Credentials;
 pub use current::CurrentTask;
 pub use exit::ExitStatus;
+pub use futex::{FutexKey, Futexes};
 pub use group::ThreadGroup;
 pub use limits::{INFINITY, Limit, Resource, ResourceLimits};
 pub use table::{PID_MAX, TaskTable};
@@ -30,6 +34,7 @@ use rustix::time::{ClockId, clock_gettime};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use vmm::addr::UserAddr;
 
 /// A thread or process id as the sandbox sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,6 +66,8 @@ pub struct Task {
     started: Duration,
     /// A leaf, so that the accessors may be called whatever else is locked.
     shared: Mutex<Shared>,
+    attributes: Mutex<Attributes>,
+    cpu_base: attributes::CpuBase,
     signals: TaskSignals,
     parker: Arc<Parker>,
     /// The host's thread that runs it; none in a test and before it starts.
@@ -100,6 +107,8 @@ impl Task {
             group: group.clone(),
             started: since_boot(),
             shared: Mutex::new(Rank::Leaf, shared),
+            attributes: Mutex::new(Rank::Leaf, Attributes::default()),
+            cpu_base: attributes::CpuBase::default(),
             signals: TaskSignals::default(),
             parker: Arc::default(),
             thread: OnceLock::new(),
@@ -160,6 +169,10 @@ impl Task {
     /// What exec takes away besides memory: addresses that meant something to the old program.
     pub(crate) fn reset_for_exec(&self) {
         *self.restart.lock() = None;
+        self.with_attributes(|attributes| {
+            (attributes.clear_child_tid, attributes.robust_list) = (UserAddr(0), UserAddr(0));
+            (attributes.dumpable, attributes.keep_capabilities) = (true, false);
+        });
     }
 
     /// What wakes it when it sleeps.

@@ -1,6 +1,6 @@
 //! The numbers of tasks and processes.
 
-use super::{Pid, Task};
+use super::{Pid, Task, ThreadGroup};
 use crate::errno::Errno;
 use crate::sync::{Mutex, Rank};
 use std::collections::BTreeMap;
@@ -58,5 +58,16 @@ impl TaskTable {
     /// All tasks, by ascending thread id.
     pub fn all(&self) -> Vec<Arc<Task>> {
         self.state.lock().tasks.values().cloned().collect()
+    }
+
+    /// All processes with a thread or a zombie, by ascending id of their first task in the table.
+    pub fn groups(&self) -> Vec<Arc<ThreadGroup>> {
+        let mut groups: Vec<Arc<ThreadGroup>> = Vec::new();
+        for task in self.all() {
+            if !groups.iter().any(|group| group.pid() == task.group().pid()) {
+                groups.push(task.group().clone());
+            }
+        }
+        groups
     }
 }

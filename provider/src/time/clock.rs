@@ -1,0 +1,78 @@
+//! Clock ids, see clock_gettime(2).
+
+use crate::errno::Errno;
+use crate::task::CurrentTask;
+use vmm::clock::ClockKind;
+
+/// A clock that a program may name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClockId {
+    /// One that runs by itself, and whether timers may use it.
+    Running(ClockKind),
+    /// CLOCK_REALTIME_ALARM, CLOCK_BOOTTIME_ALARM: as their plain forms, but timers could wake the machine.
+    Alarm(ClockKind),
+    /// CPU time of the calling process.
+    ProcessCpu,
+    /// CPU time of the calling thread.
+    ThreadCpu,
+}
+
+/// Bits of a clock id that names a process's or thread's CPU clock (include/linux/posix-timers_types.h).
+const CPU_CLOCK_KIND: i32 = 3;
+const CPU_CLOCK_THREAD: i32 = 4;
+/// The kind that is a descriptor of a clock device.
+const FD_CLOCK: i32 = 3;
+
+impl ClockId {
+    /// Finds a clock by Linux's number; `EINVAL`. CPU clocks of other processes and clock devices are not there.
+    pub fn from_raw(task: &CurrentTask<'_>, raw: i32) -> Result<Self, Errno> {
+        Ok(match raw {
+            0 => Self::Running(ClockKind::Wall),
+            1 => Self::Running(ClockKind::Monotonic),
+            2 => Self::ProcessCpu,
+            3 => Self::ThreadCpu,
+            4 => Self::Running(ClockKind::Raw),
+            5 => Self::Running(ClockKind::WallCoarse),
+            6 => Self::Running(ClockKind::MonotonicCoarse),
+            7 => Self::Running(ClockKind::Boot),
+            8 => Self::Alarm(ClockKind::Wall),
+            9 => Self::Alarm(ClockKind::Boot),
+            11 => Self::Running(ClockKind::Atomic),
+            ..0 => return Self::cpu_clock(task, raw),
+            _ => return Err(Errno::EINVAL),
+        })
+    }
+
+    fn cpu_clock(task: &CurrentTask<'_>, raw: i32) -> Result<Self, Errno> {
+        let pid = !(raw >> 3);
+        if raw & CPU_CLOCK_KIND == FD_CLOCK {
+            return Err(Errno::EINVAL);
+        }
+        match raw & CPU_CLOCK_THREAD {
+            0 if pid == 0 || pid == task.group().pid().0 => Ok(Self::ProcessCpu),
+            CPU_CLOCK_THREAD if pid == 0 || pid == task.tid().0 => Ok(Self::ThreadCpu),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    /// The clock's value in nanoseconds; the vDSO gives the same.
+    pub fn now(self, task: &CurrentTask<'_>) -> u64 {
+        match self {
+            Self::Running(kind) | Self::Alarm(kind) => task.kernel().now(kind),
+            Self::ThreadCpu => nanoseconds(task.cpu_usage().total()),
+            Self::ProcessCpu => nanoseconds(task.group().cpu_usage(task).total()),
+        }
+    }
+
+    /// The distance between two values, in nanoseconds.
+    pub fn resolution(self, task: &CurrentTask<'_>) -> u64 {
+        match self {
+            Self::Running(ClockKind::WallCoarse | ClockKind::MonotonicCoarse) => task.kernel().coarse_step_ns(),
+            _ => 1,
+        }
+    }
+}
+
+fn nanoseconds(span: std::time::Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}
