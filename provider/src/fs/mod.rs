@@ -19,6 +19,7 @@ mod opening;
 pub(crate) mod proc;
 pub(crate) mod pseudo;
 pub(crate) mod stdio;
+pub(crate) mod sys;
 mod tmp;
 mod traits;
 pub(crate) mod tty;

@@ -4,7 +4,7 @@ use super::host::{Hidden, HostFs};
 use super::mount::{MountTable, NewMount};
 use super::tmp::{Budget, TmpFs, new_device};
 use super::walk::{LastLink, Resolve, Walker};
-use super::{FileKind, FileSystem, Inode, Location, Namespace, NewNode, Timestamp, dev, proc};
+use super::{FileKind, FileSystem, Inode, Location, Namespace, NewNode, Timestamp, dev, proc, sys};
 use crate::config::{Config, View};
 use crate::errno::Errno;
 use std::os::unix::ffi::OsStrExt;
@@ -54,7 +54,7 @@ impl Namespace {
         let budget = Arc::new(Budget::new(BUDGET_MIN.max(memory.limit() / BUDGET_PART)));
         let namespace = Self::new(root(&config.view)?);
         let mut builder = Builder { memory, budget, namespace };
-        builder.own_file_systems()?;
+        builder.own_file_systems(config.limits.cpus)?;
         for bind in &config.view.binds {
             builder.bind(&bind.source, &bind.target, bind.writable)?;
         }
@@ -73,10 +73,11 @@ fn root(view: &View) -> Result<MountTable, ViewError> {
 }
 
 impl Builder<'_> {
-    /// Mounts /proc, /dev and the like: a sandbox has its own, whatever the host's tree has there.
-    fn own_file_systems(&mut self) -> Result<(), ViewError> {
+    /// Mounts /proc, /sys, /dev and the like: a sandbox has its own, whatever the host's tree has there.
+    fn own_file_systems(&mut self, cpus: u32) -> Result<(), ViewError> {
         let now = Timestamp::now();
         self.mount("/proc", proc::file_system(new_device(), now), "proc")?;
+        self.mount("/sys", sys::file_system(new_device(), now, cpus), "sysfs")?;
         let devices = self.tmpfs("/dev", 0o755)?;
         let directory = devices.tmp_root().as_dir().ok_or_else(|| ViewError::new(Path::new("/dev"), Errno::ENOTDIR))?;
         dev::populate(directory).map_err(|error| ViewError::new(Path::new("/dev"), error))?;

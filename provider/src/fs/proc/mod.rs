@@ -11,7 +11,7 @@ mod task;
 mod tests;
 
 use super::pseudo::{
-    DirInode, Entries, Entry, Flavour, LinkInode, Look, Owner, PseudoFs, Seeks, Super, Target, Tree, grow,
+    DirInode, Entries, Entry, Flavour, Lazy, LinkInode, Look, Owner, PseudoFs, Seeks, Super, Target, grow,
 };
 use super::{FileKind, FileSystem, Inode, Timestamp};
 use crate::errno::Errno;
@@ -28,10 +28,15 @@ const FIRST_PROCESS: u64 = 258;
 /// Makes the file system to be mounted on /proc.
 pub(crate) fn file_system(device: u64, made: Timestamp) -> Arc<dyn FileSystem> {
     let home = Super::new(device, made, Flavour::PROC);
-    let mut tree = grow(&home, Look { seeks: Seeks::Sequence, directory_mode: 0o555 }, &system::leaves());
-    let settings = grow(&home, Look { seeks: Seeks::Sized(0), directory_mode: 0o555 }, &sysctl::leaves());
-    tree.add("sys", DirInode::new(home.node(0o555), settings));
-    tree.sort_as_procfs();
+    let above = Arc::clone(&home);
+    let tree = Lazy::new(move || {
+        let look = Look { seeks: Seeks::Sequence, directory_mode: 0o555 };
+        let mut tree = grow(&above, look, &system::leaves());
+        let settings = Look { seeks: Seeks::Sized(0), ..look };
+        tree.add("sys", DirInode::new(above.node(0o555), grow(&above, settings, &sysctl::leaves())));
+        tree.sort_as_procfs();
+        tree
+    });
     let self_link: Arc<dyn Inode> = LinkInode::new(home.node(0o777), SelfLink::Process);
     let thread_link: Arc<dyn Inode> = LinkInode::new(home.node(0o777), SelfLink::Thread);
     let node = home.node_numbered(ROOT_INODE, 0o555, Owner::ROOT);
@@ -43,20 +48,17 @@ pub(crate) fn file_system(device: u64, made: Timestamp) -> Arc<dyn FileSystem> {
 #[derive(Debug)]
 struct Root {
     home: Arc<Super>,
-    tree: Tree,
+    tree: Lazy,
     links: [(&'static str, Arc<dyn Inode>); 2],
 }
 
 impl Entries for Root {
     fn find(&self, task: &CurrentTask<'_>, name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
-        if let Some(inode) = self.tree.get(name) {
-            return Ok(Arc::clone(inode));
-        }
         if let Some((_, link)) = self.links.iter().find(|(known, _)| known.as_bytes() == name) {
             return Ok(Arc::clone(link));
         }
+        let Some(tid) = parse_pid(name) else { return self.tree.find(task, name) };
         // As on Linux every thread has a directory here; only processes are listed.
-        let tid = parse_pid(name).ok_or(Errno::ENOENT)?;
         let found = task.kernel().tasks().get(tid).ok_or(Errno::ENOENT)?;
         Ok(task::process_directory(&self.home, &found))
     }

@@ -2,7 +2,9 @@
 
 use super::{FileKind, Node};
 use crate::errno::Errno;
-use crate::fs::{AttributeChange, DirEntry, DirSink, Directory, DirectoryFile, File, Inode, NewNode, OpenFlags, Stat};
+use crate::fs::{
+    AttributeChange, DirEntry, DirSink, Directory, DirectoryFile, File, Inode, NewNode, OpenFlags, Permissions, Stat,
+};
 use crate::task::CurrentTask;
 use std::any::Any;
 use std::fmt::Debug;
@@ -61,6 +63,11 @@ impl<E: Entries> Inode for DirInode<E> {
 
     fn stat(&self) -> Result<Stat, Errno> {
         Ok(self.node.stat(FileKind::Directory, self.entries.size(), self.entries.links()))
+    }
+
+    /// Does not count the entries, as stat does: every walk through the directory asks.
+    fn permissions(&self) -> Result<Permissions, Errno> {
+        Ok(self.node.permissions())
     }
 
     fn change(&self, change: &AttributeChange) -> Result<(), Errno> {

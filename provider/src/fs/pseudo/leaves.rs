@@ -27,6 +27,8 @@ pub(crate) enum Content {
     Rendered(fn(&CurrentTask<'_>) -> Result<Vec<u8>, Errno>),
     /// A symbolic link.
     Link(Cow<'static, str>),
+    /// A directory with nothing in it.
+    Empty,
 }
 
 impl Leaf {
@@ -48,6 +50,11 @@ impl Leaf {
         Self { path: path.into(), mode: 0o777, content: Content::Link(target.into()) }
     }
 
+    /// An empty directory.
+    pub(crate) fn directory(path: impl Into<Cow<'static, str>>) -> Self {
+        Self { path: path.into(), mode: 0, content: Content::Empty }
+    }
+
     /// The same with other permission bits.
     pub(crate) fn mode(self, mode: u32) -> Self {
         Self { mode, ..self }
@@ -59,6 +66,7 @@ impl Text for Content {
         match self {
             Self::Fixed(text) | Self::Link(text) => Ok(text.as_bytes().to_vec()),
             Self::Rendered(render) => render(reader),
+            Self::Empty => Err(Errno::EISDIR),
         }
     }
 
@@ -110,9 +118,9 @@ fn grow_level(home: &Arc<Super>, look: Look, leaves: &[(&str, &Leaf)]) -> Tree {
 }
 
 fn plant(home: &Arc<Super>, look: Look, leaf: &Leaf) -> Arc<dyn Inode> {
-    let node = home.node(leaf.mode);
     match &leaf.content {
-        Content::Link(target) => LinkInode::new(node, target.clone()),
-        content => TextInode::new(node, look.seeks, content.clone()),
+        Content::Empty => DirInode::new(home.node(look.directory_mode), Tree::default()),
+        Content::Link(target) => LinkInode::new(home.node(leaf.mode), target.clone()),
+        content => TextInode::new(home.node(leaf.mode), look.seeks, content.clone()),
     }
 }

@@ -5,9 +5,11 @@
 //! [`TextInode`] renders a [`Text`] at each open and each return to offset 0, as Linux's seq_file does. [`DirInode`] asks its
 //! [`Entries`] at each look-up, [`Tree`] being the fixed ones. Nothing here takes a lock while a [`Text`] renders.
 
+pub(crate) mod bits;
 mod device;
 mod dir;
 mod filesystem;
+mod lazy;
 mod leaves;
 mod link;
 #[cfg(test)]
@@ -17,11 +19,12 @@ mod text;
 pub(crate) use device::DeviceInode;
 pub(crate) use dir::{DirInode, Entries, Entry, Tree};
 pub(crate) use filesystem::PseudoFs;
+pub(crate) use lazy::Lazy;
 pub(crate) use leaves::{Leaf, Look, grow};
 pub(crate) use link::{LinkInode, Target};
 pub(crate) use text::{Seeks, Text, TextInode};
 
-use super::{AttributeChange, FileKind, Stat, Timestamp};
+use super::{AttributeChange, FileKind, Permissions, Stat, Timestamp};
 use crate::errno::Errno;
 use crate::sync::{Mutex, Rank};
 use std::sync::Arc;
@@ -150,6 +153,12 @@ impl Node {
             changed: mutable.changed,
             born: None,
         }
+    }
+
+    /// What a permission check needs.
+    pub(crate) fn permissions(&self) -> Permissions {
+        let Mutable { mode, owner, .. } = *self.mutable.lock();
+        Permissions { mode, uid: owner.uid, gid: owner.gid }
     }
 
     /// Changes attributes. A size is accepted and ignored, as O_TRUNC on such files is.

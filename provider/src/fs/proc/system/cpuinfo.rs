@@ -28,7 +28,7 @@ static HOST: OnceLock<Vec<Processor>> = OnceLock::new();
 type Processor = Vec<(String, String)>;
 
 /// The host's processors. Empty if the host shows none.
-pub(crate) fn host_cpuinfo() -> &'static [Processor] {
+fn host_cpuinfo() -> &'static [Processor] {
     HOST.get_or_init(|| parse(&std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default()))
 }
 

@@ -5,7 +5,6 @@ mod memory;
 mod network;
 mod time;
 
-pub(in crate::fs) use cpuinfo::host_cpuinfo;
 pub(super) use time::{ticks, used};
 
 use crate::errno::Errno;

@@ -4,6 +4,7 @@ use super::Shown;
 use super::stat::{dispositions, state};
 use crate::errno::Errno;
 use crate::fs::Fd;
+use crate::fs::pseudo::bits::{first, list};
 use crate::mm::MemoryUsage;
 use crate::task::{Credentials, Resource, Task};
 use std::io::Write;
@@ -124,27 +125,8 @@ fn capabilities(credentials: &Credentials, out: &mut Vec<u8>) {
 fn processors(task: &Task, out: &mut Vec<u8>) {
     let cpus = usize::try_from(task.kernel().config().limits.cpus.max(1)).unwrap_or(1);
     // Writing to a Vec cannot fail.
-    let _ = write!(out, "Cpus_allowed:\t{}\nCpus_allowed_list:\t{}\n", mask(cpus, cpus), list(cpus));
-    let _ = write!(out, "Mems_allowed:\t{}\nMems_allowed_list:\t0\n", mask(1, MEMORY_NODES));
-}
-
-/// The first `set` of `width` bits as the kernel's `%*pb` prints them: hexadecimal, 32 bits between commas.
-pub(in crate::fs) fn mask(set: usize, width: usize) -> String {
-    let words: Vec<String> = (0..width.div_ceil(32))
-        .rev()
-        .map(|word| {
-            let bits =
-                |count: usize| u32::try_from((1u64 << count.saturating_sub(word * 32).min(32)) - 1).unwrap_or(u32::MAX);
-            let digits = (width - word * 32).min(32).div_ceil(4);
-            format!("{:0digits$x}", bits(set))
-        })
-        .collect();
-    words.join(",")
-}
-
-/// The numbers below `count` as the kernel's `%*pbl` prints them: `0-3`.
-pub(in crate::fs) fn list(count: usize) -> String {
-    if count > 1 { format!("0-{}", count - 1) } else { "0".to_owned() }
+    let _ = write!(out, "Cpus_allowed:\t{}\nCpus_allowed_list:\t{}\n", first(cpus, cpus), list(cpus));
+    let _ = write!(out, "Mems_allowed:\t{}\nMems_allowed_list:\t0\n", first(1, MEMORY_NODES));
 }
 
 /// Appends a name with newlines and backslashes escaped, so that it cannot forge a line.
@@ -161,19 +143,6 @@ fn escape(name: &[u8], out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn masks_are_grouped() {
-        assert_eq!(mask(2, 2), "3");
-        assert_eq!(mask(1, 64), "00000000,00000001");
-        assert_eq!(mask(33, 33), "1,ffffffff");
-        assert_eq!(mask(64, 64), "ffffffff,ffffffff");
-    }
-
-    #[test]
-    fn lists_are_ranges() {
-        assert_eq!((list(1).as_str(), list(4).as_str()), ("0", "0-3"));
-    }
 
     #[test]
     fn a_name_cannot_forge_a_line() {

@@ -1,0 +1,44 @@
+//! Sets of processors and memory nodes as the kernel prints them.
+
+/// The first `set` of `width` bits, as `%*pb`: hexadecimal, 32 bits between commas.
+pub(crate) fn first(set: usize, width: usize) -> String {
+    print(width, |bit| bit < set)
+}
+
+/// One of `width` bits, as `%*pb`.
+pub(crate) fn single(bit: usize, width: usize) -> String {
+    print(width, |other| other == bit)
+}
+
+fn print(width: usize, contains: impl Fn(usize) -> bool) -> String {
+    let word = |index: usize| {
+        let len = (width - index * 32).min(32);
+        let bits = (0..len).filter(|bit| contains(index * 32 + bit)).fold(0u32, |bits, bit| bits | 1 << bit);
+        format!("{bits:0digits$x}", digits = len.div_ceil(4))
+    };
+    (0..width.div_ceil(32)).rev().map(word).collect::<Vec<_>>().join(",")
+}
+
+/// The numbers below `count`, as `%*pbl`: `0-3`.
+pub(crate) fn list(count: usize) -> String {
+    if count > 1 { format!("0-{}", count - 1) } else { "0".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_are_grouped() {
+        assert_eq!(first(2, 2), "3");
+        assert_eq!(first(1, 64), "00000000,00000001");
+        assert_eq!(first(33, 33), "1,ffffffff");
+        assert_eq!(first(64, 64), "ffffffff,ffffffff");
+        assert_eq!(single(5, 6), "20");
+    }
+
+    #[test]
+    fn lists_are_ranges() {
+        assert_eq!((list(1).as_str(), list(4).as_str()), ("0", "0-3"));
+    }
+}
