@@ -2,6 +2,7 @@
 
 use crate::errno::Errno;
 use thiserror::Error;
+use vmm::memory::GuestMemory;
 
 /// Why a program cannot be loaded.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -77,15 +78,31 @@ pub enum LoadError {
         limit: u64,
     },
     /// Memory for loading it could not be had.
-    #[error("not enough memory to load the program: {0}")]
-    Memory(Errno),
+    #[error("not enough memory to load the program; the limit is {limit} bytes")]
+    OutOfMemory {
+        /// The sandbox's limit.
+        limit: u64,
+    },
+    /// A part of it could not be mapped.
+    #[error("the program cannot be mapped: {0}")]
+    Map(Errno),
 }
 
 impl LoadError {
+    /// What a failure of a new address space means: its memory has no holes and forbids nothing that loading does, so a
+    /// fault, too, is a lack of memory.
+    pub(super) fn of_memory(memory: &GuestMemory) -> impl Fn(Errno) -> Self {
+        let limit = memory.limit();
+        move |error| match error {
+            Errno::ENOMEM | Errno::EFAULT => Self::OutOfMemory { limit },
+            other => Self::Map(other),
+        }
+    }
+
     /// The error that execve returns.
     pub fn errno(&self) -> Errno {
         match self {
-            Self::Open(errno) | Self::Read(errno) | Self::Memory(errno) => *errno,
+            Self::Open(errno) | Self::Read(errno) | Self::Map(errno) => *errno,
             Self::Interpreter { error, .. } => *error,
             Self::UnknownFormat
             | Self::BadScript
@@ -103,7 +120,7 @@ impl LoadError {
             },
             Self::TooManyScripts => Errno::ELOOP,
             Self::ArgumentsTooLong => Errno::E2BIG,
-            Self::TooLarge { .. } => Errno::ENOMEM,
+            Self::TooLarge { .. } | Self::OutOfMemory { .. } => Errno::ENOMEM,
         }
     }
 

@@ -15,8 +15,6 @@ pub(super) struct Placed {
     pub(super) bias: u64,
     /// The first instruction.
     pub(super) entry: UserAddr,
-    /// The lowest page.
-    pub(super) start: UserAddr,
     /// One past the last page.
     pub(super) end: UserAddr,
     /// From the first to the last executable segment.
@@ -66,7 +64,6 @@ pub(super) fn place(map: &MemoryMap, file: &dyn ImageFile, elf: &Elf, place: Pla
     Ok(Placed {
         bias,
         entry: at(elf.entry),
-        start: at(start),
         end: at(end),
         code: bounds(true),
         data: bounds(false),
@@ -80,8 +77,8 @@ fn find_room(map: &MemoryMap, start: u64, end: u64, alignment: u64) -> Result<u6
     let len = end - start + slack;
     // The map is this loader's alone, so what is free after the reservation is undone stays free.
     let request = MapRequest::anonymous(len, Access::empty());
-    let room = map.map(request).map_err(LoadError::Memory)?;
-    map.unmap(room, len).map_err(LoadError::Memory)?;
+    let room = map.map(request).map_err(LoadError::of_memory(map.memory()))?;
+    map.unmap(room, len).map_err(LoadError::of_memory(map.memory()))?;
     // The start must keep its offset within the alignment.
     let offset = start & (alignment - 1);
     let aligned = (room.0 & !(alignment - 1)) + offset;
@@ -108,7 +105,7 @@ fn map_segment(map: &MemoryMap, segment: &Segment, bias: u64, source: &Source, l
         // The rest of the last page belongs to the zeroed part; a read-only segment keeps the file's bytes, as on Linux.
         let tail = UserRange { start: file_end, end: zero_from };
         if segment.memory_size > segment.file_size && segment.access.contains(Access::WRITE) {
-            map.zero(tail).map_err(LoadError::Memory)?;
+            map.zero(tail).map_err(LoadError::of_memory(map.memory()))?;
         }
     }
     let zero_to = page_up(moved(segment.end()));
@@ -125,6 +122,6 @@ fn map_fixed(map: &MemoryMap, at: UserAddr, len: u64, access: Access, content: C
     debug_assert_eq!(request.placement, Placement::Fixed);
     map.map(request).map(drop).map_err(|error| match error {
         Errno::EPERM | Errno::EINVAL => LoadError::OutOfRange { address: at.0, size: len },
-        other => LoadError::Memory(other),
+        other => LoadError::of_memory(map.memory())(other),
     })
 }

@@ -28,7 +28,7 @@ use elf::{Elf, Kind};
 use file::{ImageFile, ImageFiles};
 use load::{Place, Placed};
 use std::sync::Arc;
-use vmm::addr::{UserAddr, UserRange};
+use vmm::addr::UserAddr;
 use vmm::memory::GuestMemory;
 
 /// How many scripts may be each other's interpreters.
@@ -141,7 +141,8 @@ fn load_elf(
     };
     let limits = environment.limits.clone();
     let layout = Layout::new(limits.stack(), environment.randomize);
-    let map = MemoryMap::with_layout(environment.memory, limits, layout).map_err(LoadError::Memory)?;
+    let map =
+        MemoryMap::with_layout(environment.memory, limits, layout).map_err(LoadError::of_memory(environment.memory))?;
 
     let place = if interpreter.is_some() { Place::ProgramArea } else { Place::MappingArea };
     let program = load::place(&map, file, &elf, place)?;
@@ -153,7 +154,7 @@ fn load_elf(
         None => None,
     };
     let vdso = match environment.vdso {
-        Some(vdso) => Some(vdso.map(&map).map_err(LoadError::Memory)?),
+        Some(vdso) => Some(vdso.map(&map).map_err(LoadError::of_memory(environment.memory))?),
         None => None,
     };
     map.set_heap(heap_start(&map, &elf, &program, linker.is_some()));
@@ -193,14 +194,6 @@ fn heap_start(map: &MemoryMap, elf: &Elf, program: &Placed, has_linker: bool) ->
         return layout.detached_brk;
     }
     UserAddr(program.end.0 + layout.brk_offset)
-}
-
-/// The range that a program occupies, for tests.
-#[cfg(test)]
-impl Placed {
-    fn range(&self) -> UserRange {
-        UserRange { start: self.start, end: self.end }
-    }
 }
 
 fn lossy(path: &[u8]) -> String {

@@ -90,7 +90,7 @@ impl Strings {
 
         map_stack(map, image.at, executable)?;
         for (at, bytes) in &image.chunks {
-            map.write(UserAddr(*at), bytes).map_err(LoadError::Memory)?;
+            map.write(UserAddr(*at), bytes).map_err(LoadError::of_memory(map.memory()))?;
         }
         Ok(Stack {
             pointer: UserAddr(image.at),
@@ -149,5 +149,5 @@ fn map_stack(map: &MemoryMap, filled_from: u64, executable: bool) -> Result<(), 
     access.set(Access::EXEC, executable);
     let mut request = MapRequest::anonymous(size, access).fixed(UserAddr(top - size));
     request.flags |= VmaFlags::GROWSDOWN;
-    map.map(request).map(drop).map_err(LoadError::Memory)
+    map.map(request).map(drop).map_err(LoadError::of_memory(map.memory()))
 }

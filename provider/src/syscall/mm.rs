@@ -1,7 +1,7 @@
 //! Memory calls: arguments in, [`MemoryMap`](crate::mm::MemoryMap) operations out. Validation is in Linux's order (`mm/mmap.c`, `mm/mprotect.c`,
 //! `mm/madvise.c`, …).
 
-use super::args::{BytesOut, flags_arg};
+use super::args::flags_arg;
 use crate::errno::Errno;
 use crate::fs::{Fd, Mapping, OpenFile};
 use crate::mm::{

@@ -233,7 +233,9 @@ impl Content {
     fn run(&self, page: u64, max: u64) -> Option<(Frame, u64)> {
         let first = self.frame(page)?;
         let follows = |&ahead: &u64| {
-            self.frame(page + ahead).is_some_and(|frame| u64::from(frame.0 - first.0) == ahead && frame > first)
+            let continues = |frame: Frame| u64::from(frame.0) == u64::from(first.0) + ahead;
+            // A run stays in one extent: the next one has counts of its own.
+            self.frame(page + ahead).is_some_and(|frame| continues(frame) && frame.extent() == first.extent())
         };
         Some((first, 1 + (1..max).take_while(follows).count() as u64))
     }
