@@ -1,5 +1,6 @@
 # Runs inside the machine under test: the test binaries in /tests, then static programs natively and under the launcher,
-# whose output and exit status must agree. ROOT is the folder that holds it all, empty for /. Prints "pass NAME" or "FAIL NAME" for each check; libtest prints its own lines.
+# whose output and exit status must agree. ROOT is the folder that holds it all, empty for /. Prints "pass NAME" or
+# "FAIL NAME" for each check; libtest prints its own lines.
 
 for binary in "$ROOT"/tests/*; do
   [ -x "$binary" ] || continue # a list of filters
@@ -28,12 +29,18 @@ check() {
 }
 
 if [ -x "$ROOT/bin/picovisor" ]; then
-  check launcher-hello "$ROOT"/programs/hello
+  for program in hello clocks faults frames mappings remap signals simd; do
+    check launcher-$program "$ROOT"/programs/$program
+  done
+  check launcher-arguments "$ROOT"/programs/hello 3 "two words" ""
+  for way in segv ill fpe trap abort text stack bad-return; do
+    check launcher-death-$way "$ROOT"/programs/death $way
+  done
+  check launcher-reserve "$ROOT"/programs/memory reserve
   check launcher-echo /bin/busybox echo one "two three" ""
   check launcher-status /bin/busybox false
   check launcher-sha256 /bin/busybox sha256sum /bin/busybox
   check launcher-sort /bin/busybox sort -r "$ROOT"/etc/words
   check launcher-list /bin/busybox ls -l "$ROOT"/programs
-  check launcher-clocks "$ROOT"/programs/clocks
 fi
 rm -f $output.*

@@ -31,6 +31,8 @@ MACHINES = {
     "6.12, npt=0": ("6.12", 1, ["kvm_amd.npt=0"]),
 }
 TIMEOUT_S = 170
+# Of the guest programs in tests/programs, those about traps, memory, signals and time; checks.sh runs them.
+PROGRAMS = ["hello", "clocks", "death", "faults", "frames", "mappings", "memory", "remap", "signals", "simd"]
 # Of vmm's unit tests, those whose names contain one of these depend on the machine.
 UNIT_TESTS = ["kvm::", "coherence::", "clock::tests::two_threads", "clock::tests::trapped_calls"]
 
@@ -62,9 +64,10 @@ def make_tree(tree):
             (tree / "tests" / f"{name}-{kind}.filters").write_text(" ".join(UNIT_TESTS))
     for name, (_, executable) in cargo("build", "-p", "picovisor").items():
         shutil.copy(executable, tree / "bin" / name)
-    for program, source in {"hello": "benches/programs/hello.c", "clocks": "tests/programs/clocks.c"}.items():
+    for program in PROGRAMS:
+        source = ROOT / "tests" / "programs" / f"{program}.c"
         compiler = os.environ.get("CC", "cc")
-        subprocess.run([compiler, "-O2", "-static", "-o", tree / "programs" / program, ROOT / source], check=True)
+        subprocess.run([compiler, "-O2", "-w", "-static", "-o", tree / "programs" / program, source], check=True)
     shutil.copy(HERE / "checks.sh", tree / "checks.sh")
     (tree / "etc" / "words").write_text("".join(f"word {number * 7919 % 1000}\n" for number in range(1000)))
     # Debug information is most of the binaries, and the machine's disk is its memory.
