@@ -87,17 +87,12 @@ fn cr4(cpuid: &CpuId, syscall: SyscallRing) -> u64 {
     let (xsave, features) = (word(1).map_or(0, |entry| entry.ecx), word(7));
     let (ebx, ecx) = features.map_or((0, 0), |entry| (entry.ebx, entry.ecx));
     let mut bits = cr::CR4;
-    // On kvm-pvm ring 3 runs with the host's control registers, and KVM refuses what its interpreter lacks.
-    if syscall == SyscallRing::Kernel {
-        let offered = [
-            (xsave >> 26, cr::OSXSAVE),
-            (ebx, cr::FSGSBASE),
-            (ebx >> 7, cr::SMEP),
-            (ebx >> 20, cr::SMAP),
-            (ecx >> 2, cr::UMIP),
-        ];
-        bits |= offered.iter().filter(|(word, _)| word & 1 != 0).fold(0, |bits, (_, bit)| bits | bit);
-    }
+    // KVM keeps ring 0 from executing what ring 3 may: on kvm-pvm that is what tells a SYSCALL that arrived in ring 0
+    // after all (see `Vcpu::exception`). The rest kvm-pvm refuses; ring 3 runs with the host's control registers there.
+    let kept_out = [(ebx >> 7, cr::SMEP), (ebx >> 20, cr::SMAP)];
+    let hardware = [(xsave >> 26, cr::OSXSAVE), (ebx, cr::FSGSBASE), (ecx >> 2, cr::UMIP)];
+    let hardware = if syscall == SyscallRing::Kernel { &hardware[..] } else { &[] };
+    bits |= kept_out.iter().chain(hardware).filter(|(word, _)| word & 1 != 0).fold(0, |bits, (_, bit)| bits | bit);
     bits
 }
 

@@ -284,7 +284,13 @@ impl Vcpu {
         }
         loop {
             leave = match leave {
-                Leave::Syscall => return self.syscall(registers),
+                Leave::Syscall => {
+                    self.ring = match self.flavour.syscall {
+                        SyscallRing::Kernel => Ring::Kernel,
+                        SyscallRing::User => Ring::User,
+                    };
+                    return Ok(Some(self.syscall(registers)));
+                }
                 Leave::Vector(vector) => return self.exception(vector, registers),
                 Leave::Interrupted => match self.interrupted(registers)? {
                     Some(trap) => return Ok(trap),
@@ -308,15 +314,11 @@ impl Vcpu {
     }
 
     /// The thread executed SYSCALL.
-    fn syscall(&mut self, registers: &mut Registers) -> Result<Option<Trap>, RunError> {
-        self.ring = match self.flavour.syscall {
-            SyscallRing::Kernel => Ring::Kernel,
-            SyscallRing::User => Ring::User,
-        };
+    fn syscall(&self, registers: &mut Registers) -> Trap {
         let regs = self.fd.sync_regs().regs;
         *registers = user_registers(&regs);
         (registers.rip, registers.rflags) = (regs.rcx, regs.r11 & USER_RFLAGS | FIXED_RFLAGS);
-        Ok(Some(Trap::Syscall))
+        Trap::Syscall
     }
 
     /// A stub reported a vector; its frame is on the vector's interrupt stack.
@@ -327,11 +329,18 @@ impl Vcpu {
         *registers = user_registers(&regs);
         registers.rsp = frame.rsp;
         if frame.cs & 3 == 0 {
-            // `mov ss` in front of SYSCALL defers a debug exception into the stub's first instruction.
-            if vector == Vector::DEBUG.0 && frame.rip == layout::SYSCALL_PAGE {
+            // `mov ss` in front of SYSCALL defers a debug exception into the stub's first instruction. And kvm-pvm's
+            // interpreter, which executes SYSCALL where RSP is not canonical, does arrive in ring 0: there SMEP forbids
+            // the page, or the program would be resumed in ring 0.
+            let vector = Vector(vector);
+            if frame.rip == layout::SYSCALL_PAGE && matches!(vector, Vector::DEBUG | Vector::PAGE_FAULT) {
                 (registers.rip, registers.rflags) = (regs.rcx, regs.r11 & USER_RFLAGS | FIXED_RFLAGS);
+                if vector == Vector::PAGE_FAULT {
+                    registers.rax = frame.rax;
+                }
                 return Ok(Some(Trap::Syscall));
             }
+            let vector = vector.0;
             let why = format!("exception {vector} in ring 0 at {:#x}, error {:#x}", frame.rip, frame.error);
             return Err(RunError(exit::report(&self.fd, &why)));
         }
@@ -426,10 +435,10 @@ impl Vcpu {
             registers.rflags = regs.rflags & USER_RFLAGS | FIXED_RFLAGS;
             return Ok(Some(Some(Trap::Kicked)));
         }
-        if ring3 || regs.rip == layout::SYSCALL_PAGE {
-            return self.syscall(registers).map(Some);
+        self.ring = if ring3 { Ring::User } else { Ring::Kernel };
+        if regs.rip == layout::SYSCALL_PAGE {
+            return Ok(Some(Some(self.syscall(registers))));
         }
-        self.ring = Ring::Kernel;
         // On a way back nothing has moved yet; in an exception's stub the `out` is near.
         let back = regs.rip == layout::SYSRET || (layout::IRET..layout::TRAP_PAGE + layout::PAGE).contains(&regs.rip);
         Ok(back.then_some(None))

@@ -6,8 +6,8 @@ use super::registry::{RegisterError, Registry};
 use crate::clock::Counter;
 use crate::kvm::{HostReport, Workers};
 use crate::memory::{GuestMemory, MemoryError};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use thiserror::Error;
 
 /// What a host may use.
@@ -61,6 +61,8 @@ pub(super) struct Shared {
     /// None where no processor is behind the host.
     pub(super) workers: Option<Arc<Workers>>,
     next_id: AtomicU64,
+    /// Every process that may still be alive.
+    processes: Mutex<Vec<Weak<Process>>>,
 }
 
 impl Shared {
@@ -74,6 +76,14 @@ impl Shared {
         self.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Takes a new process on the list that the host's end goes through.
+    pub(super) fn enlist(&self, process: &Arc<Process>) {
+        let mut processes = self.processes.lock().unwrap_or_else(PoisonError::into_inner);
+        processes.retain(|process| process.strong_count() > 0);
+        processes.push(Arc::downgrade(process));
+    }
+
+    /// Guest memory.
     pub(super) fn memory(&self) -> &Arc<GuestMemory> {
         &self.memory
     }
@@ -81,7 +91,8 @@ impl Shared {
 
 /// A machine that runs pico processes: one KVM virtual machine, its memory, and the threads that run its virtual CPUs.
 ///
-/// Dropping it terminates every thread and ends the host threads behind them.
+/// Dropping it ends everything: each process's provider is asked to terminate it (so that threads that wait inside the
+/// provider return), user mode is left for good, and the host threads behind the virtual CPUs are waited for.
 #[derive(Debug)]
 pub struct Host {
     shared: Arc<Shared>,
@@ -101,7 +112,13 @@ impl Host {
     }
 
     fn with(memory: Arc<GuestMemory>, workers: Option<Arc<Workers>>) -> Self {
-        let shared = Shared { registry: Registry::default(), memory, workers, next_id: AtomicU64::new(1) };
+        let shared = Shared {
+            registry: Registry::default(),
+            memory,
+            workers,
+            next_id: AtomicU64::new(1),
+            processes: Mutex::default(),
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -139,6 +156,11 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
+        let processes = std::mem::take(&mut *self.shared.processes.lock().unwrap_or_else(PoisonError::into_inner));
+        for process in processes.iter().filter_map(Weak::upgrade).filter(|process| !process.is_ended()) {
+            process.request_termination();
+            process.terminate();
+        }
         if let Some(workers) = &self.shared.workers {
             workers.close();
         }

@@ -72,7 +72,7 @@ impl Process {
             Some(space) => space,
             None => host.memory().new_space()?,
         };
-        Ok(Arc::new(Self {
+        let process = Arc::new(Self {
             id: host.new_id(),
             parent: parent.map(|parent| parent.id),
             host: host.clone(),
@@ -81,7 +81,9 @@ impl Process {
             space_version: AtomicU64::new(0),
             threads: Mutex::default(),
             over: AtomicBool::new(false),
-        }))
+        });
+        host.enlist(&process);
+        Ok(process)
     }
 
     /// Makes a child of this process.
@@ -177,6 +179,11 @@ impl Process {
     /// Tells whether the process has ended or is about to.
     pub fn is_over(&self) -> bool {
         self.over.load(Ordering::Acquire)
+    }
+
+    /// Tells whether nothing of the process can run any longer.
+    pub(super) fn is_ended(&self) -> bool {
+        self.is_over() && self.lock_threads().live.is_empty()
     }
 
     /// Takes an ended thread off the list; with the last one the process ends.

@@ -1,0 +1,337 @@
+//! A second personality, small and real, written against the public contract alone: nine calls, a handler for
+//! exceptions, threads. The tests run assembly payloads under it.
+//!
+//! | rax | call | returns |
+//! |---|---|---|
+//! | 0 | exit(code): ends the thread | |
+//! | 1 | log(address, length) | bytes taken, or -1 for a bad address |
+//! | 2 | map(address, length, access) | 0 |
+//! | 3 | unmap(address, length) | 0 |
+//! | 4 | handle(address): where exceptions go from now on | 0 |
+//! | 5 | spawn(rip, rsp, rdi): a thread | 0, or -1 |
+//! | 6 | bases(fs, gs) | 0 |
+//! | 7 | note(value) | 0 |
+//! | 8 | back(skip): resumes where the last exception hit, `skip` bytes further | |
+//! | 9 | registers(address): stores the frame's registers at an address | 0 |
+//!
+//! A handler finds the vector in rdi, the error code in rsi, the fault's address in rdx and its RIP in rcx.
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
+
+use std::sync::{Arc, Condvar, Mutex};
+use vmm::addr::{UserAddr, UserRange};
+use vmm::memory::{Access, AddressSpace};
+use vmm::pico::{
+    Context, Disposition, ExitReason, Host, HostConfig, Process, ProcessAttributes, Provider, SubsystemType, Thread,
+    ThreadAttributes, TrapFrame,
+};
+use vmm::trap::{Exception, Registers};
+
+/// Where payloads are loaded, where their data and stacks are.
+pub const CODE: u64 = 0x40_0000;
+pub const DATA: u64 = 0x50_0000;
+pub const STACK: u64 = 0x7f_0000_0000;
+const AREA: u64 = 0x1_0000;
+
+/// Defines a payload: position-independent assembly, as bytes.
+#[macro_export]
+macro_rules! payload {
+    ($name:ident, $($line:expr),+ $(,)?) => {
+        std::arch::global_asm!(
+            ".pushsection .rodata.payload, \"a\"",
+            concat!(".global payload_", stringify!($name), "_start"),
+            concat!("payload_", stringify!($name), "_start:"),
+            $($line),+,
+            concat!(".global payload_", stringify!($name), "_end"),
+            concat!("payload_", stringify!($name), "_end:"),
+            ".popsection",
+        );
+        fn $name() -> &'static [u8] {
+            unsafe extern "C" {
+                #[link_name = concat!("payload_", stringify!($name), "_start")]
+                static START: u8;
+                #[link_name = concat!("payload_", stringify!($name), "_end")]
+                static END: u8;
+            }
+            let (start, end) = (&raw const START, &raw const END);
+            // SAFETY: the two symbols enclose the payload's bytes, which are constant.
+            unsafe { std::slice::from_raw_parts(start, end.addr() - start.addr()) }
+        }
+    };
+}
+
+/// What happened, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    Note(u64),
+    Exception { vector: u8, error: u32, address: u64, rip: u64 },
+    Kick,
+    Exit(u64),
+    ThreadEnd(ExitReason),
+    ProcessEnd(ExitReason),
+}
+
+#[derive(Debug, Default)]
+struct Record {
+    events: Vec<Event>,
+    log: Vec<u8>,
+    ended: usize,
+}
+
+/// The personality.
+#[derive(Debug, Default)]
+pub struct Script {
+    record: Mutex<Record>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct ProcessState {
+    process: Mutex<Option<Arc<Process>>>,
+}
+
+#[derive(Debug)]
+pub struct ThreadState {
+    process: Arc<ProcessState>,
+    handler: Mutex<u64>,
+    trapped: Mutex<Registers>,
+}
+
+fn thread_of(context: &Context) -> &ThreadState {
+    context.downcast_ref().expect("this personality made the context")
+}
+
+fn range(start: u64, len: u64) -> UserRange {
+    UserRange::new(UserAddr(start), len).expect("a range of a test")
+}
+
+fn access(bits: u64) -> Access {
+    Access::from_bits_truncate(u8::try_from(bits & 7).expect("three bits"))
+}
+
+impl Script {
+    fn push(&self, event: Event) {
+        self.record.lock().unwrap().events.push(event);
+        self.changed.notify_all();
+    }
+
+    /// Waits until `done` holds of the events.
+    pub fn wait_for(&self, done: impl Fn(&[Event]) -> bool) {
+        let mut record = self.record.lock().unwrap();
+        while !done(&record.events) {
+            record = self.changed.wait(record).unwrap();
+        }
+    }
+
+    pub fn events(&self) -> Vec<Event> {
+        self.record.lock().unwrap().events.clone()
+    }
+
+    pub fn log(&self) -> Vec<u8> {
+        self.record.lock().unwrap().log.clone()
+    }
+
+    pub fn notes(&self) -> Vec<u64> {
+        let notes = |event| if let Event::Note(value) = event { Some(value) } else { None };
+        self.events().into_iter().filter_map(notes).collect()
+    }
+
+    pub fn exceptions(&self) -> Vec<(u8, u32, u64, u64)> {
+        let exceptions = |event| match event {
+            Event::Exception { vector, error, address, rip } => Some((vector, error, address, rip)),
+            _ => None,
+        };
+        self.events().into_iter().filter_map(exceptions).collect()
+    }
+
+    fn space(thread: &ThreadState) -> Arc<AddressSpace> {
+        thread.process.process.lock().unwrap().as_ref().expect("the process runs").space()
+    }
+}
+
+impl Provider for Script {
+    fn dispatch_system_call(&self, context: &Context, frame: &mut TrapFrame<'_>) -> Disposition {
+        let thread = thread_of(context);
+        let Registers { rax: number, rdi, rsi, rdx, .. } = frame.registers;
+        frame.registers.rax = match number {
+            0 => {
+                self.push(Event::Exit(rdi));
+                return Disposition::Exit;
+            }
+            1 => {
+                let mut bytes = vec![0; usize::try_from(rsi.min(4096)).unwrap()];
+                match Self::space(thread).read(UserAddr(rdi), &mut bytes) {
+                    Ok(()) => {
+                        self.record.lock().unwrap().log.extend_from_slice(&bytes);
+                        rsi.min(4096)
+                    }
+                    Err(_) => u64::MAX,
+                }
+            }
+            2 => {
+                Self::space(thread).map_anonymous(range(rdi, rsi), access(rdx), false).unwrap();
+                0
+            }
+            3 => {
+                Self::space(thread).unmap(range(rdi, rsi));
+                0
+            }
+            4 => {
+                *thread.handler.lock().unwrap() = rdi;
+                0
+            }
+            5 => {
+                let process = thread.process.process.lock().unwrap().clone().expect("the process runs");
+                let registers = Registers { rip: rdi, rsp: rsi, rdi: rdx, ..Registers::default() };
+                match spawn(&process, &thread.process, registers) {
+                    Some(_) => 0,
+                    None => u64::MAX,
+                }
+            }
+            6 => {
+                frame.cpu.set_segment_bases(rdi, rsi);
+                0
+            }
+            7 => {
+                self.push(Event::Note(rdi));
+                0
+            }
+            8 => {
+                frame.registers = *thread.trapped.lock().unwrap();
+                frame.registers.rip += rdi;
+                return Disposition::Resume;
+            }
+            9 => {
+                let r = &frame.registers;
+                let words = [r.rip, r.rsp, r.rflags, r.rcx, r.r11, r.rax];
+                let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+                Self::space(thread).write(UserAddr(rdi), &bytes).map_or(u64::MAX, |()| 0)
+            }
+            _ => u64::MAX,
+        };
+        Disposition::Return
+    }
+
+    fn dispatch_exception(&self, context: &Context, exception: Exception, frame: &mut TrapFrame<'_>) -> Disposition {
+        let thread = thread_of(context);
+        let rip = frame.registers.rip;
+        let (vector, error, address) = (exception.vector.0, exception.error, exception.address.0);
+        self.push(Event::Exception { vector, error, address, rip });
+        let handler = *thread.handler.lock().unwrap();
+        if handler == 0 {
+            return Disposition::Exit;
+        }
+        *thread.trapped.lock().unwrap() = frame.registers;
+        let r = &mut frame.registers;
+        // A handler that is stepped would be its own handler's.
+        r.rflags &= !0x100;
+        (r.rdi, r.rsi, r.rdx, r.rcx, r.rip) = (vector.into(), error.into(), address, rip, handler);
+        Disposition::Resume
+    }
+
+    fn dispatch_kick(&self, _: &Context, _: &mut TrapFrame<'_>) -> Disposition {
+        self.push(Event::Kick);
+        Disposition::Resume
+    }
+
+    fn exit_thread(&self, _: &Context, reason: ExitReason) {
+        self.push(Event::ThreadEnd(reason));
+    }
+
+    fn exit_process(&self, process: &Context, reason: ExitReason) {
+        let state = process.downcast_ref::<ProcessState>().expect("this personality made the context");
+        *state.process.lock().unwrap() = None;
+        self.record.lock().unwrap().ended += 1;
+        self.push(Event::ProcessEnd(reason));
+    }
+
+    fn terminate_process(&self, process: &Context) {
+        let state = process.downcast_ref::<ProcessState>().expect("this personality made the context");
+        if let Some(process) = state.process.lock().unwrap().clone() {
+            process.terminate();
+        }
+    }
+
+    fn protected_ranges(&self, _: &Context) -> Vec<UserRange> {
+        Vec::new()
+    }
+
+    fn process_name(&self, _: &Context) -> Vec<u8> {
+        b"script".to_vec()
+    }
+
+    fn subsystem(&self) -> SubsystemType {
+        SubsystemType::Other(1)
+    }
+}
+
+fn spawn(process: &Arc<Process>, state: &Arc<ProcessState>, registers: Registers) -> Option<Arc<Thread>> {
+    let context = ThreadState { process: state.clone(), handler: Mutex::default(), trapped: Mutex::default() };
+    let attributes = ThreadAttributes { registers, fs_base: 0, gs_base: 0, xsave: None, context: Arc::new(context) };
+    let thread = process.create_thread(attributes).ok()?;
+    thread.start().ok()?;
+    Some(thread)
+}
+
+/// A host with the personality on it.
+#[derive(Debug)]
+pub struct Rig {
+    pub script: Arc<Script>,
+    pub host: Host,
+}
+
+impl Rig {
+    /// Opens KVM. `None` where the environment says that there is none; a host without /dev/kvm fails the test.
+    pub fn open(vcpus: Option<usize>) -> Option<Self> {
+        if std::env::var_os("PICOVISOR_NO_KVM").is_some() {
+            println!("skipped: PICOVISOR_NO_KVM is set");
+            return None;
+        }
+        let host = match Host::open(&HostConfig { memory: 1 << 30, vcpus }) {
+            Ok(host) => host,
+            Err(error) => panic!("this test needs KVM: {error}"),
+        };
+        let script = Arc::new(Script::default());
+        host.register(script.clone()).expect("the first provider");
+        Some(Self { script, host })
+    }
+
+    /// Makes a process with a payload, data and a stack, and a thread at the payload's start (or `offset` behind it).
+    pub fn start(&self, payload: &[u8]) -> (Arc<Process>, Arc<Thread>) {
+        self.start_with(payload, |registers| registers)
+    }
+
+    /// As [`Self::start`], with other start registers.
+    pub fn start_with(&self, payload: &[u8], edit: impl Fn(Registers) -> Registers) -> (Arc<Process>, Arc<Thread>) {
+        let state = Arc::new(ProcessState { process: Mutex::default() });
+        let attributes = ProcessAttributes { context: Some(state.clone()), ..ProcessAttributes::default() };
+        let process = self.host.create_process(attributes).expect("a process");
+        *state.process.lock().unwrap() = Some(process.clone());
+        let space = process.space();
+        let len = (payload.len() as u64).next_multiple_of(4096);
+        space.map_anonymous(range(CODE, len), Access::READ | Access::EXEC, false).unwrap();
+        space.poke(UserAddr(CODE), payload).unwrap();
+        for start in [DATA, STACK - AREA] {
+            space.map_anonymous(range(start, AREA), Access::READ | Access::WRITE, false).unwrap();
+        }
+        let registers = edit(Registers { rip: CODE, rsp: STACK - 256, ..Registers::default() });
+        let thread = spawn(&process, &state, registers).expect("a thread");
+        (process, thread)
+    }
+
+    /// Runs a payload to its process's end.
+    pub fn run(&self, payload: &[u8]) {
+        let ended = self.script.record.lock().unwrap().ended;
+        self.start(payload);
+        let mut record = self.script.record.lock().unwrap();
+        while record.ended == ended {
+            record = self.script.changed.wait(record).unwrap();
+        }
+    }
+}
+
+/// Runs a payload on a host of its own; `None` without KVM.
+pub fn run(payload: &[u8]) -> Option<Arc<Script>> {
+    let rig = Rig::open(None)?;
+    rig.run(payload);
+    Some(rig.script.clone())
+}
