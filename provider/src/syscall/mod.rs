@@ -23,6 +23,7 @@ mod limits;
 mod misc;
 mod mm;
 mod numa;
+mod poll;
 mod prctl;
 mod process;
 mod random;
