@@ -1,6 +1,6 @@
 //! `picovisor run`: starts the sandbox, passes signals on, and turns its end into an exit status.
 
-use provider::{Sandbox, SandboxEnd};
+use provider::{Sandbox, SandboxEnd, StartError};
 use rustix::process::{Signal, getpid, kill_process};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,9 +42,7 @@ pub(crate) fn run(options: &RunOptions) -> Result<u8, Failure> {
     let timeout = config.limits.timeout;
     let signals = block_signals()?;
     let host = Host::open(&HostConfig { memory: config.limits.memory, vcpus: None }).map_err(Failure::ours)?;
-    let sandbox = Sandbox::start(&host, config)
-        .map_err(|error| Failure::with_status(error.exit_status(), error))
-        .map(Arc::new)?;
+    let sandbox = Arc::new(Sandbox::start(&host, config).map_err(|error| start_failure(options, &error))?);
 
     let timed_out = Arc::new(AtomicBool::new(false));
     let forwarder = Forwarder {
@@ -75,6 +73,17 @@ pub(crate) fn run(options: &RunOptions) -> Result<u8, Failure> {
         SandboxEnd::Exited(code) => Ok(code),
         SandboxEnd::Signaled(signal) => Ok(u8::try_from(128 + signal).unwrap_or(u8::MAX)),
         SandboxEnd::Failed => Err(Failure::ours("the sandbox could not go on; PICOVISOR_LOG=error shows why")),
+    }
+}
+
+/// What a start's failure says to the user: what is wrong with a program is said of the program.
+fn start_failure(options: &RunOptions, error: &StartError) -> Failure {
+    let status = error.exit_status();
+    match error {
+        StartError::Load(error) => {
+            Failure::with_status(status, format_args!("{}: {error}", options.program().display()))
+        }
+        other => Failure::with_status(status, other),
     }
 }
 
