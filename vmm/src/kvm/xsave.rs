@@ -10,6 +10,10 @@ const KVM_AREA: usize = 4096;
 const HEADER: usize = 512;
 const MXCSR: usize = 24;
 const MXCSR_MASK: usize = 28;
+/// Where XMM0 to XMM15 lie.
+const XMM: usize = 160;
+/// The header's bit for MXCSR's registers.
+const SSE: u8 = 2;
 
 /// Which extended state threads have.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +54,11 @@ pub(super) fn load(vcpu: &VcpuFd, layout: Layout, area: &[u8]) -> Result<(), Err
     let mxcsr = u32::from_le_bytes(word4(&bytes, MXCSR)) & mask;
     bytes[MXCSR..MXCSR + 4].copy_from_slice(&mxcsr.to_le_bytes());
     mask_word(&mut bytes[HEADER..], layout.components);
+    if bytes[HEADER] & SSE == 0 {
+        // XRSTOR takes MXCSR from the area even so; KVM (since Linux 6.2) only with the registers.
+        bytes[XMM..XMM + 256].fill(0);
+        bytes[HEADER] |= SSE;
+    }
     bytes[HEADER + 8..HEADER + 64].fill(0);
     let mut state = kvm_xsave::default();
     for (word, from) in state.region.iter_mut().zip(bytes.chunks_exact(4)) {

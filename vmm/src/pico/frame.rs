@@ -49,11 +49,13 @@ impl Default for DetachedCpu {
 /// Bytes of an XSAVE area without extended components: the FXSAVE image and the header.
 const LEGACY_XSAVE: usize = 512 + 64;
 
-/// The standard XSAVE area of a processor after reset: FCW 0x37f, MXCSR 0x1f80, all else zero (SDM volume 1, 13.6).
+/// The standard XSAVE area of a processor after reset: FCW 0x37f, MXCSR 0x1f80, all else zero (SDM volume 1, 13.6), with
+/// x87 and SSE marked as present, so that both words are loaded and not kept.
 pub(crate) fn reset_area(size: usize) -> Vec<u8> {
     let mut area = vec![0; size];
     area[..2].copy_from_slice(&0x37f_u16.to_le_bytes());
     area[24..28].copy_from_slice(&0x1f80_u32.to_le_bytes());
+    area[512] = 3;
     area
 }
 
