@@ -13,7 +13,6 @@ pub mod fs;
 pub mod kernel;
 pub mod mm;
 pub mod provider;
-pub mod release;
 pub mod sandbox;
 pub mod signal;
 pub mod sync;

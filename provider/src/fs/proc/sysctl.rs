@@ -3,11 +3,10 @@
 use crate::errno::Errno;
 use crate::fs::dev::POOL_BITS;
 use crate::fs::pseudo::Leaf;
+use crate::kernel::release::{RELEASE, SYSTEM, VERSION};
 use crate::mm::MMAP_MIN_ADDR;
-use crate::release::{DOMAIN, RELEASE, SYSTEM, VERSION};
 use crate::task::{CurrentTask, PID_MAX};
 use rustix::rand::{GetRandomFlags, getrandom};
-use std::os::unix::ffi::OsStrExt;
 use std::sync::OnceLock;
 
 /// The settings with fixed values: path, mode, value without the newline.
@@ -40,7 +39,6 @@ const FIXED: &[(&str, u32, &str)] = &[
     ("kernel/core_pipe_limit", 0o644, "0"),
     ("kernel/core_uses_pid", 0o644, "0"),
     ("kernel/dmesg_restrict", 0o644, "1"),
-    ("kernel/domainname", 0o644, DOMAIN),
     ("kernel/io_uring_disabled", 0o644, "2"),
     ("kernel/kptr_restrict", 0o644, "2"),
     ("kernel/msgmax", 0o644, "8192"),
@@ -113,7 +111,8 @@ pub(super) fn leaves() -> Vec<Leaf> {
     let rendered = [
         Leaf::rendered("fs/file-max", |reader| number(file_max(reader))).mode(0o644),
         Leaf::rendered("fs/file-nr", file_count),
-        Leaf::rendered("kernel/hostname", hostname).mode(0o644),
+        Leaf::rendered("kernel/domainname", |reader| line(reader.kernel().names().domain)).mode(0o644),
+        Leaf::rendered("kernel/hostname", |reader| line(reader.kernel().names().host)).mode(0o644),
         Leaf::rendered("kernel/pid_max", |_| number(PID_MAX)).mode(0o644),
         Leaf::rendered("kernel/random/boot_id", |_| Ok(boot_id().as_bytes().to_vec())),
         Leaf::rendered("kernel/random/entropy_avail", |_| number(POOL_BITS)),
@@ -142,8 +141,9 @@ fn file_count(reader: &CurrentTask<'_>) -> Result<Vec<u8>, Errno> {
     Ok(format!("{open}\t0\t{}\n", file_max(reader)).into_bytes())
 }
 
-fn hostname(reader: &CurrentTask<'_>) -> Result<Vec<u8>, Errno> {
-    Ok([reader.kernel().config().hostname.as_bytes(), b"\n"].concat())
+fn line(mut name: Vec<u8>) -> Result<Vec<u8>, Errno> {
+    name.push(b'\n');
+    Ok(name)
 }
 
 /// The sandbox's identity as a machine: it stays the same as long as the sandbox lives.

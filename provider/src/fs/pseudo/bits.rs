@@ -2,15 +2,16 @@
 
 /// The first `set` of `width` bits, as `%*pb`: hexadecimal, 32 bits between commas.
 pub(crate) fn first(set: usize, width: usize) -> String {
-    print(width, |bit| bit < set)
+    mask(width, |bit| bit < set)
 }
 
 /// One of `width` bits, as `%*pb`.
 pub(crate) fn single(bit: usize, width: usize) -> String {
-    print(width, |other| other == bit)
+    mask(width, |other| other == bit)
 }
 
-fn print(width: usize, contains: impl Fn(usize) -> bool) -> String {
+/// Those of `width` bits that are in the set, as `%*pb`.
+pub(crate) fn mask(width: usize, contains: impl Fn(usize) -> bool) -> String {
     let word = |index: usize| {
         let len = (width - index * 32).min(32);
         let bits = (0..len).filter(|bit| contains(index * 32 + bit)).fold(0u32, |bits, bit| bits | 1 << bit);
@@ -21,7 +22,28 @@ fn print(width: usize, contains: impl Fn(usize) -> bool) -> String {
 
 /// The numbers below `count`, as `%*pbl`: `0-3`.
 pub(crate) fn list(count: usize) -> String {
-    if count > 1 { format!("0-{}", count - 1) } else { "0".to_owned() }
+    ranges(count, |_| true)
+}
+
+/// The numbers below `width` that are in the set, as `%*pbl`: `0-3,5`.
+pub(crate) fn ranges(width: usize, contains: impl Fn(usize) -> bool) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    let mut bit = 0;
+    while bit < width {
+        let end = (bit..width).find(|end| !contains(*end)).unwrap_or(width);
+        match end - bit {
+            0 => {}
+            1 => parts.push(bit.to_string()),
+            _ => parts.push(format!("{bit}-{}", end - 1)),
+        }
+        bit = end + 1;
+    }
+    parts.join(",")
+}
+
+/// Tells whether a bit is in a mask of 64-bit words.
+pub(crate) fn in_words(words: &[u64], bit: usize) -> bool {
+    words.get(bit / 64).is_some_and(|word| word >> (bit % 64) & 1 == 1)
 }
 
 #[cfg(test)]
@@ -40,5 +62,7 @@ mod tests {
     #[test]
     fn lists_are_ranges() {
         assert_eq!((list(1).as_str(), list(4).as_str()), ("0", "0-3"));
+        assert_eq!(ranges(8, |bit| in_words(&[0b1011_0101], bit)), "0,2,4-5,7");
+        assert_eq!(ranges(8, |_| false), "");
     }
 }

@@ -12,6 +12,7 @@ mod tests;
 
 use super::pseudo::{DirInode, Flavour, Lazy, Leaf, Look, Owner, PseudoFs, Seeks, Super, grow};
 use super::{FileSystem, Timestamp};
+use crate::cpus::Cpus;
 use std::sync::Arc;
 
 /// SYSFS_MAGIC.
@@ -25,9 +26,8 @@ const ATTRIBUTE_SIZE: u64 = 4096;
 pub(crate) fn file_system(device: u64, made: Timestamp, cpus: u32) -> Arc<dyn FileSystem> {
     let home = Super::new(device, made, Flavour::SYS);
     let node = home.node_numbered(ROOT_INODE, 0o555, Owner::ROOT);
-    let cpus = usize::try_from(cpus.max(1)).unwrap_or(1);
     let look = Look { seeks: Seeks::Sized(ATTRIBUTE_SIZE), directory_mode: 0o755 };
-    let entries = Lazy::new(move || grow(&home, look, &leaves(cpus)));
+    let entries = Lazy::new(move || grow(&home, look, &leaves(Cpus::of_host(cpus).count())));
     PseudoFs::new(DirInode::new(node, entries), "sysfs", MAGIC)
 }
 

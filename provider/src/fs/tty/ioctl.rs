@@ -125,8 +125,10 @@ fn set_foreground(task: &CurrentTask<'_>, terminal: &Terminal, at: UserAddr) -> 
     if group.0 < 0 {
         return Err(Errno::EINVAL);
     }
-    if task.kernel().tasks().get(group).is_none() {
-        return Err(Errno::ESRCH);
+    let tasks = task.kernel().tasks().all();
+    let member = tasks.iter().find(|member| member.group().process_group() == group).ok_or(Errno::ESRCH)?;
+    if member.group().session() != session(task) {
+        return Err(Errno::EPERM);
     }
     terminal.state.lock().foreground = group;
     Ok(())

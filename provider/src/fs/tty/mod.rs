@@ -162,8 +162,8 @@ pub(crate) fn open_controlling(task: &CurrentTask<'_>, flags: OpenFlags) -> Resu
 }
 
 /// The task's session.
-fn session(_task: &CurrentTask<'_>) -> Pid {
-    FIRST_SESSION
+fn session(task: &CurrentTask<'_>) -> Pid {
+    task.group().session()
 }
 
 /// Tells whether the task's process leads its session.

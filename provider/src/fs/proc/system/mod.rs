@@ -5,11 +5,11 @@ mod memory;
 mod network;
 mod time;
 
-pub(super) use time::{ticks, used};
+pub(super) use time::ticks;
 
 use crate::errno::Errno;
 use crate::fs::pseudo::Leaf;
-use crate::release::{RELEASE, SYSTEM, VERSION};
+use crate::kernel::release::{RELEASE, SYSTEM, VERSION};
 use crate::task::CurrentTask;
 
 /// The files of /proc but for processes and /proc/sys.

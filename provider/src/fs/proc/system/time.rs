@@ -26,18 +26,18 @@ fn since_boot() -> Duration {
 }
 
 /// Processor time that the sandbox has used: all of the monitor's.
-pub(in crate::fs::proc) fn used() -> Duration {
+fn used() -> Duration {
     clock(ClockId::ProcessCPUTime)
 }
 
 /// Time that `cpus` processors had since the start and that the sandbox did not use.
-fn idle(cpus: u32) -> Duration {
-    since_boot().saturating_mul(cpus).saturating_sub(used())
+fn idle(cpus: usize) -> Duration {
+    since_boot().saturating_mul(u32::try_from(cpus).unwrap_or(u32::MAX)).saturating_sub(used())
 }
 
 /// Renders /proc/uptime.
 pub(super) fn uptime(reader: &CurrentTask<'_>) -> Result<Vec<u8>, Errno> {
-    let (up, idle) = (since_boot(), idle(reader.kernel().config().limits.cpus));
+    let (up, idle) = (since_boot(), idle(reader.kernel().cpus().count()));
     let hundredths = |span: Duration| span.subsec_millis() / 10;
     let line = format!("{}.{:02} {}.{:02}\n", up.as_secs(), hundredths(up), idle.as_secs(), hundredths(idle));
     Ok(line.into_bytes())
@@ -62,10 +62,10 @@ fn fixed_point(load: u64) -> String {
 
 /// Renders /proc/stat. The sandbox's use is spread evenly over its processors: which of the host's ran a thread is not recorded.
 pub(super) fn statistics(reader: &CurrentTask<'_>) -> Result<Vec<u8>, Errno> {
-    let cpus = reader.kernel().config().limits.cpus.max(1);
+    let cpus = reader.kernel().cpus().count();
     let (busy, idle) = (ticks(used()), ticks(idle(cpus)));
     let mut out = format!("cpu  {busy} 0 0 {idle} 0 0 0 0 0 0\n");
-    let count = u64::from(cpus);
+    let count = u64::try_from(cpus).unwrap_or(u64::MAX);
     for cpu in 0..count {
         // Writing to a String cannot fail.
         let _ = writeln!(out, "cpu{cpu} {} 0 0 {} 0 0 0 0 0 0", busy / count, idle / count);
@@ -80,7 +80,7 @@ pub(super) fn statistics(reader: &CurrentTask<'_>) -> Result<Vec<u8>, Errno> {
 
 /// Renders /proc/interrupts: its heading; the sandbox has none.
 pub(super) fn interrupts(reader: &CurrentTask<'_>) -> Result<Vec<u8>, Errno> {
-    let cpus = reader.kernel().config().limits.cpus;
+    let cpus = reader.kernel().cpus().count();
     let mut out = " ".repeat(11);
     for cpu in 0..cpus {
         // Writing to a String cannot fail.

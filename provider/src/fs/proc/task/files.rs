@@ -71,9 +71,9 @@ pub(super) fn set_name(shown: &Shown<'_, '_>, bytes: &[u8]) -> Result<(), Errno>
     Ok(())
 }
 
-/// `personality`: PER_LINUX.
-pub(super) fn personality(_shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
-    Ok(b"00000000\n".to_vec())
+/// `personality`
+pub(super) fn personality(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
+    Ok(format!("{:08x}\n", shown.task.attributes().personality).into_bytes())
 }
 
 /// The lines of `limits`: name, unit, resource.
@@ -174,7 +174,7 @@ pub(super) fn setgroups(_shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
     Ok(b"allow\n".to_vec())
 }
 
-/// `timerslack_ns`: Linux's default.
-pub(super) fn timer_slack(_shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
-    Ok(b"50000\n".to_vec())
+/// `timerslack_ns`
+pub(super) fn timer_slack(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
+    Ok(format!("{}\n", shown.task.attributes().timer_slack_ns).into_bytes())
 }

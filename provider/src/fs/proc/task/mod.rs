@@ -65,9 +65,9 @@ impl Subject {
         FIRST_TASK_INODE + tid * INODES_A_TASK + scope + index
     }
 
-    /// To whom its objects belong: the task's effective user.
+    /// To whom its objects belong: the task's effective user; root if it has made itself undumpable.
     fn owner(&self) -> Owner {
-        self.task.upgrade().map_or(Owner::ROOT, |task| {
+        self.task.upgrade().filter(|task| task.attributes().dumpable).map_or(Owner::ROOT, |task| {
             let credentials = task.credentials();
             Owner { uid: credentials.euid, gid: credentials.egid }
         })
@@ -101,7 +101,7 @@ fn may_look(reader: &CurrentTask<'_>, task: &Arc<Task>) -> bool {
     let (ours, theirs): (Arc<Credentials>, Arc<Credentials>) = (reader.credentials(), task.credentials());
     let same_user = [theirs.uid, theirs.euid, theirs.suid].iter().all(|uid| *uid == ours.fsuid);
     let same_group = [theirs.gid, theirs.egid, theirs.sgid].iter().all(|gid| *gid == ours.fsgid);
-    (same_user && same_group) || ours.has(CAP_SYS_PTRACE)
+    (same_user && same_group && task.attributes().dumpable) || ours.has(CAP_SYS_PTRACE)
 }
 
 /// Who may read a file, beyond its permission bits.

@@ -1,6 +1,6 @@
 //! stat and statm: a task's figures in one line.
 
-use super::super::system::{ticks, used};
+use super::super::system::ticks;
 use super::{Scope, Shown, may_look};
 use crate::errno::Errno;
 use crate::mm::{MappingName, MemoryUsage};
@@ -8,6 +8,7 @@ use crate::signal::{Disposition, Signal, SignalSet};
 use crate::task::{CurrentTask, Resource, Task};
 use std::sync::Arc;
 use vmm::addr::PAGE_SIZE;
+use vmm::usage::Usage;
 
 /// The signals that a process ignores, and those that it catches.
 pub(super) fn dispositions(task: &Task) -> (SignalSet, SignalSet) {
@@ -40,8 +41,8 @@ pub(super) fn state(task: &Arc<Task>, reader: &CurrentTask<'_>) -> (char, &'stat
 const FLAGS: u32 = 0x40_0000;
 /// What a parent gets when the task ends: SIGCHLD.
 const EXIT_SIGNAL: u32 = 17;
-/// The priority and niceness of an ordinary task.
-const PRIORITY: &str = "20 0";
+/// The priority of an ordinary task with nice value 0.
+const PRIORITY: i32 = 20;
 
 /// `stat`, see proc_pid_stat(5) for the 52 fields.
 pub(super) fn render(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
@@ -67,17 +68,28 @@ pub(super) fn render(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
     let (ignored, caught) = dispositions(task);
     // Linux shows the classic signals only, as decimal numbers.
     let classic = |set: SignalSet| set.0 & 0x7fff_ffff;
-    // One process is all there is: the monitor's time is its time.
-    let used = if shown.scope == Scope::Process { ticks(used()) } else { 0 };
+    // A thread's time is known to the host thread that runs it only.
+    let asks_itself = Arc::ptr_eq(group, shown.reader.group());
+    let usage_of_cpu = match shown.scope {
+        Scope::Process if asks_itself => group.cpu_usage(shown.reader),
+        Scope::Thread if Arc::ptr_eq(task, shown.reader.task()) => shown.reader.cpu_usage(),
+        _ => Usage::default(),
+    };
+    let nice = task.nice();
     let mut line = format!("{} (", task.tid().0).into_bytes();
     line.extend(task.name());
     let (letter, _) = state(task, shown.reader);
     line.extend(
         format!(
-            ") {letter} {parent} {group} {session} {tty} {foreground} {FLAGS} 0 0 0 0 {used} 0 0 0 {PRIORITY} {threads} 0 \
+            ") {letter} {parent} {group} {session} {tty} {foreground} {FLAGS} {minor} 0 {major} 0 {user} {system} 0 0 {priority} {nice} {threads} 0 \
              {started} {mapped} {resident} {limit} {code_start} {code_end} {stack} 0 0 {pending} {blocked} {ignored} {caught} \
              0 0 0 {EXIT_SIGNAL} 0 0 0 0 0 0 {data_start} {data_end} {heap} {args_start} {args_end} {env_start} {env_end} 0\n",
-            parent = 0,
+            parent = group.parent().0,
+            minor = usage_of_cpu.minor_faults,
+            major = usage_of_cpu.major_faults,
+            user = ticks(usage_of_cpu.user),
+            system = ticks(usage_of_cpu.system),
+            priority = PRIORITY + nice,
             group = group.process_group().0,
             session = group.session().0,
             threads = group.threads().len().max(1),

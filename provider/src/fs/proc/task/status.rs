@@ -4,9 +4,9 @@ use super::Shown;
 use super::stat::{dispositions, state};
 use crate::errno::Errno;
 use crate::fs::Fd;
-use crate::fs::pseudo::bits::{first, list};
+use crate::fs::pseudo::bits::{first, in_words, mask, ranges};
 use crate::mm::MemoryUsage;
-use crate::task::{Credentials, Resource, Task};
+use crate::task::{Resource, Task};
 use std::io::Write;
 
 /// Descriptor tables grow by doubling from here (NR_OPEN_DEFAULT, as BITS_PER_LONG).
@@ -20,10 +20,12 @@ pub(super) fn render(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
     identity(shown, &mut out);
     if let Some(mm) = shown.task.mm() {
         memory(&mm.usage(), &mut out);
-        out.extend(b"CoreDumping:\t0\nTHP_enabled:\t1\nuntag_mask:\t0xffffffffffffffff\n");
+        let huge_pages = u32::from(!shown.task.attributes().no_huge_pages);
+        // Writing to a Vec cannot fail.
+        let _ = write!(out, "CoreDumping:\t0\nTHP_enabled:\t{huge_pages}\nuntag_mask:\t0xffffffffffffffff\n");
     }
     signals(&shown.task, &mut out);
-    capabilities(&shown.task.credentials(), &mut out);
+    capabilities(&shown.task, &mut out);
     processors(&shown.task, &mut out);
     out.extend(b"voluntary_ctxt_switches:\t0\nnonvoluntary_ctxt_switches:\t0\n");
     Ok(out)
@@ -47,8 +49,9 @@ fn identity(shown: &Shown<'_, '_>, out: &mut Vec<u8>) {
     if let Some(context) = task.fs() {
         let _ = writeln!(out, "Umask:\t{:04o}", context.umask());
     }
-    let (pid, tid) = (group.pid().0, task.tid().0);
-    let _ = write!(out, "State:\t{letter} ({word})\nTgid:\t{pid}\nNgid:\t0\nPid:\t{tid}\nPPid:\t0\nTracerPid:\t0\n");
+    let (pid, tid, parent) = (group.pid().0, task.tid().0, group.parent().0);
+    let _ =
+        write!(out, "State:\t{letter} ({word})\nTgid:\t{pid}\nNgid:\t0\nPid:\t{tid}\nPPid:\t{parent}\nTracerPid:\t0\n");
     tabbed("Uid", [credentials.uid, credentials.euid, credentials.suid, credentials.fsuid], out);
     tabbed("Gid", [credentials.gid, credentials.egid, credentials.sgid, credentials.fsgid], out);
     let highest = task.files().and_then(|files| files.numbers().last().copied()).unwrap_or(Fd(0));
@@ -106,7 +109,8 @@ fn signals(task: &Task, out: &mut Vec<u8>) {
     }
 }
 
-fn capabilities(credentials: &Credentials, out: &mut Vec<u8>) {
+fn capabilities(task: &Task, out: &mut Vec<u8>) {
+    let credentials = task.credentials();
     let sets = [
         ("CapInh", credentials.inheritable),
         ("CapPrm", credentials.permitted),
@@ -118,14 +122,22 @@ fn capabilities(credentials: &Credentials, out: &mut Vec<u8>) {
         // Writing to a Vec cannot fail.
         let _ = writeln!(out, "{name}:\t{set:016x}");
     }
-    out.extend(b"NoNewPrivs:\t0\nSeccomp:\t0\nSeccomp_filters:\t0\n");
+    let no_new_privileges = u32::from(task.attributes().no_new_privileges);
+    let _ = write!(out, "NoNewPrivs:\t{no_new_privileges}\nSeccomp:\t0\nSeccomp_filters:\t0\n");
     out.extend(b"Speculation_Store_Bypass:\tvulnerable\nSpeculationIndirectBranch:\talways enabled\n");
 }
 
 fn processors(task: &Task, out: &mut Vec<u8>) {
-    let cpus = usize::try_from(task.kernel().config().limits.cpus.max(1)).unwrap_or(1);
+    let cpus = task.kernel().cpus();
+    let words = task.affinity().unwrap_or_else(|| cpus.all());
+    let allowed = |cpu: usize| in_words(&words, cpu);
     // Writing to a Vec cannot fail.
-    let _ = write!(out, "Cpus_allowed:\t{}\nCpus_allowed_list:\t{}\n", first(cpus, cpus), list(cpus));
+    let _ = write!(
+        out,
+        "Cpus_allowed:\t{}\nCpus_allowed_list:\t{}\n",
+        mask(cpus.count(), allowed),
+        ranges(cpus.count(), allowed)
+    );
     let _ = write!(out, "Mems_allowed:\t{}\nMems_allowed_list:\t0\n", first(1, MEMORY_NODES));
 }
 
