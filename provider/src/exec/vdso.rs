@@ -27,18 +27,24 @@ impl Vdso {
         let both = MapRequest::anonymous(2 * PAGE_SIZE, Access::empty());
         let clock = map.map(both)?;
         let code = UserAddr(clock.0 + PAGE_SIZE);
-        map.map(request(clock, &self.clock, "[vvar]", Access::READ))?;
-        map.map(request(code, &self.code, "[vdso]", Access::READ | Access::EXEC))?;
+        map.map(request(clock, &self.clock, "[vvar]", Access::READ, Access::READ))?;
+        // A debugger may put breakpoints into its own copy of the code.
+        map.map(request(code, &self.code, "[vdso]", Access::READ | Access::EXEC, Access::all()))?;
         Ok(code)
     }
 }
 
-fn request(at: UserAddr, object: &Arc<MemoryObject>, name: &'static str, access: Access) -> MapRequest {
-    // The pages are the sandbox's: what a process makes writable is refused rather than copied, as nobody patches a vDSO.
+fn request(
+    at: UserAddr,
+    object: &Arc<MemoryObject>,
+    name: &'static str,
+    access: Access,
+    max_access: Access,
+) -> MapRequest {
     let content = Content {
         backing: Backing::Source { source: Source::Object(Arc::clone(object)), offset: 0 },
-        sharing: Sharing::Shared,
-        max_access: access,
+        sharing: Sharing::Private,
+        max_access,
         label: Label::Special(name),
     };
     let mut request = MapRequest::anonymous(PAGE_SIZE, access).fixed(at);

@@ -134,6 +134,10 @@ pub(super) fn mmap(
     if (offset / PAGE_SIZE).checked_add(pages).is_none_or(|end| end > u64::MAX / PAGE_SIZE) {
         return Err(Errno::EOVERFLOW);
     }
+    // No file reaches beyond the largest signed offset (file_mmap_ok).
+    if file.is_some() && i64::try_from(offset.saturating_add(pages * PAGE_SIZE)).is_err() {
+        return Err(Errno::EOVERFLOW);
+    }
     let content = match &file {
         Some(file) => file_content(task, file, flags, prot, offset, len),
         None => anonymous_content(task, flags, len),
