@@ -4,8 +4,7 @@ use crate::errno::Errno;
 use crate::kernel::{self, Kernel};
 use crate::signal::deliver::{Delivery, InterruptedCall};
 use crate::signal::{Signal, exception};
-use crate::syscall::args::ShownCall;
-use crate::syscall::{self, Outcome};
+use crate::syscall::{self, Outcome, trace};
 use crate::task::{CurrentTask, ExitStatus, Task, ThreadGroup, exit};
 use std::sync::Arc;
 use vmm::addr::UserRange;
@@ -75,17 +74,10 @@ fn system_call(task: &mut CurrentTask<'_>) -> Disposition {
     let registers = &task.frame.registers;
     let number = registers.rax;
     let args = [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9];
-    let shown_memory = task.kernel().tracer().and_then(|_| task.task().mm());
-    let result = syscall::dispatch(task, number, &args);
-    if let Some(tracer) = task.kernel().tracer() {
-        let shown = match result {
-            Ok(Outcome::Return(value)) => Some(Ok(value)),
-            Ok(Outcome::Resume) => Some(Ok(task.frame.registers.rax)),
-            Ok(Outcome::Exit) => None,
-            Err(error) => Some(Err(error)),
-        };
-        tracer.call(task, number, &ShownCall { args, result: shown, memory: shown_memory.as_deref() });
-    }
+    let result = match task.kernel().tracer() {
+        None => syscall::dispatch(task, number, &args),
+        Some(_) => trace::dispatch(task, number, &args),
+    };
     let (disposition, interrupted) = match result {
         Ok(Outcome::Return(value)) => {
             task.frame.registers.rax = value;

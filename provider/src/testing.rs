@@ -7,10 +7,13 @@ use crate::kernel::Kernel;
 use crate::mm::MemoryMap;
 use crate::syscall::{self, Outcome, RawArgs};
 use crate::task::{Credentials, CurrentTask, Pid, ResourceLimits, Resources, Task, ThreadGroup};
+use crate::user::UserIn;
 use std::sync::Arc;
+use vmm::addr::UserAddr;
 use vmm::memory::GuestMemory;
 use vmm::pico::{DetachedCpu, TrapFrame};
 use vmm::trap::Registers;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// A configuration that shows nothing of the host and limits generously.
 pub fn config() -> Config {
@@ -79,6 +82,26 @@ impl Fixture {
     /// The capability to act as the task.
     pub fn current(&mut self) -> CurrentTask<'_> {
         CurrentTask::new(self.task.clone(), TrapFrame { registers: self.registers, cpu: &mut self.cpu })
+    }
+
+    /// Maps fresh memory of `bytes`, readable and writable.
+    pub fn allocate(&mut self, bytes: u64) -> UserAddr {
+        const READ_WRITE: u64 = 3;
+        const PRIVATE_ANONYMOUS: u64 = 0x22;
+        let args = [0, bytes, READ_WRITE, PRIVATE_ANONYMOUS, u64::MAX, 0];
+        UserAddr(self.returned(linux_raw_sys::general::__NR_mmap, &args).unwrap())
+    }
+
+    /// Puts a value into fresh memory.
+    pub fn put<T: IntoBytes + Immutable + ?Sized>(&mut self, value: &T) -> UserAddr {
+        let at = self.allocate(u64::try_from(value.as_bytes().len()).unwrap().max(1));
+        self.current().mm().write(at, value.as_bytes()).unwrap();
+        at
+    }
+
+    /// Reads a value back.
+    pub fn get<T: FromBytes + IntoBytes>(&mut self, at: UserAddr) -> T {
+        UserIn::new(at).read(&self.current()).unwrap()
     }
 
     /// Makes a system call as the program would.

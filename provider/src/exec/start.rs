@@ -61,6 +61,7 @@ fn enter(task: &mut CurrentTask<'_>, loaded: &Loaded, comm: &[u8]) {
     task.files().close_on_exec();
     task.group().signals().handlers().reset_for_exec();
     task.signals().reset_for_exec();
+    task.group().posix_timers().clear();
     task.reset_for_exec();
     task.set_name(comm);
     task.frame.registers =
@@ -80,7 +81,8 @@ impl Machine {
             // Ring 3 MONITOR/MWAIT (bit 0) is nothing that a guest has.
             hwcap2: u64::try_from(hwcap2).unwrap_or_default() & !1,
             xsave_size: u64::try_from(frame).unwrap_or_default().saturating_sub(super::auxv::SIGNAL_FRAME_REST),
-            rseq: true,
+            // A vCPU may be preempted without our knowledge, so critical sections could not be aborted.
+            rseq: false,
         }
     }
 }

@@ -15,6 +15,8 @@ mod info;
 mod mask;
 mod pending;
 pub mod send;
+#[cfg(test)]
+mod tests;
 mod stack;
 mod state;
 mod stop;

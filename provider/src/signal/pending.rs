@@ -33,6 +33,12 @@ impl Pending {
         self.queue.push_back(info);
     }
 
+    /// Queues a signal even if one of its number is pending: each timer has its own (send_sigqueue).
+    pub fn push_again(&mut self, info: SigInfo) {
+        self.set = self.set.with(info.signal);
+        self.queue.push_back(info);
+    }
+
     /// Notes a signal without its information.
     pub fn push_bare(&mut self, signal: Signal) {
         self.set = self.set.with(signal);

@@ -53,6 +53,27 @@ pub fn send(task: &Arc<Task>, target: Target, info: SigInfo) -> Result<(), Errno
     Ok(())
 }
 
+/// Sends a timer's signal, which queues whatever else is pending. Answers whether it did: `false` if the signal is ignored.
+pub(crate) fn send_timer(task: &Arc<Task>, target: Target, info: SigInfo) -> bool {
+    let group = task.group();
+    let signal = info.signal;
+    prepare(group, signal);
+    if !task.signals().blocked().contains(signal) && group.signals().handlers().ignores(signal) {
+        return false;
+    }
+    match target {
+        Target::Thread => {
+            task.signals().state().pending.push_again(info);
+            notify(task);
+        }
+        Target::Process => {
+            group.signals().with_pending(|pending| pending.push_again(info));
+            notify_group(group, signal);
+        }
+    }
+    true
+}
+
 /// Sends a signal to a process.
 pub fn send_to_group(group: &Arc<ThreadGroup>, info: SigInfo) -> Result<(), Errno> {
     match group.threads().first() {

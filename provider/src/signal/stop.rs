@@ -1,6 +1,6 @@
 //! Stopping and continuing a process.
 
-use super::{SigInfo, Signal, SignalSet};
+use super::{Detail, SigInfo, Signal, SignalSet};
 use crate::task::CurrentTask;
 
 impl CurrentTask<'_> {
@@ -29,6 +29,10 @@ impl CurrentTask<'_> {
     /// Takes the next pending signal of `wanted`, its own first.
     pub(crate) fn take_signal(&self, wanted: SignalSet) -> Option<SigInfo> {
         let own = self.signals().state().pending.take(wanted);
-        own.or_else(|| self.group().signals().take(wanted))
+        let mut info = own.or_else(|| self.group().signals().take(wanted))?;
+        if let Detail::Timer { id, overrun, .. } = &mut info.detail {
+            *overrun = self.group().posix_timers().signal_taken(*id).unwrap_or_default();
+        }
+        Some(info)
     }
 }

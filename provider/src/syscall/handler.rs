@@ -17,8 +17,21 @@ pub enum Outcome {
     Exit,
 }
 
+/// How the trace shows what a call returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResultForm {
+    /// A number.
+    Number,
+    /// An address, always in hexadecimal.
+    Address,
+    /// There is none: the call never returns, so it is shown as it is made.
+    Never,
+}
+
 /// What a handler may return.
 pub trait IntoOutcome {
+    /// How the trace shows it.
+    const FORM: ResultForm = ResultForm::Number;
     /// Converts it.
     fn into_outcome(self) -> Outcome;
 }
@@ -32,6 +45,17 @@ impl IntoOutcome for Outcome {
 impl IntoOutcome for () {
     fn into_outcome(self) -> Outcome {
         Outcome::Return(0)
+    }
+}
+
+/// The call ends the thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Never;
+
+impl IntoOutcome for Never {
+    const FORM: ResultForm = ResultForm::Never;
+    fn into_outcome(self) -> Outcome {
+        Outcome::Exit
     }
 }
 
@@ -80,6 +104,7 @@ impl IntoOutcome for Pid {
 }
 
 impl IntoOutcome for UserAddr {
+    const FORM: ResultForm = ResultForm::Address;
     fn into_outcome(self) -> Outcome {
         Outcome::Return(self.0)
     }
@@ -94,6 +119,8 @@ pub type RawArgs = [u64; 6];
 pub trait Handler<Marker> {
     /// How the trace shows each argument.
     const SHOW: &'static [ShowArg];
+    /// How the trace shows the result.
+    const FORM: ResultForm;
     /// Decodes the arguments and calls the function.
     fn call(&self, task: &mut CurrentTask<'_>, args: &RawArgs) -> Result<Outcome, Errno>;
 }
@@ -114,6 +141,7 @@ macro_rules! handler {
             $($arg: Arg,)*
         {
             const SHOW: &'static [ShowArg] = &[$($arg::show),*];
+            const FORM: ResultForm = R::FORM;
             fn call(&self, task: &mut CurrentTask<'_>, _args: &RawArgs) -> Result<Outcome, Errno> {
                 self(task, $($arg::decode(_args[$index])),*).map(IntoOutcome::into_outcome)
             }
@@ -126,6 +154,7 @@ macro_rules! handler {
             $($arg: Arg,)*
         {
             const SHOW: &'static [ShowArg] = &[$($arg::show),*];
+            const FORM: ResultForm = R::FORM;
             fn call(&self, task: &mut CurrentTask<'_>, _args: &RawArgs) -> Result<Outcome, Errno> {
                 self(task, $($arg::decode(_args[$index])),*).map(IntoOutcome::into_outcome)
             }
@@ -153,4 +182,9 @@ pub(super) fn call<M, H: Handler<M>>(
 /// Tells how the trace shows a handler's arguments.
 pub(super) const fn show<M, H: Handler<M>>(_handler: &H) -> &'static [ShowArg] {
     H::SHOW
+}
+
+/// Tells how the trace shows a handler's result.
+pub(super) const fn form<M, H: Handler<M>>(_handler: &H) -> ResultForm {
+    H::FORM
 }

@@ -273,6 +273,8 @@ pub(super) fn getsid(task: &CurrentTask<'_>, pid: Pid) -> Result<Pid, Errno> {
 
 pub(super) fn setpgid(task: &CurrentTask<'_>, pid: Pid, group: Pid) -> Result<(), Errno> {
     let own = task.group();
+    let target_id = if pid.0 == 0 { own.pid() } else { pid };
+    let group = if group.0 == 0 { target_id } else { group };
     if group.0 < 0 {
         return Err(Errno::EINVAL);
     }
@@ -283,7 +285,6 @@ pub(super) fn setpgid(task: &CurrentTask<'_>, pid: Pid, group: Pid) -> Result<()
     if target.session() != own.session() {
         return Err(Errno::EPERM);
     }
-    let group = if group.0 == 0 { target.pid() } else { group };
     // A session's leader stays where it is.
     if target.session() == target.pid() {
         return Err(Errno::EPERM);

@@ -5,6 +5,7 @@
 //! It may be run by any host thread on behalf of the task, so it keeps nothing in thread-local state.
 
 pub mod args;
+pub mod docs;
 pub mod handler;
 pub mod names;
 pub mod table;
@@ -32,6 +33,7 @@ mod signals;
 mod stat;
 mod threads;
 mod time;
+mod timers;
 
 pub use handler::{Outcome, RawArgs};
 

@@ -1,6 +1,6 @@
 //! The end of threads and processes, and waiting for it.
 
-use super::Outcome;
+use super::handler::Never;
 use crate::errno::Errno;
 use crate::task::{CurrentTask, ExitStatus};
 use vmm::addr::UserAddr;
@@ -10,14 +10,14 @@ fn status(code: i32) -> ExitStatus {
     ExitStatus::Exited(code.to_le_bytes()[0])
 }
 
-pub(super) fn exit(task: &mut CurrentTask<'_>, code: i32) -> Result<Outcome, Errno> {
+pub(super) fn exit(task: &mut CurrentTask<'_>, code: i32) -> Result<Never, Errno> {
     task.exit_thread(status(code));
-    Ok(Outcome::Exit)
+    Ok(Never)
 }
 
-pub(super) fn exit_group(task: &mut CurrentTask<'_>, code: i32) -> Result<Outcome, Errno> {
+pub(super) fn exit_group(task: &mut CurrentTask<'_>, code: i32) -> Result<Never, Errno> {
     task.exit_process(status(code));
-    Ok(Outcome::Exit)
+    Ok(Never)
 }
 
 const WNOHANG: u32 = 1;

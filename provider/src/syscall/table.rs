@@ -1,7 +1,7 @@
 //! The table: one line a system call. Dispatch, trace and the published compatibility list all come from it.
 
 use super::args::ShowArg;
-use super::handler::{Outcome, RawArgs, call, show};
+use super::handler::{Outcome, RawArgs, ResultForm, call, form, show};
 use super::names::{SIZE, without_prefix};
 use crate::errno::Errno;
 use crate::task::CurrentTask;
@@ -25,6 +25,8 @@ pub struct Syscall {
     pub support: Support,
     /// How the trace shows each argument; as many as the call has.
     pub show: &'static [ShowArg],
+    /// How the trace shows the result.
+    pub form: ResultForm,
     /// Decodes the arguments and serves the call.
     pub call: fn(&mut CurrentTask<'_>, &RawArgs) -> Result<Outcome, Errno>,
 }
@@ -44,6 +46,7 @@ macro_rules! syscalls {
                 name: without_prefix(stringify!($number)),
                 support: $support,
                 show: show(&super::$module::$function),
+                form: form(&super::$module::$function),
                 call: |task, args| call(&super::$module::$function, task, args),
             });
         })*
@@ -191,6 +194,11 @@ pub static TABLE: [Option<Syscall>; SIZE] = syscalls! {
     __NR_set_tid_address => threads::set_tid_address, Full;
     __NR_restart_syscall => signals::restart_syscall, Full;
     __NR_fadvise64 => file::fadvise64, Full;
+    __NR_timer_create => timers::timer_create, Partial("not for alarm clocks");
+    __NR_timer_settime => timers::timer_settime, Full;
+    __NR_timer_gettime => timers::timer_gettime, Full;
+    __NR_timer_getoverrun => timers::timer_getoverrun, Full;
+    __NR_timer_delete => timers::timer_delete, Full;
     __NR_clock_settime => time::clock_settime, Partial("always refused: the time is the host's");
     __NR_clock_gettime => time::clock_gettime, Partial("CPU clocks of the caller only");
     __NR_clock_getres => time::clock_getres, Partial("CPU clocks of the caller only");

@@ -75,6 +75,7 @@ pub(crate) fn end(task: &Arc<Task>, status: ExitStatus) {
         task.kernel().tasks().remove(task.tid());
     }
     if last {
+        group.posix_timers().clear();
         let status = group.finish(status);
         task.kernel().process_ended(group, status);
     }

@@ -3,7 +3,7 @@
 use super::{ExitStatus, Pid, ResourceLimits, Task, WaitQueue};
 use crate::signal::{GroupSignals, Signal};
 use crate::sync::{Mutex, Rank};
-use crate::time::IntervalTimers;
+use crate::time::{IntervalTimers, PosixTimers};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -19,6 +19,7 @@ pub struct ThreadGroup {
     /// Woken when a child ends, stops or continues.
     child_events: WaitQueue,
     interval_timers: IntervalTimers,
+    posix_timers: PosixTimers,
     /// The host's process; none in a test.
     process: OnceLock<Arc<vmm::pico::Process>>,
 }
@@ -57,6 +58,7 @@ impl ThreadGroup {
             oom_adjustment: AtomicI32::new(0),
             child_events: WaitQueue::default(),
             interval_timers: IntervalTimers::default(),
+            posix_timers: PosixTimers::default(),
             process: OnceLock::new(),
         })
     }
@@ -84,6 +86,11 @@ impl ThreadGroup {
     /// Its interval timers.
     pub fn interval_timers(&self) -> &IntervalTimers {
         &self.interval_timers
+    }
+
+    /// Its POSIX timers.
+    pub fn posix_timers(&self) -> &PosixTimers {
+        &self.posix_timers
     }
 
     /// Its process group.

@@ -1,6 +1,7 @@
 //! The three interval timers of a process, see setitimer(2) and alarm(2).
 
-use super::service::{Expiry, TimerKey, TimerService, after};
+use super::countdown::{Base, Countdown};
+use super::service::{Expiry, TimerKey, TimerService};
 use super::types::Timeval;
 use crate::errno::Errno;
 use crate::signal::send::send_to_group;
@@ -53,14 +54,6 @@ pub struct IntervalTimer {
     pub value: Timeval,
 }
 
-/// What a timer counts.
-#[derive(Clone, Copy, Debug)]
-enum Base {
-    Wall,
-    /// The CPU time of the process's host thread.
-    Cpu(CpuClock),
-}
-
 #[derive(Debug)]
 struct Timer {
     which: Which,
@@ -71,24 +64,8 @@ struct Timer {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct State {
-    /// When it expires, in nanoseconds of its base since `start` or of CPU time.
-    armed: Option<Armed>,
+    armed: Option<Countdown>,
     interval_ns: u64,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Armed {
-    Wall(Instant),
-    Cpu(CpuClock, Duration),
-}
-
-impl Armed {
-    fn remaining(self, now: Instant) -> Duration {
-        match self {
-            Self::Wall(at) => at.saturating_duration_since(now),
-            Self::Cpu(clock, at) => clock.now().map_or(Duration::ZERO, |used| at.saturating_sub(used)),
-        }
-    }
 }
 
 impl Expiry for Timer {
@@ -100,27 +77,13 @@ impl Expiry for Timer {
             // CPU time runs at most as fast as real time on one CPU: this is the earliest that it can be over.
             return Some(now + left);
         }
-        let next = (state.interval_ns != 0).then(|| armed.advance(now, state.interval_ns));
+        let next = (state.interval_ns != 0).then(|| armed.advance(now, state.interval_ns).0);
         state.armed = next;
         drop(state);
         let group = self.group.upgrade()?;
         // A standard signal is never refused.
         let _ = send_to_group(&group, SigInfo::kernel(self.which.signal()));
         next.map(|next| now + next.remaining(now))
-    }
-}
-
-impl Armed {
-    /// The next expiration: intervals are counted from the last one's due time; those that were missed are skipped.
-    fn advance(self, now: Instant, interval_ns: u64) -> Self {
-        match self {
-            Self::Wall(at) => {
-                let late = u64::try_from(now.saturating_duration_since(at).as_nanos()).unwrap_or(u64::MAX);
-                let periods = late / interval_ns + 1;
-                Self::Wall(after(at, periods.saturating_mul(interval_ns)))
-            }
-            Self::Cpu(clock, at) => Self::Cpu(clock, at.saturating_add(Duration::from_nanos(interval_ns))),
-        }
     }
 }
 
@@ -165,7 +128,7 @@ impl IntervalTimers {
         let (value_ns, interval_ns) = (new.value.to_nanoseconds()?, new.interval.to_nanoseconds()?);
         let old = self.get(which);
         let base = match which {
-            Which::Real => Base::Wall,
+            Which::Real => Base::Monotonic,
             Which::Virtual | Which::Profile => Base::Cpu(CpuClock::of_this_thread()),
         };
         let mut slot = self.slot(which).lock();
@@ -174,13 +137,7 @@ impl IntervalTimers {
             Arc::new(Timer { which, key: service.new_key(), group: Arc::downgrade(group), state })
         });
         let now = Instant::now();
-        let armed = (value_ns != 0).then(|| match base {
-            Base::Wall => Armed::Wall(after(now, value_ns)),
-            Base::Cpu(clock) => {
-                let used = clock.now().unwrap_or_default();
-                Armed::Cpu(clock, used.saturating_add(Duration::from_nanos(value_ns)))
-            }
-        });
+        let armed = (value_ns != 0).then(|| Countdown::after(base, now, value_ns));
         *timer.state.lock() = State { armed, interval_ns: if value_ns == 0 { 0 } else { interval_ns } };
         let target: Weak<Timer> = Arc::downgrade(timer);
         service.set(timer.key, armed.map(|armed| now + armed.remaining(now)), target);

@@ -1,11 +1,14 @@
 //! Time: clocks, structures, and the timers that send signals.
 
 mod clock;
+mod countdown;
 mod interval;
+mod posix;
 mod service;
 mod types;
 
 pub use clock::ClockId;
 pub use interval::{IntervalTimer, IntervalTimers, Which};
+pub use posix::{Notify, PosixTimers, TimerClock, TimerSpec};
 pub use service::TimerService;
 pub use types::{Timespec, Timeval};

@@ -7,12 +7,12 @@ mod errors;
 mod render;
 
 use super::args::ShownCall;
-use super::names;
-use super::table;
+use super::handler::{Outcome, RawArgs, ResultForm};
+use super::{names, table};
 use crate::config::{Trace, TraceFormat};
 use crate::errno::Errno;
 use crate::signal::SigInfo;
-use crate::task::{ExitStatus, Pid, Task};
+use crate::task::{CurrentTask, ExitStatus, Pid, Task};
 use std::fs::File;
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
@@ -41,14 +41,15 @@ impl Tracer {
     }
 
     /// Shows a call that has returned, or (without a result) one that does not return.
-    pub fn call(&self, task: &Task, number: u64, call: &ShownCall<'_>) {
+    fn call(&self, task: &Task, number: u64, call: &ShownCall<'_>) {
         let name = names::name(number);
         let args = match table::find(number) {
             Some(syscall) => render::args(syscall, call),
             None => call.args.iter().map(|arg| format!("{arg:#x}")).collect(),
         };
+        let form = table::find(number).map_or(ResultForm::Number, |syscall| syscall.form);
         let line = match self.format {
-            TraceFormat::Text => render::text(&render::prefix(task), number, name, &args, call.result),
+            TraceFormat::Text => render::text(&render::prefix(task), number, name, &args, call.result, form),
             TraceFormat::Json => render::json(task, number, name, &args, call.result),
         };
         self.write(&line);
@@ -88,6 +89,34 @@ impl Tracer {
             Output::File(file) => file.write_all(&bytes),
         };
     }
+}
+
+/// Serves a call and shows it: as it is made if it never returns, else as it returns.
+pub fn dispatch(task: &mut CurrentTask<'_>, number: u64, args: &RawArgs) -> Result<Outcome, Errno> {
+    let kernel = task.kernel().clone();
+    let Some(tracer) = kernel.tracer() else { return super::dispatch(task, number, args) };
+    // An exec puts other memory under the task; its arguments are in the old.
+    let memory = task.task().mm();
+    let show = |task: &CurrentTask<'_>, result| {
+        tracer.call(task, number, &ShownCall { args: *args, result, memory: memory.as_deref() });
+    };
+    let returns = table::find(number).is_none_or(|syscall| syscall.form != ResultForm::Never);
+    if !returns {
+        show(task, None);
+    }
+    let result = super::dispatch(task, number, args);
+    if returns {
+        show(
+            task,
+            match result {
+                Ok(Outcome::Return(value)) => Some(Ok(value)),
+                Ok(Outcome::Resume) => Some(Ok(task.frame.registers.rax)),
+                Ok(Outcome::Exit) => None,
+                Err(error) => Some(Err(error)),
+            },
+        );
+    }
+    result
 }
 
 /// The result of a call, for a trace.

@@ -5,15 +5,13 @@ use crate::errno::Errno;
 use crate::kernel::INIT;
 use crate::signal::{Detail, SigInfo};
 use crate::syscall::args::{ShownCall, show_address};
+use crate::syscall::handler::ResultForm;
 use crate::syscall::table::Syscall;
 use crate::task::Task;
 use serde_json::{Value, json};
 
 /// Where strace puts the `=`.
 const RESULT_COLUMN: usize = 39;
-
-/// Results from here up are shown in hexadecimal: they are addresses.
-const ADDRESSES: u64 = 1 << 31;
 
 /// `[pid N] ` for tasks other than the first.
 pub(super) fn prefix(task: &Task) -> String {
@@ -31,11 +29,19 @@ pub(super) fn args(syscall: &Syscall, call: &ShownCall<'_>) -> Vec<String> {
 }
 
 /// A line as strace prints it.
-pub(super) fn text(prefix: &str, number: u64, name: Option<&str>, args: &[String], result: Shown) -> String {
+pub(super) fn text(
+    prefix: &str,
+    number: u64,
+    name: Option<&str>,
+    args: &[String],
+    result: Shown,
+    form: ResultForm,
+) -> String {
     let name = name.map_or_else(|| format!("syscall_{number:#x}"), str::to_owned);
     let call = format!("{prefix}{name}({})", args.join(", "));
     let result = match result {
         None => "?".to_owned(),
+        Some(Ok(value)) if form == ResultForm::Address => format!("{value:#x}"),
         Some(Ok(value)) => value_text(value),
         Some(Err(error)) => error_text(error),
     };
@@ -43,13 +49,7 @@ pub(super) fn text(prefix: &str, number: u64, name: Option<&str>, args: &[String
 }
 
 fn value_text(value: u64) -> String {
-    if value < ADDRESSES {
-        value.to_string()
-    } else if value.cast_signed() < 0 {
-        value.cast_signed().to_string()
-    } else {
-        format!("{value:#x}")
-    }
+    value.cast_signed().to_string()
 }
 
 fn error_text(error: Errno) -> String {
