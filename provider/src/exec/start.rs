@@ -10,6 +10,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use vmm::trap::{FIXED_RFLAGS, Registers};
 
+/// The bit of personality(2) that makes addresses the same in each run.
+const ADDR_NO_RANDOMIZE: u32 = 0x0004_0000;
+
 /// Loads the sandbox's first program, looking `program` up in the PATH of `env` if it has no slash. `args` are without its name.
 /// Afterwards the task has the program's memory, and its registers are those to start with.
 pub fn start(
@@ -44,7 +47,7 @@ pub fn execute(
         let environment = Environment {
             memory: task.kernel().memory(),
             limits: MemoryLimits::of(task.group().limits()),
-            randomize: Randomize::Yes,
+            randomize: randomize(task),
             machine: Machine::of_host(),
             credentials: &credentials,
             vdso: task.kernel().vdso(),
@@ -53,6 +56,14 @@ pub fn execute(
     };
     enter(task, &loaded, &comm);
     Ok(())
+}
+
+/// Whether the new program's addresses are random: personality(2) may say no.
+fn randomize(task: &CurrentTask<'_>) -> Randomize {
+    match task.attributes().personality & ADDR_NO_RANDOMIZE {
+        0 => Randomize::Yes,
+        _ => Randomize::No,
+    }
 }
 
 /// The point of no return: the task gets the program's memory and registers, and loses what exec takes away (begin_new_exec).
