@@ -71,11 +71,6 @@ pub(super) fn kernel_data() -> kvm_segment {
     }
 }
 
-/// The ring-3 code segment.
-pub(super) fn user_code() -> kvm_segment {
-    kvm_segment { selector: layout::USER_CODE, dpl: 3, ..kernel_code() }
-}
-
 /// The ring-3 data segment, for all that a program may address.
 pub(super) fn user_data() -> kvm_segment {
     kvm_segment { selector: layout::USER_DATA, dpl: 3, ..kernel_data() }

@@ -177,18 +177,20 @@ impl Started {
             return Err(report);
         }
         match Self::probe(&kvm) {
-            Ok((vm, supervisor, flavour, pool, first)) => {
-                report.traps = Some(flavour.method());
-                report.paging = Some(flavour.paging());
-                report.xcr0 = flavour.xcr0;
-                report.counter = flavour.counter;
-                Ok(Self { vm, supervisor, flavour, report, pool, first })
+            Ok(mut started) => {
+                report.traps = Some(started.flavour.method());
+                report.paging = Some(started.flavour.paging());
+                report.xcr0 = started.flavour.xcr0;
+                report.counter = started.flavour.counter;
+                started.report = report;
+                Ok(started)
             }
             Err(refusal) => Err(HostReport { refusal: Some(refusal), ..report }),
         }
     }
 
-    fn probe(kvm: &Kvm) -> Result<(Arc<Vm>, Supervisor, Flavour, Arc<Mutex<Pool>>, Arc<Mailbox>), Refusal> {
+    /// Makes the machine and lets its first worker probe; the report is still empty.
+    fn probe(kvm: &Kvm) -> Result<Self, Refusal> {
         let failed = |error: std::io::Error| Refusal::Machine(error.to_string());
         door::install_handler().map_err(failed)?;
         raise_descriptor_limit();
@@ -213,7 +215,7 @@ impl Started {
         lock(&pool).threads.push(handle);
         let probed = told.recv().unwrap_or_else(|_| Err(Refusal::Traps("the probe ended early".to_owned())));
         let (flavour, supervisor) = probed?;
-        Ok((vm, supervisor, flavour, pool, mailbox))
+        Ok(Self { vm, supervisor, flavour, report: HostReport::default(), pool, first: mailbox })
     }
 }
 

@@ -16,6 +16,7 @@
 //!
 //! A handler finds the vector in rdi, the error code in rsi, the fault's address in rdx and its RIP in rcx.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "it is part of the tests")]
 
 use std::sync::{Arc, Condvar, Mutex};
 use vmm::addr::{UserAddr, UserRange};

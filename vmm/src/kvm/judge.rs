@@ -1,0 +1,183 @@
+//! What came of an entry: a way of leaving the guest becomes a trap of the program, or nothing at all.
+
+use super::exit::{self, Leave};
+use super::registers::user_registers;
+use super::supervisor::SyscallRing;
+use super::vcpu::{Ring, Vcpu, failed};
+use crate::addr::UserAddr;
+use crate::machine::{Machine, Paging};
+use crate::memory::Resolution;
+use crate::trap::{Exception, FIXED_RFLAGS, Registers, RunError, Trap, USER_RFLAGS, Vector};
+use guest::layout;
+
+/// How often in a row KVM may fail to get a frame before the thread is given up.
+const MAX_HOST_FAULTS: u32 = 64;
+
+impl Vcpu {
+    /// Turns a way of leaving the guest into a trap; `None`: go on as before (the leave was nobody's doing).
+    pub(super) fn judge(&mut self, mut leave: Leave, registers: &mut Registers) -> Result<Option<Trap>, RunError> {
+        if !matches!(leave, Leave::NoFrame) {
+            self.host_faults = 0;
+        }
+        loop {
+            leave = match leave {
+                Leave::Syscall => {
+                    self.ring = match self.flavour.syscall {
+                        SyscallRing::Kernel => Ring::Kernel,
+                        SyscallRing::User => Ring::User,
+                    };
+                    return Ok(Some(self.syscall(registers)));
+                }
+                Leave::Vector(vector) => return self.exception(vector, registers),
+                Leave::Interrupted => match self.interrupted(registers)? {
+                    Some(trap) => return Ok(trap),
+                    None => self.run_on(),
+                },
+                Leave::Port { input } => {
+                    // The program's own `in` or `out` to the port that kvm-pvm opens.
+                    return Ok(Some(self.own_port_access(registers, input)));
+                }
+                Leave::NoFrame => {
+                    self.host_faults += 1;
+                    let resolved = self.rooted.as_ref().map(|rooted| rooted.space.resolve_efault());
+                    if resolved != Some(Resolution::Retry) || self.host_faults > MAX_HOST_FAULTS {
+                        return Err(RunError("the host could not supply a page of guest memory".to_owned()));
+                    }
+                    Leave::Interrupted
+                }
+                Leave::Failed(why) => return Err(RunError(exit::report(&self.fd, &why))),
+            };
+        }
+    }
+
+    /// The thread executed SYSCALL.
+    fn syscall(&self, registers: &mut Registers) -> Trap {
+        let regs = self.fd.sync_regs().regs;
+        *registers = user_registers(&regs);
+        (registers.rip, registers.rflags) = (regs.rcx, regs.r11 & USER_RFLAGS | FIXED_RFLAGS);
+        Trap::Syscall
+    }
+
+    /// A stub reported a vector; its frame is on the vector's interrupt stack.
+    fn exception(&mut self, vector: u8, registers: &mut Registers) -> Result<Option<Trap>, RunError> {
+        self.ring = Ring::Kernel;
+        let regs = self.fd.sync_regs().regs;
+        let frame = exit::frame(self.pages.stacks, vector);
+        *registers = user_registers(&regs);
+        registers.rsp = frame.rsp;
+        if frame.cs & 3 == 0 {
+            // `mov ss` in front of SYSCALL defers a debug exception into the stub's first instruction. And kvm-pvm's
+            // interpreter, which executes SYSCALL where RSP is not canonical, does arrive in ring 0: there SMEP forbids
+            // the page, or the program would be resumed in ring 0.
+            let vector = Vector(vector);
+            if frame.rip == layout::SYSCALL_PAGE && matches!(vector, Vector::DEBUG | Vector::PAGE_FAULT) {
+                (registers.rip, registers.rflags) = (regs.rcx, regs.r11 & USER_RFLAGS | FIXED_RFLAGS);
+                if vector == Vector::PAGE_FAULT {
+                    registers.rax = frame.rax;
+                }
+                return Ok(Some(Trap::Syscall));
+            }
+            let vector = vector.0;
+            let why = format!("exception {vector} in ring 0 at {:#x}, error {:#x}", frame.rip, frame.error);
+            return Err(RunError(exit::report(&self.fd, &why)));
+        }
+        (registers.rip, registers.rflags) = (frame.rip, frame.rflags & USER_RFLAGS | FIXED_RFLAGS);
+        let mut exception = Exception { vector: Vector(vector), error: frame.error, address: UserAddr(0) };
+        if vector == Vector::PAGE_FAULT.0 {
+            exception.address.0 = regs.rax;
+            registers.rax = frame.rax;
+            if self.is_spurious(exception, registers.rip) {
+                return Ok(None);
+            }
+        } else if vector == Vector::INVALID_OPCODE.0 && self.flavour.syscall == SyscallRing::User {
+            exception = self.software_interrupt(registers).unwrap_or(exception);
+        }
+        Ok(Some(Trap::Exception(exception)))
+    }
+
+    /// Tells whether a page fault happened although the entry permits the access: another thread was faster, or a
+    /// translation is stale. The access is tried again, the second time with fresh translations; the third time in a
+    /// row the provider has it, so that nothing is tried for ever.
+    fn is_spurious(&mut self, exception: Exception, rip: u64) -> bool {
+        let Some(rooted) = &mut self.rooted else { return false };
+        if !exit::permits(rooted.space.page_state(exception.address), exception) {
+            self.retried = (0, 0, 0);
+            return false;
+        }
+        let (last_rip, last_address, count) = self.retried;
+        let same = (last_rip, last_address) == (rip, exception.address.0);
+        self.retried = (rip, exception.address.0, if same { count + 1 } else { 1 });
+        match self.retried.2 {
+            1 => true,
+            2 => {
+                rooted.seen = u64::MAX;
+                if self.vm.paging() == Paging::Shadow {
+                    self.vm.drop_shadows();
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// `int n`, which kvm-pvm reports as #UD, as the processor would report it.
+    fn software_interrupt(&mut self, registers: &mut Registers) -> Option<Exception> {
+        let mut code = [0; 2];
+        let rooted = self.rooted.as_ref()?;
+        rooted.space.read(UserAddr(registers.rip), &mut code).ok()?;
+        let [0xcd, vector] = code else { return None };
+        let address = UserAddr(0);
+        if matches!(Vector(vector), Vector::BREAKPOINT | Vector::OVERFLOW | Vector::LEGACY_SYSCALL) {
+            registers.rip = registers.rip.wrapping_add(2);
+            return Some(Exception { vector: Vector(vector), error: 0, address });
+        }
+        // The gate is not open to ring 3: the error code names it (SDM volume 3, 6.13).
+        Some(Exception { vector: Vector::GENERAL_PROTECTION, error: u32::from(vector) << 3 | 2, address })
+    }
+
+    /// The program used the system-call port itself: a general protection fault at that instruction.
+    fn own_port_access(&mut self, registers: &mut Registers, input: bool) -> Trap {
+        self.ring = Ring::User;
+        let regs = self.fd.sync_regs().regs;
+        *registers = user_registers(&regs);
+        registers.rflags = regs.rflags & USER_RFLAGS | FIXED_RFLAGS;
+        let address = UserAddr(0);
+        let fault = Trap::Exception(Exception { vector: Vector::GENERAL_PROTECTION, error: 0, address });
+        if input {
+            // KVM has not stepped over it yet, and must not write the answer to the next thread's RAX.
+            self.drain();
+            return fault;
+        }
+        // KVM's interpreter has stepped over the instruction: two bytes with the port in it, one with the port in DX.
+        let mut code = [0; 2];
+        let start = UserAddr(regs.rip.wrapping_sub(2));
+        let read = self.rooted.as_ref().map(|rooted| rooted.space.read(start, &mut code));
+        let long = matches!(read, Some(Ok(()))) && matches!(code[0], 0xe4..=0xe7) && code[1] == layout::SYSCALL_PORT;
+        registers.rip = regs.rip.wrapping_sub(if long { 2 } else { 1 });
+        fault
+    }
+
+    /// KVM_RUN was interrupted. `Some(trap)`: the thread stands in its program (or has not moved: `Some(None)`);
+    /// `None`: it stands in trap code or has an exception coming, and must run on.
+    fn interrupted(&mut self, registers: &mut Registers) -> Result<Option<Option<Trap>>, RunError> {
+        let events = self.fd.get_vcpu_events().map_err(failed("KVM_GET_VCPU_EVENTS"))?;
+        if events.exception.injected != 0 || events.exception.pending != 0 {
+            return Ok(None);
+        }
+        let ring3 = self.fd.get_sregs().map_err(failed("KVM_GET_SREGS"))?.cs.selector & 3 == 3;
+        let regs = self.fd.sync_regs().regs;
+        if ring3 && regs.rip != layout::SYSCALL_PAGE {
+            self.ring = Ring::User;
+            *registers = user_registers(&regs);
+            registers.rflags = regs.rflags & USER_RFLAGS | FIXED_RFLAGS;
+            return Ok(Some(Some(Trap::Kicked)));
+        }
+        self.ring = if ring3 { Ring::User } else { Ring::Kernel };
+        if regs.rip == layout::SYSCALL_PAGE {
+            return Ok(Some(Some(self.syscall(registers))));
+        }
+        // On a way back nothing has moved yet; in an exception's stub the `out` is near.
+        let back = regs.rip == layout::SYSRET || (layout::IRET..layout::TRAP_PAGE + layout::PAGE).contains(&regs.rip);
+        Ok(back.then_some(None))
+    }
+}

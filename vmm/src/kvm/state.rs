@@ -1,0 +1,53 @@
+//! A thread's state beyond its registers, on the virtual CPU that runs it: fetched and changed when the provider asks.
+
+use super::registers::canonical;
+use super::vcpu::Vcpu;
+use super::xsave;
+use crate::pico::CpuState;
+
+impl CpuState for Vcpu {
+    fn xsave_size(&self) -> usize {
+        self.flavour.extended.size
+    }
+
+    fn xcr0(&self) -> u64 {
+        self.flavour.extended.components
+    }
+
+    fn save_xsave(&mut self, area: &mut [u8]) {
+        report_failure("KVM_GET_XSAVE", xsave::save(&self.fd, self.flavour.extended, area));
+    }
+
+    fn load_xsave(&mut self, area: &[u8]) {
+        report_failure("KVM_SET_XSAVE", xsave::load(&self.fd, self.flavour.extended, area));
+    }
+
+    fn reset_xsave(&mut self) {
+        report_failure("KVM_SET_XSAVE", xsave::reset(&self.fd, self.flavour.extended));
+    }
+
+    fn segment_bases(&mut self) -> (u64, u64) {
+        if let Some(bases) = self.staged {
+            return bases;
+        }
+        match self.fd.get_sregs() {
+            Ok(sregs) => (sregs.fs.base, sregs.gs.base),
+            Err(error) => panic!("KVM_GET_SREGS fails only without a virtual CPU: {error}"),
+        }
+    }
+
+    fn set_segment_bases(&mut self, fs: u64, gs: u64) {
+        let done = self.fd.get_sregs().and_then(|mut sregs| {
+            (sregs.fs.base, sregs.gs.base) = (canonical(fs), canonical(gs));
+            self.fd.set_sregs(&sregs)
+        });
+        report_failure("KVM_SET_SREGS", done);
+    }
+}
+
+/// These ioctls fail only on arguments that this module does not pass, so a failure is a bug of ours.
+pub(super) fn report_failure(what: &str, done: Result<(), kvm_ioctls::Error>) {
+    if let Err(error) = done {
+        panic!("{what} refused state that was checked before: {error}");
+    }
+}
