@@ -24,6 +24,8 @@ pub enum Rank {
     Rename,
     /// An open file's offset.
     OpenFile,
+    /// Changes of an overlay's names, and copies to its upper layer.
+    Overlay,
     /// A directory or file of one of our file systems.
     Inode,
     /// A child of a directory that is already locked.

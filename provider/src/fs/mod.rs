@@ -9,6 +9,7 @@ mod context;
 pub(crate) mod dev;
 mod directory_file;
 mod fd;
+mod hiding;
 mod host;
 mod io;
 mod location;
@@ -16,6 +17,7 @@ mod mount;
 mod namespace;
 mod open;
 mod opening;
+mod overlay;
 pub(crate) mod proc;
 pub(crate) mod pseudo;
 pub(crate) mod stdio;
@@ -32,6 +34,7 @@ pub use changes::{At, RENAME_EXCHANGE, RENAME_NOREPLACE};
 pub use context::FsContext;
 pub use directory_file::DirectoryFile;
 pub use fd::{Fd, FdTable, RangeAction};
+pub use hiding::{DEFAULT_HIDDEN, default_hidden};
 pub use io::{BufferSink, BufferSource, Sink, Source};
 pub use location::Location;
 pub use mount::Mount;
@@ -44,6 +47,3 @@ pub use traits::{
 pub use types::{AttributeChange, FileKind, FsStat, NewNode, OpenFlags, Permissions, Ready, Stat, Timestamp};
 pub use view::ViewError;
 pub use walk::{LastLink, Resolve};
-
-/// Host paths that no sandbox sees unless they are granted; `~` is the caller's home directory.
-pub const DEFAULT_HIDDEN: &[&str] = &[];

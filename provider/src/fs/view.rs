@@ -1,11 +1,13 @@
 //! What the program sees: builds the mounts that a configuration describes.
 
+use super::hiding::Hiding;
 use super::host::{Hidden, HostFs};
 use super::mount::{MountTable, NewMount};
+use super::overlay::{OverlayFs, UpperLayer};
 use super::tmp::{Budget, TmpFs, new_device};
 use super::walk::{LastLink, Resolve, Walker};
 use super::{FileKind, FileSystem, Inode, Location, Namespace, NewNode, Timestamp, dev, proc, sys};
-use crate::config::{Config, View};
+use crate::config::{Bind, Config, View};
 use crate::errno::Errno;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -52,24 +54,44 @@ impl Namespace {
     /// error.
     pub fn build(config: &Config, memory: &Arc<GuestMemory>) -> Result<Self, ViewError> {
         let budget = Arc::new(Budget::new(BUDGET_MIN.max(memory.limit() / BUDGET_PART)));
-        let namespace = Self::new(root(&config.view)?);
+        let hiding = Hiding::new(config);
+        let namespace = Self::new(root(&config.view, &hiding, memory, &budget)?);
         let mut builder = Builder { memory, budget, namespace };
         builder.own_file_systems(config.limits.cpus)?;
-        for bind in &config.view.binds {
-            builder.bind(&bind.source, &bind.target, bind.writable)?;
+        for (index, bind) in config.view.binds.iter().enumerate() {
+            let host = HostFs::open(&bind.source, bind.writable, hiding.in_bind(index))
+                .map_err(|error| ViewError::new(&bind.source, error))?;
+            builder.bind(host, bind)?;
         }
         Ok(builder.namespace)
     }
 }
 
 /// The root: the host's tree under the overlay.
-fn root(view: &View) -> Result<MountTable, ViewError> {
+fn root(
+    view: &View,
+    hiding: &Hiding,
+    memory: &Arc<GuestMemory>,
+    budget: &Arc<Budget>,
+) -> Result<MountTable, ViewError> {
     let root = view.root.clone().unwrap_or_else(|| PathBuf::from("/"));
-    let host = HostFs::open(&root, false, Hidden::default()).map_err(|reason| ViewError::new(&root, reason))?;
-    if host.root().kind() != FileKind::Directory {
-        return Err(ViewError::new(&root, Errno::ENOTDIR));
+    let fail = |reason: std::io::Error| ViewError::new(&root, reason);
+    let lower = HostFs::open(&root, false, hiding.in_root()).map_err(fail)?;
+    if lower.root().kind() != FileKind::Directory {
+        return Err(fail(Errno::ENOTDIR.into()));
     }
-    Ok(MountTable::new(NewMount { file_system: Arc::new(host), root: None, source: b"host", read_only: true }))
+    let upper = match &view.upper {
+        None => UpperLayer::Memory(TmpFs::new(memory, budget, 0o755).map_err(|error| fail(error.into()))?),
+        Some(path) => {
+            let upper = HostFs::open(path, true, Hidden::default()).map_err(|reason| ViewError::new(path, reason))?;
+            if upper.root().kind() != FileKind::Directory {
+                return Err(ViewError::new(path, Errno::ENOTDIR));
+            }
+            UpperLayer::Host(upper)
+        }
+    };
+    let overlay = OverlayFs::new(&lower, upper).map_err(|error| fail(error.into()))?;
+    Ok(MountTable::new(NewMount { file_system: Arc::new(overlay), root: None, source: b"overlay", read_only: false }))
 }
 
 impl Builder<'_> {
@@ -102,14 +124,13 @@ impl Builder<'_> {
     }
 
     /// Shows a host tree or file at a place.
-    fn bind(&mut self, source: &Path, target: &Path, writable: bool) -> Result<(), ViewError> {
-        let host = HostFs::open(source, writable, Hidden::default()).map_err(|error| ViewError::new(source, error))?;
-        let place = self.place(target, host.root().kind())?;
+    fn bind(&mut self, host: HostFs, bind: &Bind) -> Result<(), ViewError> {
+        let place = self.place(&bind.target, host.root().kind())?;
         let new = NewMount {
             file_system: Arc::new(host),
             root: None,
-            source: source.as_os_str().as_bytes(),
-            read_only: !writable,
+            source: bind.source.as_os_str().as_bytes(),
+            read_only: !bind.writable,
         };
         self.namespace.mounts_mut().mount(new, place);
         Ok(())

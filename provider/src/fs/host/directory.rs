@@ -7,8 +7,11 @@ use crate::task::CurrentTask;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::fs::{linkat, mkdirat, mknodat, openat, renameat_with, symlinkat, unlinkat};
 use std::any::Any;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
+
+/// Bytes that one host call copies between files.
+const COPY_STEP: usize = 1 << 30;
 
 impl HostInode {
     /// Refuses what a view that is read-only, or a name that is hidden, does not permit.
@@ -48,6 +51,41 @@ impl HostInode {
         let inode = self.child(name)?;
         inode.settle(node.mode, (node.uid, node.gid))?;
         Ok(inode)
+    }
+
+    /// The names of all entries, `.` and `..` excluded.
+    pub(in crate::fs) fn names(&self) -> Result<Vec<Box<[u8]>>, Errno> {
+        let mut names: Vec<Box<[u8]>> = Vec::new();
+        self.open_listing()?.entries_all(&mut |entry| {
+            names.push(entry.name.into());
+            true
+        })?;
+        Ok(names)
+    }
+
+    /// Fills this new, empty file with the first `size` bytes of another host file.
+    pub(in crate::fs) fn fill(&self, from: BorrowedFd<'_>, size: u64) -> Result<(), Errno> {
+        let to = self.open_host(OFlags::WRONLY)?;
+        let mut offset = 0;
+        while offset < size {
+            let rest = usize::try_from(size - offset).unwrap_or(usize::MAX).min(COPY_STEP);
+            let (mut read, mut written) = (offset, offset);
+            let copied = match rustix::fs::copy_file_range(from, Some(&mut read), &to, Some(&mut written), rest) {
+                // Between file systems that cannot do it between them, the kernel still can.
+                Err(rustix::io::Errno::XDEV | rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::INVAL) => {
+                    let mut position = offset;
+                    rustix::fs::seek(&to, rustix::fs::SeekFrom::Start(offset))?;
+                    rustix::fs::sendfile(&to, from, Some(&mut position), rest)?
+                }
+                other => other?,
+            };
+            if copied == 0 {
+                // The file shrank meanwhile; what is missing reads as zeros.
+                break;
+            }
+            offset += u64::try_from(copied).unwrap_or(0);
+        }
+        Ok(rustix::fs::ftruncate(&to, size)?)
     }
 
     /// Makes a regular file with no name.

@@ -98,6 +98,11 @@ impl HostDirectory {
         Self { inode, fd, at: Mutex::new(Rank::InodeChild, Some(0)) }
     }
 
+    /// Lists all entries, `.` and `..` excluded.
+    pub(in crate::fs) fn entries_all(&self, take: &mut dyn FnMut(&DirEntry<'_>) -> bool) -> Result<(), Errno> {
+        self.entries(0, &mut |entry| matches!(entry.name, b"." | b"..") || take(entry))
+    }
+
     /// Lists entries, `.` and `..` among them, from `position` until `take` answers `false`.
     pub(in crate::fs) fn entries(
         &self,

@@ -22,9 +22,8 @@ impl Hidden {
     /// Hides a host path, if it or at least its directory exists. A symbolic link is hidden with what it leads to.
     pub(in crate::fs) fn add(&mut self, path: &Path) {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return };
-        if let Some(directory) = identity(parent, AtFlags::empty()) {
-            self.names.entry(directory.0).or_default().insert(name.as_bytes().into());
-        }
+        let Some((directory, _)) = identity(parent, AtFlags::empty()) else { return };
+        self.names.entry(directory).or_default().insert(name.as_bytes().into());
         for flags in [AtFlags::SYMLINK_NOFOLLOW, AtFlags::empty()] {
             if let Some((object, kind)) = identity(path, flags)
                 // /dev/null and the like stand for "nothing here": hiding the device would hide it everywhere.
@@ -32,13 +31,6 @@ impl Hidden {
             {
                 self.objects.insert(object);
             }
-        }
-    }
-
-    /// Makes an object visible again: it was granted by name.
-    pub(in crate::fs) fn grant(&mut self, path: &Path) {
-        if let Some((object, _)) = identity(path, AtFlags::empty()) {
-            self.objects.remove(&object);
         }
     }
 

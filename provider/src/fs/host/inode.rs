@@ -265,18 +265,21 @@ impl HostInode {
         self.with_fd(|fd| operation(&format!("/proc/self/fd/{}", fd.as_raw_fd())))
     }
 
-    fn open_host(&self, flags: OFlags) -> Result<OwnedFd, Errno> {
+    pub(super) fn open_host(&self, flags: OFlags) -> Result<OwnedFd, Errno> {
         let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY;
         self.with_link(|link| Ok(openat(&self.tree, link, flags, Mode::empty())?))
+    }
+
+    /// Opens the directory for listing.
+    pub(in crate::fs) fn open_listing(&self) -> Result<HostDirectory, Errno> {
+        let fd = self.open_host(OFlags::RDONLY | OFlags::DIRECTORY)?;
+        Ok(HostDirectory::new(self.this()?, fd))
     }
 
     /// Opens the directory for listing, or the regular file.
     pub(in crate::fs) fn open_file(&self, flags: OpenFlags) -> Result<Arc<dyn File>, Errno> {
         match self.kind {
-            FileKind::Directory => {
-                let fd = self.open_host(OFlags::RDONLY | OFlags::DIRECTORY)?;
-                Ok(Arc::new(HostDirectory::new(self.this()?, fd)))
-            }
+            FileKind::Directory => Ok(Arc::new(self.open_listing()?)),
             FileKind::Regular => {
                 let kept = OpenFlags::WRONLY
                     | OpenFlags::RDWR
@@ -441,7 +444,8 @@ impl Inode for HostInode {
             return Err(Errno::ENODATA);
         }
         self.with_path(|path| {
-            let mut value = Vec::with_capacity(rustix::fs::getxattr(path, name, &mut [0u8; 0][..])?);
+            // rustix wants room even for nothing.
+            let mut value = Vec::with_capacity(rustix::fs::getxattr_query(path, name)?.max(1));
             rustix::fs::getxattr(path, name, rustix::buffer::spare_capacity(&mut value))?;
             Ok(value)
         })
@@ -474,7 +478,7 @@ impl Inode for HostInode {
             return Ok(Vec::new());
         }
         self.with_path(|path| {
-            let mut names = Vec::with_capacity(rustix::fs::listxattr(path, &mut [0u8; 0][..])?);
+            let mut names = Vec::with_capacity(rustix::fs::listxattr_query(path)?.max(1));
             rustix::fs::listxattr(path, rustix::buffer::spare_capacity(&mut names))?;
             Ok(names.split(|byte| *byte == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect())
         })

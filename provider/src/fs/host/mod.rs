@@ -19,6 +19,7 @@ mod file;
 mod hidden;
 mod inode;
 
+pub(super) use file::HostDirectory;
 pub(super) use hidden::Hidden;
 pub(super) use inode::HostInode;
 

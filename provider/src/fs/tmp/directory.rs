@@ -80,27 +80,50 @@ impl TmpInode {
 
     /// Makes an entry.
     pub(in crate::fs) fn make(&self, name: &[u8], node: &NewNode<'_>) -> Result<Arc<TmpInode>, Errno> {
-        let inode = TmpInode::new(self.shared(), node)?;
+        let inode = self.make_nameless(node)?;
         self.attach(name, &inode)?;
         Ok(inode)
     }
 
+    /// Makes an object that no entry names yet.
+    pub(in crate::fs) fn make_nameless(&self, node: &NewNode<'_>) -> Result<Arc<TmpInode>, Errno> {
+        TmpInode::new(self.shared(), node)
+    }
+
     /// Names an inode.
     fn attach(&self, name: &[u8], inode: &Arc<TmpInode>) -> Result<(), Errno> {
+        if self.entries()?.get(name).is_some() {
+            return Err(Errno::EEXIST);
+        }
+        self.place(name, inode)?;
+        self.touched(0);
+        Ok(())
+    }
+
+    /// Names an inode, in one step in place of an object of that name which is no directory with entries. The directory's times
+    /// stay: this is also how the overlay copies an object up.
+    pub(in crate::fs) fn place(&self, name: &[u8], inode: &Arc<TmpInode>) -> Result<(), Errno> {
         let mut entries = self.entries()?;
         if entries.removed {
             return Err(Errno::ENOENT);
         }
-        if entries.get(name).is_some() {
-            return Err(Errno::EEXIST);
+        if entries.get(name).is_none() {
+            self.budget().take(Budget::entry(name))?;
         }
-        self.budget().take(Budget::entry(name))?;
-        entries.put(name, inode.clone());
+        let old = entries.put(name, inode.clone());
         drop(entries);
-        let is_directory = inode.kind() == FileKind::Directory;
-        inode.update(|attributes, _| attributes.links += u64::from(!is_directory));
-        self.touched(i64::from(is_directory));
+        let mut subdirectories = i64::from(inode.kind() == FileKind::Directory);
+        inode.update(|attributes, _| attributes.links += u64::from(inode.kind() != FileKind::Directory));
+        if let Some(old) = old {
+            subdirectories -= i64::from(old.kind() == FileKind::Directory);
+            TmpInode::detached(&old);
+        }
+        self.count(subdirectories);
         Ok(())
+    }
+
+    fn count(&self, subdirectories: i64) {
+        self.update(|attributes, _| attributes.links = attributes.links.saturating_add_signed(subdirectories));
     }
 
     /// Notes a change of the entries that gave the directory `subdirectories` more (or fewer).
@@ -144,7 +167,7 @@ impl TmpInode {
     }
 
     /// Exchanges two entries.
-    fn exchange(&self, name: &[u8], to: &TmpInode, to_name: &[u8]) -> Result<(), Errno> {
+    pub(in crate::fs) fn exchange(&self, name: &[u8], to: &TmpInode, to_name: &[u8]) -> Result<(), Errno> {
         let (ours, theirs) = (self.child(name)?, to.child(to_name)?);
         let (our_kind, their_kind) = (ours.kind(), theirs.kind());
         let _ours = to.entries()?.put(to_name, ours);
@@ -157,7 +180,14 @@ impl TmpInode {
     }
 
     /// Moves an entry, replacing one that may be replaced.
-    fn displace(&self, name: &[u8], to: &TmpInode, to_name: &[u8]) -> Result<(), Errno> {
+    /// With `leave`, that object takes the old name in the same step.
+    pub(in crate::fs) fn displace(
+        &self,
+        name: &[u8],
+        to: &TmpInode,
+        to_name: &[u8],
+        leave: Option<Arc<TmpInode>>,
+    ) -> Result<(), Errno> {
         let moved = self.child(name)?;
         let replaced = to.child(to_name).ok();
         match &replaced {
@@ -166,14 +196,22 @@ impl TmpInode {
         }
         let mut entries = to.entries()?;
         if entries.removed {
+            drop(entries);
             self.budget().give(Budget::entry(to_name));
             return Err(Errno::ENOENT);
         }
         // The new name first: a lookup finds one of the two at any time.
         let _replaced = entries.put(to_name, moved.clone());
         drop(entries);
-        let _moved = self.entries()?.take(name);
-        self.budget().give(Budget::entry(name));
+        let mut entries = self.entries()?;
+        let _moved = match leave {
+            Some(inode) => entries.put(name, inode),
+            None => {
+                self.budget().give(Budget::entry(name));
+                entries.take(name)
+            }
+        };
+        drop(entries);
         let is_directory = i64::from(moved.kind() == FileKind::Directory);
         let lost = replaced.as_ref().map_or(0, |victim| i64::from(victim.kind() == FileKind::Directory));
         if let Some(victim) = &replaced {
@@ -244,7 +282,7 @@ impl Directory for TmpInode {
         if flags & RENAME_NOREPLACE != 0 && to.child(to_name).is_ok() {
             return Err(Errno::EEXIST);
         }
-        self.displace(name, to, to_name)
+        self.displace(name, to, to_name, None)
     }
 
     fn list(&self, _task: &CurrentTask<'_>, position: u64, sink: &mut dyn DirSink) -> Result<(), Errno> {

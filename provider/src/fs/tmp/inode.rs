@@ -66,13 +66,14 @@ pub(super) struct Attributes {
 impl TmpInode {
     /// Makes an object that no entry names yet.
     pub(super) fn new(shared: &Arc<Shared>, node: &NewNode<'_>) -> Result<Arc<Self>, Errno> {
-        shared.budget.take(INODE + size(node.target))?;
+        let target: &[u8] = if node.kind == FileKind::Symlink { node.target } else { b"" };
+        shared.budget.take(INODE + size(target))?;
         let body = match node.kind {
             FileKind::Regular => {
                 Body::Regular { object: shared.memory.new_object(), appending: Mutex::new(Rank::Inode, ()) }
             }
             FileKind::Directory => Body::Directory(Mutex::new(Rank::Inode, Entries::default())),
-            FileKind::Symlink => Body::Link(node.target.into()),
+            FileKind::Symlink => Body::Link(target.into()),
             FileKind::CharDevice | FileKind::BlockDevice | FileKind::Fifo | FileKind::Socket => Body::Node,
         };
         let now = Timestamp::now();
