@@ -6,6 +6,8 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity}
 #[derive(Clone, Debug)]
 pub struct Cpus {
     host: Vec<usize>,
+    /// The monitor may use others, too.
+    fewer: bool,
 }
 
 impl Cpus {
@@ -17,7 +19,13 @@ impl Cpus {
         if host.is_empty() {
             host.push(0);
         }
-        Self { host }
+        let fewer = host.len() < usize::try_from(allowed.count()).unwrap_or(usize::MAX);
+        Self { host, fewer }
+    }
+
+    /// Tells whether the monitor may use CPUs that the sandbox does not have.
+    pub fn are_fewer_than_the_hosts(&self) -> bool {
+        self.fewer
     }
 
     /// How many there are.
@@ -59,7 +67,7 @@ mod tests {
 
     #[test]
     fn masks_span_words() {
-        let cpus = Cpus { host: (0..70).collect() };
+        let cpus = Cpus { host: (0..70).collect(), fewer: false };
         assert_eq!(cpus.all(), [u64::MAX, 0x3f]);
     }
 

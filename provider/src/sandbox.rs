@@ -215,6 +215,10 @@ fn run(host: &Host, current: &mut CurrentTask<'_>) -> Result<(), StartError> {
         context: task.clone(),
     })?;
     task.set_thread(thread.clone());
+    // From here on a signal kicks the thread; one that came before kicks it now.
+    if !task.signals().leaving_provider() {
+        task.kick();
+    }
     thread.start()?;
     Ok(())
 }

@@ -15,11 +15,11 @@ mod info;
 mod mask;
 mod pending;
 pub mod send;
-#[cfg(test)]
-mod tests;
 mod stack;
 mod state;
 mod stop;
+#[cfg(test)]
+mod tests;
 
 pub use action::{ActionFlags, DefaultAction, Disposition, Handlers, SigAction};
 pub use code::SignalCode;

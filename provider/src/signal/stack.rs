@@ -18,11 +18,11 @@ pub struct AltStack {
 }
 
 /// The program runs on it: reported, never set.
-pub const SS_ONSTACK: u32 = 1;
+const SS_ONSTACK: u32 = 1;
 /// There is none.
-pub const SS_DISABLE: u32 = 2;
+const SS_DISABLE: u32 = 2;
 /// It is disarmed while a handler runs on it.
-pub const SS_AUTODISARM: u32 = 1 << 31;
+pub(super) const SS_AUTODISARM: u32 = 1 << 31;
 /// The smallest stack that x86-64 accepts (MINSIGSTKSZ).
 const MINSIGSTKSZ: u64 = 2048;
 

@@ -148,10 +148,6 @@ impl GroupSignals {
         self.pending.lock().queued()
     }
 
-    pub(super) fn push(&self, info: SigInfo) {
-        self.pending.lock().push(info);
-    }
-
     pub(super) fn take(&self, wanted: SignalSet) -> Option<SigInfo> {
         self.pending.lock().take(wanted)
     }

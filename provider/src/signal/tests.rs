@@ -233,16 +233,17 @@ fn interrupted_calls_restart_as_their_error_and_the_handler_say() {
             _ => format!("returns {}", rax.cast_signed()),
         }
     };
-    let summary: Vec<_> = [Errno::ERESTARTSYS, Errno::ERESTARTNOINTR, Errno::ERESTARTNOHAND, Errno::ERESTART_RESTARTBLOCK]
-        .map(|error| {
-            format!(
-                "{error}: handler {}, SA_RESTART {}, no handler {}",
-                outcome(error, Some(0)),
-                outcome(error, Some(RESTART)),
-                outcome(error, None)
-            )
-        })
-        .into();
+    let summary: Vec<_> =
+        [Errno::ERESTARTSYS, Errno::ERESTARTNOINTR, Errno::ERESTARTNOHAND, Errno::ERESTART_RESTARTBLOCK]
+            .map(|error| {
+                format!(
+                    "{error}: handler {}, SA_RESTART {}, no handler {}",
+                    outcome(error, Some(0)),
+                    outcome(error, Some(RESTART)),
+                    outcome(error, None)
+                )
+            })
+            .into();
     expect![[r#"
         ERESTARTSYS: handler returns -4, SA_RESTART again 34, no handler again 34
         ERESTARTNOINTR: handler again 34, SA_RESTART again 34, no handler again 34

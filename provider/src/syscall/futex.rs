@@ -1,6 +1,7 @@
 //! futex(2): waiting for a word in memory to change.
 
 use super::Outcome;
+use super::constants::FutexOperation;
 use crate::errno::Errno;
 use crate::task::{CurrentTask, Deadline, FutexKey, Wake};
 use crate::time::Timespec;
@@ -29,7 +30,7 @@ const ANY: u32 = u32::MAX;
 pub(super) fn futex(
     task: &CurrentTask<'_>,
     at: UserAddr,
-    operation: i32,
+    FutexOperation(operation): FutexOperation,
     value: u32,
     timeout_or_count: u64,
     second: UserAddr,

@@ -1,5 +1,6 @@
 //! Resource limits and what was used of them.
 
+use super::constants::{ResourceNumber, UsageOf};
 use crate::errno::Errno;
 use crate::task::{CurrentTask, Limit, Pid, Resource, ThreadGroup};
 use crate::time::Timeval;
@@ -29,21 +30,21 @@ impl From<Limit> for RawLimit {
     }
 }
 
-pub(super) fn getrlimit(task: &CurrentTask<'_>, resource: u32, to: UserOut<RawLimit>) -> Result<(), Errno> {
-    let resource = Resource::from_raw(resource).ok_or(Errno::EINVAL)?;
+pub(super) fn getrlimit(task: &CurrentTask<'_>, resource: ResourceNumber, to: UserOut<RawLimit>) -> Result<(), Errno> {
+    let resource = Resource::from_raw(resource.0).ok_or(Errno::EINVAL)?;
     to.write(task, &task.group().limits().get(resource).into())
 }
 
-pub(super) fn setrlimit(task: &CurrentTask<'_>, resource: u32, from: UserIn<RawLimit>) -> Result<(), Errno> {
+pub(super) fn setrlimit(task: &CurrentTask<'_>, resource: ResourceNumber, from: UserIn<RawLimit>) -> Result<(), Errno> {
     let new = from.read(task)?;
-    let resource = Resource::from_raw(resource).ok_or(Errno::EINVAL)?;
+    let resource = Resource::from_raw(resource.0).ok_or(Errno::EINVAL)?;
     set(task, task.group(), resource, new)
 }
 
 pub(super) fn prlimit64(
     task: &CurrentTask<'_>,
     pid: Pid,
-    resource: u32,
+    resource: ResourceNumber,
     new: UserIn<RawLimit>,
     old: UserOut<RawLimit>,
 ) -> Result<(), Errno> {
@@ -55,7 +56,7 @@ pub(super) fn prlimit64(
     if target.pid() != task.group().pid() {
         may_look_at(task, &target)?;
     }
-    let resource = Resource::from_raw(resource).ok_or(Errno::EINVAL)?;
+    let resource = Resource::from_raw(resource.0).ok_or(Errno::EINVAL)?;
     let before = target.limits().get(resource);
     if let Some(new) = new {
         set(task, &target, resource, new)?;
@@ -122,15 +123,15 @@ const RUSAGE_CHILDREN: i32 = -1;
 const RUSAGE_SELF: i32 = 0;
 const RUSAGE_THREAD: i32 = 1;
 
-pub(super) fn getrusage(task: &CurrentTask<'_>, who: i32, to: UserOut<RawUsage>) -> Result<(), Errno> {
-    let usage = match who {
+pub(super) fn getrusage(task: &CurrentTask<'_>, who: UsageOf, to: UserOut<RawUsage>) -> Result<(), Errno> {
+    let usage = match who.0 {
         RUSAGE_SELF => task.group().cpu_usage(task),
         RUSAGE_THREAD => task.cpu_usage(),
         RUSAGE_CHILDREN => Usage::default(),
         _ => return Err(Errno::EINVAL),
     };
     let count = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-    let resident = if who == RUSAGE_CHILDREN { 0 } else { task.mm().usage().resident };
+    let resident = if who.0 == RUSAGE_CHILDREN { 0 } else { task.mm().usage().resident };
     let raw = RawUsage {
         user: timeval(usage.user),
         system: timeval(usage.system),

@@ -12,6 +12,7 @@ pub mod table;
 pub mod trace;
 pub(crate) mod vsyscall;
 
+mod constants;
 mod dir;
 mod exec;
 mod file;

@@ -1,5 +1,6 @@
 //! prctl(2).
 
+use super::constants::ProcessOption;
 use crate::errno::Errno;
 use crate::signal::Signal;
 use crate::task::{Credentials, CurrentTask, NAME_MAX};
@@ -15,7 +16,7 @@ const CAPABILITIES: u64 = 41;
 /// One function for all: most options are one line on the task's attributes.
 pub(super) fn prctl(
     task: &CurrentTask<'_>,
-    option: u32,
+    ProcessOption(option): ProcessOption,
     arg2: u64,
     arg3: u64,
     arg4: u64,

@@ -2,6 +2,7 @@
 
 use super::Outcome;
 use super::args::{Arg, ShownCall};
+use super::constants::MaskChange;
 use crate::errno::Errno;
 use crate::signal::send::{self, Target, may_signal, send, send_to_group};
 use crate::signal::{
@@ -78,7 +79,7 @@ pub(super) fn rt_sigaction(
 
 pub(super) fn rt_sigprocmask(
     task: &CurrentTask<'_>,
-    how: i32,
+    how: MaskChange,
     new: UserIn<SignalSet>,
     old: UserOut<SignalSet>,
     size: usize,
@@ -86,7 +87,7 @@ pub(super) fn rt_sigprocmask(
     check_size(size)?;
     let before = task.signals().blocked();
     if let Some(set) = new.read_opt(task)? {
-        let after = match how {
+        let after = match how.0 {
             0 => before | set,
             1 => before & !set,
             2 => set,

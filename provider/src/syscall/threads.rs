@@ -1,5 +1,6 @@
 //! What a thread library asks for: thread pointers, exit notification, segment bases.
 
+use super::constants::ArchOperation;
 use crate::errno::Errno;
 use crate::task::{CurrentTask, Pid};
 use crate::user::UserOut;
@@ -42,14 +43,14 @@ const ARCH_GET_GS: i32 = 0x1004;
 const ARCH_GET_CPUID: i32 = 0x1011;
 const ARCH_SET_CPUID: i32 = 0x1012;
 
-pub(super) fn arch_prctl(task: &mut CurrentTask<'_>, operation: i32, at: UserAddr) -> Result<u64, Errno> {
-    let (fs, gs) = match operation {
+pub(super) fn arch_prctl(task: &mut CurrentTask<'_>, operation: ArchOperation, at: UserAddr) -> Result<u64, Errno> {
+    let (fs, gs) = match operation.0 {
         ARCH_SET_FS | ARCH_SET_GS | ARCH_GET_FS | ARCH_GET_GS => task.frame.cpu.segment_bases(),
         ARCH_GET_CPUID => return Ok(1),
         ARCH_SET_CPUID => return Err(Errno::ENODEV),
         _ => return Err(Errno::EINVAL),
     };
-    match operation {
+    match operation.0 {
         ARCH_GET_FS => task.mm().write(at, &fs.to_le_bytes())?,
         ARCH_GET_GS => task.mm().write(at, &gs.to_le_bytes())?,
         // Linux's limit is TASK_SIZE_MAX, which is our USER_END.

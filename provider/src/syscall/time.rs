@@ -1,6 +1,7 @@
 //! Clock calls, sleeping, and interval timers.
 
 use super::Outcome;
+use super::constants::{ClockNumber, IntervalTimerNumber, TimerFlags};
 use crate::errno::Errno;
 use crate::task::{CurrentTask, Deadline, Wake};
 use crate::time::{ClockId, IntervalTimer, Timespec, Timeval, Which};
@@ -15,18 +16,18 @@ const CAP_SYS_TIME: u32 = 25;
 /// TIMER_ABSTIME: the time is a point, not a span.
 const ABSOLUTE: i32 = 1;
 
-pub(super) fn clock_gettime(task: &CurrentTask<'_>, clock: i32, to: UserOut<Timespec>) -> Result<(), Errno> {
-    let now = ClockId::from_raw(task, clock)?.now(task);
+pub(super) fn clock_gettime(task: &CurrentTask<'_>, clock: ClockNumber, to: UserOut<Timespec>) -> Result<(), Errno> {
+    let now = ClockId::from_raw(task, clock.0)?.now(task);
     to.write(task, &Timespec::from_nanoseconds(now))
 }
 
-pub(super) fn clock_getres(task: &CurrentTask<'_>, clock: i32, to: UserOut<Timespec>) -> Result<(), Errno> {
-    let step = ClockId::from_raw(task, clock)?.resolution(task);
+pub(super) fn clock_getres(task: &CurrentTask<'_>, clock: ClockNumber, to: UserOut<Timespec>) -> Result<(), Errno> {
+    let step = ClockId::from_raw(task, clock.0)?.resolution(task);
     to.write_opt(task, &Timespec::from_nanoseconds(step))
 }
 
-pub(super) fn clock_settime(task: &CurrentTask<'_>, clock: i32, from: UserIn<Timespec>) -> Result<(), Errno> {
-    match ClockId::from_raw(task, clock)? {
+pub(super) fn clock_settime(task: &CurrentTask<'_>, clock: ClockNumber, from: UserIn<Timespec>) -> Result<(), Errno> {
+    match ClockId::from_raw(task, clock.0)? {
         ClockId::Running(ClockKind::Wall) => {
             from.read(task)?.to_nanoseconds()?;
             // The host's time is not a sandbox's to change, whoever it believes to be.
@@ -76,12 +77,12 @@ pub(super) fn nanosleep(
 
 pub(super) fn clock_nanosleep(
     task: &CurrentTask<'_>,
-    clock: i32,
-    flags: i32,
+    clock: ClockNumber,
+    flags: TimerFlags,
     request: UserIn<Timespec>,
     left: UserOut<Timespec>,
 ) -> Result<Outcome, Errno> {
-    let kind = match ClockId::from_raw(task, clock)? {
+    let kind = match ClockId::from_raw(task, clock.0)? {
         ClockId::Running(kind @ (ClockKind::Wall | ClockKind::Monotonic | ClockKind::Boot | ClockKind::Atomic)) => kind,
         ClockId::Alarm(_) => return Err(Errno::EPERM),
         ClockId::ProcessCpu => {
@@ -90,7 +91,7 @@ pub(super) fn clock_nanosleep(
         ClockId::Running(_) | ClockId::ThreadCpu => return Err(Errno::EOPNOTSUPP),
     };
     let ns = request.read(task)?.to_nanoseconds()?;
-    if flags & ABSOLUTE == 0 {
+    if flags.0 & ABSOLUTE == 0 {
         return sleep_until(task, Deadline::after(Duration::from_nanos(ns)), left);
     }
     let deadline = Deadline::at(kind, ns, task.kernel().now(kind));
@@ -116,20 +117,24 @@ fn sleep_until(task: &CurrentTask<'_>, deadline: Deadline, left: UserOut<Timespe
     }
 }
 
-pub(super) fn getitimer(task: &CurrentTask<'_>, which: i32, to: UserOut<IntervalTimer>) -> Result<(), Errno> {
-    let which = Which::from_raw(which)?;
+pub(super) fn getitimer(
+    task: &CurrentTask<'_>,
+    which: IntervalTimerNumber,
+    to: UserOut<IntervalTimer>,
+) -> Result<(), Errno> {
+    let which = Which::from_raw(which.0)?;
     to.write(task, &task.group().interval_timers().get(which))
 }
 
 pub(super) fn setitimer(
     task: &CurrentTask<'_>,
-    which: i32,
+    which: IntervalTimerNumber,
     new: UserIn<IntervalTimer>,
     old: UserOut<IntervalTimer>,
 ) -> Result<(), Errno> {
     // NULL disarms, an old habit that Linux keeps.
     let new = new.read_opt(task)?.unwrap_or_default();
-    let which = Which::from_raw(which)?;
+    let which = Which::from_raw(which.0)?;
     let before = task.group().interval_timers().set(task.kernel().timers(), task.group(), which, &new)?;
     old.write_opt(task, &before)
 }

@@ -1,5 +1,6 @@
 //! POSIX timers.
 
+use super::constants::{ClockNumber, TimerFlags};
 use crate::errno::Errno;
 use crate::signal::Signal;
 use crate::signal::send::Target;
@@ -58,12 +59,12 @@ fn notify(task: &CurrentTask<'_>, event: Option<&SignalEvent>) -> Result<Notify,
 
 pub(super) fn timer_create(
     task: &CurrentTask<'_>,
-    clock: i32,
+    clock: ClockNumber,
     event: UserIn<SignalEvent>,
     id: UserOut<i32>,
 ) -> Result<(), Errno> {
     let event = event.read_opt(task)?;
-    let clock = match ClockId::from_raw(task, clock)? {
+    let clock = match ClockId::from_raw(task, clock.0)? {
         ClockId::Running(ClockKind::Raw | ClockKind::WallCoarse | ClockKind::MonotonicCoarse) => {
             return Err(Errno::EOPNOTSUPP);
         }
@@ -85,7 +86,7 @@ pub(super) fn timer_create(
 pub(super) fn timer_settime(
     task: &CurrentTask<'_>,
     id: i32,
-    flags: i32,
+    flags: TimerFlags,
     new: UserIn<TimerSpec>,
     old: UserOut<TimerSpec>,
 ) -> Result<(), Errno> {
@@ -96,7 +97,7 @@ pub(super) fn timer_settime(
     let timers = task.group().posix_timers();
     new.value.to_nanoseconds()?;
     new.interval.to_nanoseconds()?;
-    let absolute = match (flags & ABSOLUTE, timers.clock(id)?) {
+    let absolute = match (flags.0 & ABSOLUTE, timers.clock(id)?) {
         (0, _) => None,
         (_, TimerClock::Running(kind)) => Some(task.kernel().now(kind)),
         (_, TimerClock::Cpu(_)) => Some(0),

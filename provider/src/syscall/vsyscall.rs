@@ -13,12 +13,12 @@ const START: u64 = 0xffff_ffff_ff60_0000;
 const SIZE: u64 = 4096;
 
 /// Tells whether an address lies in the page.
-pub fn contains(address: UserAddr) -> bool {
+pub(crate) fn contains(address: UserAddr) -> bool {
     address.0.wrapping_sub(START) < SIZE
 }
 
 /// The program jumped to an entry: makes the call and returns to the caller. `EFAULT` if it must get a SIGSEGV instead.
-pub fn emulate(task: &mut CurrentTask<'_>) -> Result<(), Errno> {
+pub(crate) fn emulate(task: &mut CurrentTask<'_>) -> Result<(), Errno> {
     let registers = task.frame.registers;
     let number = match registers.rip - START {
         0 => __NR_gettimeofday,

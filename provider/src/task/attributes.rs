@@ -119,9 +119,15 @@ impl Task {
 pub(super) struct CpuBase(OnceLock<Usage>);
 
 impl CurrentTask<'_> {
-    /// Notes that this host thread serves the task, at its first trap.
+    /// Notes at the task's first trap that this host thread serves it, and keeps it to the sandbox's CPUs.
     pub(crate) fn begin_accounting(&self) {
-        self.task().cpu_base.0.get_or_init(Usage::of_this_thread);
+        self.task().cpu_base.0.get_or_init(|| {
+            let cpus = self.kernel().cpus();
+            if cpus.are_fewer_than_the_hosts() {
+                cpus.bind_this_thread(&cpus.all());
+            }
+            Usage::of_this_thread()
+        });
     }
 
     /// CPU time that this thread has used. The host thread that serves the trap is the one that runs it.

@@ -107,7 +107,7 @@ impl Drop for TimerService {
 }
 
 /// The point in time `ns` nanoseconds from `now`, or a very late one.
-pub fn after(now: Instant, ns: u64) -> Instant {
+pub(super) fn after(now: Instant, ns: u64) -> Instant {
     /// A century: the end of time for a sandbox.
     const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
     now + Duration::from_nanos(ns).min(FAR)
