@@ -5,7 +5,7 @@ use vmm::addr::{PAGE_SIZE, USER_END, UserAddr};
 /// The lowest address a program without CAP_SYS_RAWIO may map (`vm.mmap_min_addr`).
 pub const MMAP_MIN_ADDR: u64 = 65536;
 /// The most mappings an address space may have (`vm.max_map_count`).
-pub const MAX_MAP_COUNT: usize = 65530;
+pub(super) const MAX_MAP_COUNT: usize = 65530;
 /// Where position-independent programs with an interpreter are loaded, before randomization (`ELF_ET_DYN_BASE`).
 const PIE_BASE: u64 = ((1 << 47) - PAGE_SIZE) / 3 * 2;
 /// Pages by which the mapping area and position-independent programs are moved: 28 bits.

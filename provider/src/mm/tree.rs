@@ -7,13 +7,13 @@ use vmm::addr::{UserAddr, UserRange};
 
 /// Bytes by kind, kept up to date with each change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
+pub(super) struct Totals {
     /// All mappings (RLIMIT_AS).
-    pub mapped: u64,
+    pub(super) mapped: u64,
     /// Private writable mappings that are not stacks (RLIMIT_DATA).
-    pub data: u64,
+    pub(super) data: u64,
     /// Locked mappings (RLIMIT_MEMLOCK).
-    pub locked: u64,
+    pub(super) locked: u64,
 }
 
 impl Totals {
@@ -34,15 +34,15 @@ impl Totals {
 
 /// What a search for free addresses needs.
 #[derive(Clone, Copy, Debug)]
-pub struct Gap {
+pub(super) struct Gap {
     /// Bytes wanted; a multiple of the page size, not zero.
-    pub len: u64,
+    pub(super) len: u64,
     /// Alignment of the start: a power of two, at least a page.
-    pub align: u64,
+    pub(super) align: u64,
     /// The lowest address allowed.
-    pub low: u64,
+    pub(super) low: u64,
     /// One past the highest address allowed.
-    pub high: u64,
+    pub(super) high: u64,
 }
 
 /// Knowledge left by the last search: every gap at or above `above` (and below `high`) is shorter than `shorter_than`.
@@ -55,7 +55,7 @@ struct Searched {
 
 /// Non-overlapping mappings in address order. Neighbours that continue each other are merged.
 #[derive(Debug, Default)]
-pub struct VmaTree {
+pub(super) struct VmaTree {
     by_start: BTreeMap<u64, Vma>,
     totals: Totals,
     searched: Option<Searched>,
@@ -63,48 +63,48 @@ pub struct VmaTree {
 
 impl VmaTree {
     /// Number of mappings.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.by_start.len()
     }
 
     /// Bytes by kind.
-    pub fn totals(&self) -> Totals {
+    pub(super) fn totals(&self) -> Totals {
         self.totals
     }
 
     /// All mappings in address order.
-    pub fn iter(&self) -> impl Iterator<Item = &Vma> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Vma> {
         self.by_start.values()
     }
 
     /// The mapping that contains `addr`.
-    pub fn find(&self, addr: UserAddr) -> Option<&Vma> {
+    pub(super) fn find(&self, addr: UserAddr) -> Option<&Vma> {
         self.by_start.range(..=addr.0).next_back().map(|(_, vma)| vma).filter(|vma| vma.range.contains(addr))
     }
 
     /// The first mapping that ends above `addr` (Linux's `find_vma`).
-    pub fn find_from(&self, addr: UserAddr) -> Option<&Vma> {
+    pub(super) fn find_from(&self, addr: UserAddr) -> Option<&Vma> {
         self.find(addr).or_else(|| self.by_start.range(addr.0..).next().map(|(_, vma)| vma))
     }
 
     /// The last mapping that ends at or below `addr`.
-    pub fn find_before(&self, addr: UserAddr) -> Option<&Vma> {
+    pub(super) fn find_before(&self, addr: UserAddr) -> Option<&Vma> {
         self.by_start.range(..addr.0).rev().map(|(_, vma)| vma).find(|vma| vma.range.end <= addr)
     }
 
     /// The mappings that overlap `range`, whole, in order.
-    pub fn overlapping(&self, range: UserRange) -> impl Iterator<Item = &Vma> {
+    pub(super) fn overlapping(&self, range: UserRange) -> impl Iterator<Item = &Vma> {
         let first = self.find(range.start).map_or(range.start.0, |vma| vma.range.start.0);
         self.by_start.range(first..range.end.0.max(first)).map(|(_, vma)| vma)
     }
 
     /// Tells whether no mapping overlaps `range`.
-    pub fn is_free(&self, range: UserRange) -> bool {
+    pub(super) fn is_free(&self, range: UserRange) -> bool {
         self.overlapping(range).next().is_none()
     }
 
     /// Bytes of `range` that are mapped, up to the first hole.
-    pub fn covered(&self, range: UserRange) -> u64 {
+    pub(super) fn covered(&self, range: UserRange) -> u64 {
         let mut at = range.start;
         for vma in self.overlapping(range) {
             if vma.range.start > at {
@@ -116,7 +116,7 @@ impl VmaTree {
     }
 
     /// Adds a mapping where there is none, merging it with its neighbours.
-    pub fn insert(&mut self, mut vma: Vma) {
+    pub(super) fn insert(&mut self, mut vma: Vma) {
         debug_assert!(!vma.range.is_empty() && self.is_free(vma.range), "{vma:?} overlaps another mapping");
         self.totals.add(&vma);
         if let Some((_, before)) = self.by_start.range(..vma.range.start.0).next_back()
@@ -139,7 +139,7 @@ impl VmaTree {
     }
 
     /// Takes everything in `range` out, splitting mappings at its ends, and returns it in order.
-    pub fn carve(&mut self, range: UserRange) -> Vec<Vma> {
+    pub(super) fn carve(&mut self, range: UserRange) -> Vec<Vma> {
         let starts: Vec<u64> = self.overlapping(range).map(|vma| vma.range.start.0).collect();
         let mut carved = Vec::with_capacity(starts.len());
         for start in starts {
@@ -161,7 +161,7 @@ impl VmaTree {
     }
 
     /// Moves the start of the growing mapping at `start` down to `to`; the caller has checked that the space is free.
-    pub fn grow_down(&mut self, start: UserAddr, to: UserAddr) {
+    pub(super) fn grow_down(&mut self, start: UserAddr, to: UserAddr) {
         if let Some(mut vma) = self.by_start.remove(&start.0) {
             self.totals.remove(&vma);
             vma.range.start = to;
@@ -171,7 +171,7 @@ impl VmaTree {
     }
 
     /// Finds the highest free range that satisfies `gap` (Linux's `vm_unmapped_area` from the top down).
-    pub fn find_gap(&mut self, gap: Gap) -> Option<UserAddr> {
+    pub(super) fn find_gap(&mut self, gap: Gap) -> Option<UserAddr> {
         let known = self.searched.filter(|known| known.high == gap.high && gap.len >= known.shorter_than);
         let mut ceiling = known.map_or(gap.high, |known| known.above.min(gap.high));
         let found = 'search: {

@@ -24,6 +24,8 @@ mod ioctl;
 mod limits;
 mod misc;
 mod mm;
+#[cfg(test)]
+mod mm_tests;
 mod numa;
 mod poll;
 mod prctl;

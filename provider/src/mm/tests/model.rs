@@ -68,15 +68,12 @@ struct Page {
     contents: Contents,
     /// What discarding brings back.
     origin: Contents,
-    /// Which call made the mapping, and the page's number in it: mremap wants pages of one mapping.
-    mapping: (u64, u64),
 }
 
 #[derive(Default)]
 struct Model {
     pages: BTreeMap<u64, Page>,
     object: [u8; OBJECT_PAGES as usize],
-    calls: u64,
 }
 
 impl Model {
@@ -101,11 +98,9 @@ impl Model {
     }
 
     fn map(&mut self, at: u64, len: u64, access: Access, contents: impl Fn(u64) -> Contents) {
-        self.calls += 1;
         for number in 0..len {
             let contents = contents(number);
-            let mapping = (self.calls, number);
-            self.pages.insert(at + number, Page { access, contents, origin: contents, mapping });
+            self.pages.insert(at + number, Page { access, contents, origin: contents });
         }
     }
 
