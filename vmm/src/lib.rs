@@ -4,6 +4,9 @@
 //! needs no change here. Data flows one way: a [`Trap`](trap::Trap) leaves a virtual CPU, the thread loop of
 //! [`pico`] hands it to the registered [`Provider`](pico::Provider), and the provider edits memory through an
 //! [`AddressSpace`](memory::AddressSpace).
+#[cfg(test)]
+extern crate self as vmm;
+
 pub mod addr;
 pub mod clock;
 mod kvm;

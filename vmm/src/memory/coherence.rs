@@ -14,6 +14,9 @@
 //!   EFAULT without an address meanwhile. A dummy memory slot drops everything, for changes of the tree's shape (KVM
 //!   would go on using the old shadow of a split or collapsed block) and for changes that are cut into many pieces.
 
+#[cfg(test)]
+mod rows;
+
 use super::GuestMemory;
 use super::arena::{Arena, FRAMES, Frame};
 use super::entry::Entry;
