@@ -60,33 +60,48 @@ const HIDDEN_LEAVES: &[u32] = &[0x12, 0x14, 0x1d, 0x1e];
 /// KVM's own leaves.
 const PARAVIRTUAL: std::ops::Range<u32> = 0x4000_0000..0x4001_0000;
 
-/// Feature words that come from the processor on kvm-pvm.
-const NATIVE: &[(u32, u32)] = &[(1, 0), (7, 0), (7, 1), (0xd, 0), (0xd, 1), (0x8000_0001, 0)];
+/// Leaves that programs look at, for kvm-pvm, where they come from the processor. A CPUID instruction costs 4 µs where the
+/// host is a virtual machine itself, so leaves that say nothing to a program are left out: they read as zeros.
+const NATIVE: &[u32] = &[
+    0,
+    1,
+    2,
+    4,
+    7,
+    0xb,
+    0x15,
+    0x16,
+    0x8000_0000,
+    0x8000_0001,
+    0x8000_0002,
+    0x8000_0003,
+    0x8000_0004,
+    0x8000_0005,
+    0x8000_0006,
+    0x8000_0007,
+    0x8000_0008,
+    0x8000_001d,
+    0x8000_001e,
+];
+
+/// The most subleaves of a leaf that are asked for.
+const MOST_SUBLEAVES: u32 = 16;
 
 /// Leaf 1, ECX: the operating system uses XSAVE.
 const OSXSAVE: u32 = 1 << 27;
 
-/// Turns KVM's list into the program's. `xcr0` is what ring 3 really runs with.
+/// Composes the program's view from KVM's list or the processor's own. `xcr0` is what ring 3 really runs with.
 pub(super) fn program_view(
-    supported: &CpuId,
+    source: &[kvm_cpuid_entry2],
     syscall: SyscallRing,
     xcr0: u64,
 ) -> Result<CpuId, vmm_sys_util::fam::Error> {
-    let mut entries: Vec<kvm_cpuid_entry2> = supported
-        .as_slice()
-        .iter()
-        .filter(|entry| !PARAVIRTUAL.contains(&entry.function) && !HIDDEN_LEAVES.contains(&entry.function))
-        .filter(|entry| entry.function != 0xd)
-        .copied()
-        .collect();
-    if syscall == SyscallRing::User {
-        for &(leaf, index) in NATIVE {
-            entries.retain(|entry| (entry.function, entry.index) != (leaf, index));
-            entries.push(native(leaf, index));
-        }
-        entries.retain(|entry| entry.function != 0xd);
-    }
-    entries.extend(extended_state(supported, syscall, xcr0));
+    let shown = |entry: &&kvm_cpuid_entry2| {
+        let leaf = entry.function;
+        leaf != 0xd && !PARAVIRTUAL.contains(&leaf) && !HIDDEN_LEAVES.contains(&leaf)
+    };
+    let mut entries: Vec<kvm_cpuid_entry2> = source.iter().filter(shown).copied().collect();
+    entries.extend(extended_state(source, syscall, xcr0));
     for entry in &mut entries {
         let hidden = HIDDEN.iter().filter(|hidden| (hidden.leaf, hidden.index) == (entry.function, entry.index));
         for Hidden { bits: [eax, ebx, ecx, edx], .. } in hidden {
@@ -103,46 +118,80 @@ pub(super) fn program_view(
 }
 
 /// Leaf 0xD. The sizes are those of the XCR0 that ring 3 really has, even where components are hidden: XSAVE writes them.
-fn extended_state(supported: &CpuId, syscall: SyscallRing, xcr0: u64) -> Vec<kvm_cpuid_entry2> {
+fn extended_state(source: &[kvm_cpuid_entry2], syscall: SyscallRing, xcr0: u64) -> Vec<kvm_cpuid_entry2> {
     let shown = kept_components(xcr0) & !PKRU;
-    let source = |index| match syscall {
-        SyscallRing::User => Some(native(0xd, index)),
-        SyscallRing::Kernel => {
-            supported.as_slice().iter().find(|entry| (entry.function, entry.index) == (0xd, index)).copied()
-        }
-    };
-    let (Some(mut sizes), Some(mut features)) = (source(0), source(1)) else { return Vec::new() };
+    let (Some(mut sizes), Some(mut features)) = (find(source, 0xd, 0), find(source, 0xd, 1)) else { return Vec::new() };
     sizes.eax = low(shown);
     sizes.edx = high(shown);
     if syscall == SyscallRing::User {
         sizes.ecx = sizes.ebx;
     } else {
         // KVM follows XCR0 with EBX as the guest runs; ECX is the most that XCR0 can ask for.
-        let most = components(xcr0, source);
+        let most = components(source, xcr0);
         (sizes.ebx, sizes.ecx) = (most, most);
     }
     (features.ecx, features.edx) = (0, 0);
-    let parts = (2..63).filter(|index| shown >> index & 1 != 0).filter_map(source);
+    let parts = (2..63).filter(|index| shown >> index & 1 != 0).filter_map(|index| find(source, 0xd, index));
     [sizes, features].into_iter().chain(parts).collect()
 }
 
+fn find(source: &[kvm_cpuid_entry2], leaf: u32, index: u32) -> Option<kvm_cpuid_entry2> {
+    source.iter().find(|entry| (entry.function, entry.index) == (leaf, index)).copied()
+}
+
 /// Bytes of a standard XSAVE area with the components of `mask`.
-fn components(mask: u64, leaf: impl Fn(u32) -> Option<kvm_cpuid_entry2>) -> u32 {
-    let parts = (2..63).filter(|index| mask >> index & 1 != 0).filter_map(leaf);
+fn components(source: &[kvm_cpuid_entry2], mask: u64) -> u32 {
+    let parts = (2..63).filter(|index| mask >> index & 1 != 0).filter_map(|index| find(source, 0xd, index));
     parts.map(|part| part.eax.saturating_add(part.ebx)).fold(512 + 64, u32::max)
 }
 
 /// Bytes of the standard XSAVE area of the components that are kept.
-pub(super) fn kept_size(xcr0: u64) -> usize {
-    let size = components(kept_components(xcr0), |index| Some(native(0xd, index)));
-    usize::try_from(size).unwrap_or(usize::MAX)
+pub(super) fn kept_size(source: &[kvm_cpuid_entry2], xcr0: u64) -> usize {
+    usize::try_from(components(source, kept_components(xcr0))).unwrap_or(usize::MAX)
+}
+
+/// The processor's own answers, as far as a program looks at them.
+pub(super) fn native_leaves(xcr0: u64) -> Vec<kvm_cpuid_entry2> {
+    let (basic, extended) = (native(0, 0), native(0x8000_0000, 0));
+    let mut entries = vec![basic, extended];
+    let within = |leaf: &&u32| match **leaf {
+        0 | 0x8000_0000 => false,
+        leaf if leaf < 0x8000_0000 => leaf <= basic.eax,
+        leaf => leaf <= extended.eax,
+    };
+    for &leaf in NATIVE.iter().filter(within) {
+        for index in 0..MOST_SUBLEAVES {
+            let entry = native(leaf, index);
+            let last = match leaf {
+                4 | 0x8000_001d => entry.eax & 31 == 0,
+                7 => index == 1 || entry.eax == 0,
+                0xb => entry.ecx >> 8 & 0xff == 0,
+                _ => true,
+            };
+            entries.push(entry);
+            if last {
+                break;
+            }
+        }
+    }
+    if basic.eax >= 0xd {
+        entries.extend([native(0xd, 0), native(0xd, 1)]);
+        let parts = (2..63).filter(|index| kept_components(xcr0) >> index & 1 != 0);
+        entries.extend(parts.map(|index| native(0xd, index)));
+    }
+    entries
 }
 
 fn native(leaf: u32, index: u32) -> kvm_cpuid_entry2 {
     let answer = __cpuid_count(leaf, index);
-    let flags = if matches!(leaf, 7 | 0xd) { KVM_CPUID_FLAG_SIGNIFCANT_INDEX } else { 0 };
+    let flags = if matches!(leaf, 4 | 7 | 0xb | 0xd | 0x8000_001d) { KVM_CPUID_FLAG_SIGNIFCANT_INDEX } else { 0 };
     let (eax, ebx, ecx, edx) = (answer.eax, answer.ebx, answer.ecx, answer.edx);
     kvm_cpuid_entry2 { function: leaf, index, flags, eax, ebx, ecx, edx, ..Default::default() }
+}
+
+/// Whether the processor offers VT-x or AMD-V. A KVM without either is kvm-pvm.
+pub(super) fn has_virtualization() -> bool {
+    native(1, 0).ecx & 1 << 5 != 0 || native(0x8000_0001, 0).ecx & 1 << 2 != 0
 }
 
 fn low(value: u64) -> u32 {
@@ -151,4 +200,50 @@ fn low(value: u64) -> u32 {
 
 fn high(value: u64) -> u32 {
     low(value >> 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(syscall: SyscallRing) -> Vec<kvm_cpuid_entry2> {
+        let all = |leaf, index| kvm_cpuid_entry2 {
+            function: leaf,
+            index,
+            eax: u32::MAX,
+            ebx: u32::MAX,
+            ecx: u32::MAX,
+            edx: u32::MAX,
+            ..Default::default()
+        };
+        let parts = [(2, 256, 576), (9, 8, 2688), (18, 8192, 2816)].map(|(index, size, offset)| kvm_cpuid_entry2 {
+            eax: size,
+            ebx: offset,
+            ..all(0xd, index)
+        });
+        let mut source =
+            vec![all(1, 0), all(7, 0), all(7, 1), all(0xd, 0), all(0xd, 1), all(0x1d, 0), all(0x4000_0001, 0)];
+        source[3].ebx = 11008;
+        source.extend(parts);
+        program_view(&source, syscall, 0x6_0207).unwrap().as_slice().to_vec()
+    }
+
+    #[test]
+    fn what_programs_must_not_use_is_hidden() {
+        let view = view(SyscallRing::Kernel);
+        let features = find(&view, 7, 0).unwrap();
+        assert_eq!(features.ecx & (1 << 3 | 1 << 4 | 1 << 5 | 1 << 7 | 1 << 16), 0, "PKU, OSPKE, WAITPKG, CET, LA57");
+        assert_eq!(features.edx & (1 << 22 | 1 << 24 | 1 << 25 | 1 << 20), 0, "AMX, IBT");
+        assert_ne!(features.ebx & (1 << 5 | 1), 0, "AVX2 and FSGSBASE stay");
+        assert!(find(&view, 0x1d, 0).is_none() && find(&view, 0x4000_0001, 0).is_none());
+        assert!(find(&view, 0xd, 9).is_none() && find(&view, 0xd, 18).is_none());
+    }
+
+    #[test]
+    fn sizes_are_those_of_the_real_xcr0() {
+        let pvm = find(&view(SyscallRing::User), 0xd, 0).unwrap();
+        assert_eq!((pvm.eax, pvm.ebx, pvm.ecx), (7, 11008, 11008));
+        let hardware = find(&view(SyscallRing::Kernel), 0xd, 0).unwrap();
+        assert_eq!((hardware.ebx, hardware.ecx), (2816 + 8192, 2816 + 8192));
+    }
 }

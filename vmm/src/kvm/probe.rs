@@ -16,7 +16,8 @@ use crate::clock::Counter;
 use crate::machine::Paging;
 use guest::clock::counter;
 use guest::layout;
-use kvm_bindings::CpuId;
+use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES};
+use kvm_ioctls::Kvm;
 use std::arch::x86_64::{__cpuid, _xgetbv};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -37,18 +38,24 @@ pub(super) struct Flavour {
 
 impl Flavour {
     /// Composes what a host with this behaviour offers.
-    fn assume(syscall: SyscallRing, supported: &CpuId) -> Result<Self, Refusal> {
-        let xcr0 = match syscall {
-            SyscallRing::User => host_xcr0().ok_or(Refusal::NoXsave)?,
+    fn assume(syscall: SyscallRing, kvm: &Kvm) -> Result<Self, Refusal> {
+        let (source, xcr0) = match syscall {
+            SyscallRing::User => {
+                let xcr0 = host_xcr0().ok_or(Refusal::NoXsave)?;
+                (cpuid::native_leaves(xcr0), xcr0)
+            }
             SyscallRing::Kernel => {
-                let leaf = supported.as_slice().iter().find(|entry| (entry.function, entry.index) == (0xd, 0));
+                let list = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES);
+                let list = list.map_err(|error| Refusal::Machine(error.to_string()))?.as_slice().to_vec();
+                let leaf = list.iter().find(|entry| (entry.function, entry.index) == (0xd, 0));
                 let offered = leaf.map(|leaf| u64::from(leaf.edx) << 32 | u64::from(leaf.eax));
-                cpuid::used_components(offered.ok_or(Refusal::NoXsave)?)
+                let xcr0 = cpuid::used_components(offered.ok_or(Refusal::NoXsave)?);
+                (list, xcr0)
             }
         };
-        let extended = xsave::Layout::new(cpuid::kept_components(xcr0), cpuid::kept_size(xcr0));
-        let view =
-            cpuid::program_view(supported, syscall, xcr0).map_err(|_| Refusal::Unfit("CPUID has too many leaves"))?;
+        let extended = xsave::Layout::new(cpuid::kept_components(xcr0), cpuid::kept_size(&source, xcr0));
+        let view = cpuid::program_view(&source, syscall, xcr0);
+        let view = view.map_err(|_| Refusal::Unfit("CPUID has too many leaves"))?;
         Ok(Self { syscall, cpuid: Arc::new(view), xcr0, extended, counter: Counter::Unusable })
     }
 
@@ -71,19 +78,19 @@ impl Flavour {
 }
 
 /// Runs the probe on the calling thread and returns its virtual CPU.
-pub(super) fn run(vm: &Arc<Vm>, supervisor: &Supervisor, supported: &CpuId) -> Result<Vcpu, Refusal> {
-    let guess = match xsave_offered(supported) {
-        false if host_xcr0().is_some() => SyscallRing::User,
-        _ => SyscallRing::Kernel,
+pub(super) fn run(vm: &Arc<Vm>, supervisor: &Supervisor, kvm: &Kvm) -> Result<Vcpu, Refusal> {
+    let guesses = match cpuid::has_virtualization() {
+        true => [SyscallRing::Kernel, SyscallRing::User],
+        false => [SyscallRing::User, SyscallRing::Kernel],
     };
-    let other = if guess == SyscallRing::User { SyscallRing::Kernel } else { SyscallRing::User };
-    match attempt(vm, supervisor, Flavour::assume(guess, supported)?) {
-        Err(Refusal::Traps(first)) => match attempt(vm, supervisor, Flavour::assume(other, supported)?) {
-            Err(Refusal::Traps(second)) => Err(Refusal::Traps(format!("{first}; then {second}"))),
-            done => done,
-        },
-        done => done,
+    let mut first = None;
+    for guess in guesses {
+        match Flavour::assume(guess, kvm).and_then(|flavour| attempt(vm, supervisor, flavour)) {
+            Ok(vcpu) => return Ok(vcpu),
+            Err(refusal) => first = first.or(Some(refusal)),
+        }
     }
+    Err(first.unwrap_or(Refusal::Unfit("no trap method was tried")))
 }
 
 /// Sets a virtual CPU up for one flavour and looks whether a SYSCALL behaves so.
@@ -92,7 +99,6 @@ fn attempt(vm: &Arc<Vm>, supervisor: &Supervisor, flavour: Flavour) -> Result<Vc
     let root = supervisor.probe_root(vm, &pages).map_err(|_| Refusal::Memory)?;
     let syscall = flavour.syscall;
     let mut vcpu = Vcpu::new(vm, pages, flavour).map_err(|error| Refusal::Traps(format!("setting up: {error}")))?;
-    vm.set_paging(vcpu.flavour.paging().paging);
     let before = counter();
     let leave = vcpu.probe(root, PROBE_CODE).map_err(|error| Refusal::Traps(format!("entering: {error}")))?;
     let after = counter();
@@ -109,6 +115,7 @@ fn attempt(vm: &Arc<Vm>, supervisor: &Supervisor, flavour: Flavour) -> Result<Vc
     if arrived != syscall {
         return Err(Refusal::Traps(format!("SYSCALL arrived in ring {}", if ring == Ok(0) { 0 } else { 3 })));
     }
+    vm.set_paging(vcpu.flavour.paging().paging);
     vcpu.flavour.counter = compare_counters(&vcpu, before..=after);
     Ok(vcpu)
 }
@@ -120,10 +127,6 @@ fn compare_counters(vcpu: &Vcpu, host: RangeInclusive<u64>) -> Counter {
     } else {
         Counter::Unusable
     }
-}
-
-fn xsave_offered(supported: &CpuId) -> bool {
-    supported.as_slice().iter().any(|entry| entry.function == 1 && entry.ecx & 1 << 26 != 0)
 }
 
 /// The XCR0 of the host's user mode, if it uses XSAVE.

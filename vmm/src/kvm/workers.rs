@@ -17,7 +17,6 @@ use super::vm::Vm;
 use crate::memory::GuestMemory;
 use crate::pico::{HostConfig, OpenError};
 use crate::trap::Attention;
-use kvm_bindings::KVM_MAX_CPUID_ENTRIES;
 use kvm_ioctls::Kvm;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -176,7 +175,7 @@ impl Started {
         if report.refusal.is_some() {
             return Err(report);
         }
-        match Self::probe(&kvm) {
+        match Self::probe(kvm) {
             Ok(mut started) => {
                 report.traps = Some(started.flavour.method());
                 report.paging = Some(started.flavour.paging());
@@ -190,18 +189,17 @@ impl Started {
     }
 
     /// Makes the machine and lets its first worker probe; the report is still empty.
-    fn probe(kvm: &Kvm) -> Result<Self, Refusal> {
+    fn probe(kvm: Kvm) -> Result<Self, Refusal> {
         let failed = |error: std::io::Error| Refusal::Machine(error.to_string());
         door::install_handler().map_err(failed)?;
         raise_descriptor_limit();
         let refused = |error: kvm_ioctls::Error| failed(error.into());
         let vm = Arc::new(Vm::new(kvm.create_vm().map_err(refused)?));
-        let supported = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(refused)?;
         let supervisor = Supervisor::new(&vm).map_err(|_| Refusal::Memory)?;
         let (pool, mailbox) = (Arc::new(Mutex::new(Pool::default())), Mailbox::new());
         let (tell, told) = channel();
         let (machine, orders, parking) = (vm.clone(), mailbox.clone(), pool.clone());
-        let handle = spawn(move || match probe::run(&machine, &supervisor, &supported) {
+        let handle = spawn(move || match probe::run(&machine, &supervisor, &kvm) {
             Ok(vcpu) => {
                 // The supervisor pages come back with the result; the other side waits for it.
                 let _ = tell.send(Ok((vcpu.flavour.clone(), supervisor)));
