@@ -115,13 +115,13 @@ pub unsafe fn gettimeofday(page: &ClockPage, to: *mut Timespec, zone: *mut [i32;
     0
 }
 
-/// Does what `time(2)` does.
+/// Does what `time(2)` does: the second of the last timer tick.
 ///
 /// # Safety
 /// As the system call, but a bad `to` faults in the caller.
 #[inline]
 pub unsafe fn time(page: &ClockPage, to: *mut i64) -> i64 {
-    let Some(ns) = page.now(ClockKind::Wall) else {
+    let Some(ns) = page.now(ClockKind::WallCoarse) else {
         // SAFETY: the call writes to `to` only, which the kernel checks.
         return unsafe { system_call_long(number::TIME, to as u64, 0, 0) };
     };
