@@ -72,7 +72,9 @@ fn leave(
 /// Serves the call in the task's registers.
 fn system_call(task: &mut CurrentTask<'_>) -> Disposition {
     let registers = &task.frame.registers;
-    let number = registers.rax;
+    // Linux's number is an int: the upper half of the register is ignored, but comes back if the call is restarted.
+    let requested = registers.rax;
+    let number = requested & u64::from(u32::MAX);
     let args = [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9];
     let result = match task.kernel().tracer() {
         None => syscall::dispatch(task, number, &args),
@@ -87,7 +89,7 @@ fn system_call(task: &mut CurrentTask<'_>) -> Disposition {
         Ok(Outcome::Exit) => return Disposition::Exit,
         Err(error) => {
             task.frame.registers.rax = error.to_return();
-            (Disposition::Return, error.is_restart().then_some(InterruptedCall { number, error }))
+            (Disposition::Return, error.is_restart().then_some(InterruptedCall { number: requested, error }))
         }
     };
     leave(task, disposition, interrupted)

@@ -124,9 +124,14 @@ impl LoadError {
         }
     }
 
-    /// The exit status that a launcher reports: 127 for a program that is not found, 126 for one that cannot be executed.
+    /// The exit status that a launcher reports, as env(1) does: 127 if a file does not exist (the program or its interpreter),
+    /// 126 if the program cannot be executed, 125 if the sandbox has too little memory for it.
     pub fn exit_status(&self) -> u8 {
-        if self.is_not_found() { 127 } else { 126 }
+        match self.errno() {
+            Errno::ENOENT => 127,
+            Errno::ENOMEM => 125,
+            _ => 126,
+        }
     }
 
     /// Tells whether the file the user named does not exist (exit status 127), as opposed to not being executable (126).
@@ -137,7 +142,8 @@ impl LoadError {
 
 fn open_failure(errno: Errno) -> String {
     match errno {
-        Errno::ENOENT | Errno::ENOTDIR => "not found".into(),
+        Errno::ENOENT => "not found".into(),
+        Errno::ENOTDIR => "not found: a part of its path is not a directory".into(),
         Errno::EACCES => "is not executable".into(),
         Errno::EISDIR => "is a directory".into(),
         other => format!("cannot be opened: {other}"),
