@@ -15,7 +15,7 @@ static int recurse(volatile char *from, int depth)
     return recurse(here, depth + 1) + here[0] + from[0];
 }
 
-static volatile int zero;
+static volatile int zero, one = 1;
 
 int main(int argc, char **argv)
 {
@@ -29,7 +29,7 @@ int main(int argc, char **argv)
     else if (strcmp(way, "segv") == 0)
         *(volatile int *)8 = 1;
     else if (strcmp(way, "fpe") == 0)
-        return 1 / zero;
+        return one / zero;
     else if (strcmp(way, "ill") == 0)
         __asm__ volatile("ud2");
     else if (strcmp(way, "trap") == 0)

@@ -11,7 +11,7 @@ int main(void)
     FAULT(0, *(volatile int *)0 = 1);
     FAULT(0, sink = *(volatile int *)0xdead000);
     FAULT(0, *(volatile char *)0x800000000000 = 1);
-    FAULT(0, sink = *(volatile char *)0xffffffff80000000);
+    FAULT(0, sink = *(volatile char *)0xffffc90000000000);
     FAULT(&main, *(volatile char *)&main = 1);
     FAULT(0, ((void (*)(void))0x10)());
     FAULT(0, ((void (*)(void))0x800000000000)());

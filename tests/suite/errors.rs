@@ -139,7 +139,7 @@ fn foreign_programs() {
         ("i386", 4, 1, "32-bit"),
         ("aarch64", 18, 183, "aarch64"),
         ("riscv", 18, 243, "RISC-V"),
-        ("big", 5, 2, "big-endian"),
+        ("big", 5, 2, "made for an unknown processor"),
     ] {
         let mut elf = sound();
         elf[offset] = value;

@@ -45,19 +45,21 @@ fn every_signal_has_its_default_action() {
     }
 }
 
-/// Starts `sleeper`, waits for its first line, sends signals, and returns what else it prints and how it ends.
+/// Starts a waiter, sends it a signal each time it is ready, and returns what else it prints and how it ends.
 fn signalled(command: &Command, signals: &[Signal]) -> (String, i32) {
     let mut child = command.std().spawn().unwrap();
     let pid = Pid::from_child(&child);
-    let mut lines = BufReader::new(child.stdout.take().unwrap());
-    for &signal in signals {
-        let mut line = String::new();
-        lines.read_line(&mut line).unwrap();
-        assert!(line.starts_with("ready"), "{command} printed {line:?}");
-        kill_process(pid, signal).unwrap();
-    }
+    let mut signals = signals.iter();
     let mut rest = String::new();
-    lines.read_to_string(&mut rest).unwrap();
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        let line = line.unwrap();
+        if line == "ready" {
+            kill_process(pid, *signals.next().expect("it is ready once for each signal")).unwrap();
+        } else {
+            rest += &line;
+            rest += " ";
+        }
+    }
     let status = child.wait().unwrap();
     (rest, status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap())
 }
@@ -67,7 +69,7 @@ fn signals_from_outside_reach_the_program() {
     need_kvm!();
     let program = Command::new(program("waiter.c", Link::Static));
     let all = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::USR1, Signal::USR2, Signal::WINCH, Signal::TERM];
-    for way in ["pause", "compute", "read"] {
+    for way in ["pause", "compute", "poll"] {
         let command = program.clone().arg(way).arg(all.len().to_string());
         // A pipe that stays open, so that a read waits.
         let command = command.input("");
