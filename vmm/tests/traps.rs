@@ -392,6 +392,44 @@ fn a_single_step_over_a_system_call_traps_behind_it() {
 }
 
 payload!(
+    stack_switch_step,
+    // A load of SS holds a single-step trap back over the next instruction: into the trap code, if that is a SYSCALL.
+    "lea rdi, [rip + 9f]",
+    "mov eax, 4",
+    "syscall",
+    "mov ecx, ss",
+    "mov edi, 5",
+    "mov eax, 7",
+    "pushfq",
+    "or dword ptr [rsp], 0x100",
+    "popfq",
+    "mov ss, ecx",
+    "syscall",
+    "mov r12, rsp",
+    "pushfq",
+    "and dword ptr [rsp], 0xfffffeff",
+    "popfq",
+    "mov rdi, r12",
+    "mov eax, 7",
+    "syscall",
+    "xor eax, eax",
+    "syscall",
+    "9:",
+    "xor edi, edi",
+    "mov eax, 8",
+    "syscall",
+);
+
+#[test]
+fn a_debug_exception_that_is_held_back_into_the_trap_code_does_no_harm() {
+    let Some(script) = run(stack_switch_step()) else { return };
+    assert_eq!(script.notes(), [5, STACK - 256], "{:x?}", script.events());
+    let exceptions = script.exceptions();
+    let in_code = |&(vector, _, _, rip): &(u8, u32, u64, u64)| vector == 1 && (CODE..CODE + 4096).contains(&rip);
+    assert!(exceptions.iter().all(in_code), "{exceptions:x?}");
+}
+
+payload!(
     bases,
     "mov edi, 0x500000",
     "mov esi, 0x500100",

@@ -265,6 +265,12 @@ impl Provider for Script {
     }
 }
 
+/// Attributes of a process of this personality, for tests that run no thread in it.
+pub fn attributes() -> ProcessAttributes {
+    let state = ProcessState { process: Mutex::default() };
+    ProcessAttributes { context: Some(Arc::new(state)), ..ProcessAttributes::default() }
+}
+
 fn spawn(process: &Arc<Process>, state: &Arc<ProcessState>, registers: Registers) -> Option<Arc<Thread>> {
     let context = ThreadState { process: state.clone(), handler: Mutex::default(), trapped: Mutex::default() };
     let attributes = ThreadAttributes { registers, fs_base: 0, gs_base: 0, xsave: None, context: Arc::new(context) };

@@ -1,0 +1,111 @@
+//! The contract without a processor: registration, processes, contexts and threads of a detached host.
+
+#[path = "personality/mod.rs"]
+mod personality;
+
+use personality::{Event, Script};
+use std::sync::Arc;
+use vmm::pico::{
+    CreateError, ExitReason, Host, NotStopped, ProcessAttributes, ProcessFlags, RegisterError, SubsystemType,
+    ThreadAttributes,
+};
+use vmm::trap::Registers;
+
+fn host() -> Host {
+    Host::detached(16 << 20).unwrap()
+}
+
+#[test]
+fn there_is_one_provider_and_one_hand_over() {
+    let host = host();
+    let first = Arc::new(Script::default());
+    let registration = host.register(first.clone()).unwrap();
+    assert_eq!(host.register(first.clone()).unwrap_err(), RegisterError::Taken);
+    registration.hand_over(Arc::new(Script::default())).unwrap();
+}
+
+#[test]
+fn registration_closes_with_the_first_process() {
+    let host = host();
+    let registration = host.register(Arc::new(Script::default())).unwrap();
+    host.create_process(ProcessAttributes::default()).unwrap();
+    assert_eq!(registration.hand_over(Arc::new(Script::default())).unwrap_err(), RegisterError::Sealed);
+    assert_eq!(host.register(Arc::new(Script::default())).unwrap_err(), RegisterError::Sealed);
+}
+
+#[test]
+fn a_pico_process_needs_a_provider_and_a_minimal_process_does_not() {
+    let host = host();
+    let attributes = ProcessAttributes { context: Some(Arc::new(1_u32)), ..ProcessAttributes::default() };
+    assert_eq!(host.create_process(attributes).unwrap_err(), CreateError::NoProvider);
+    let minimal = host.create_process(ProcessAttributes::default()).unwrap();
+    assert!(minimal.context().is_none() && minimal.threads().is_empty());
+    // It runs no thread: nobody would serve it.
+    assert_eq!(minimal.create_thread(attributes_of_thread()).unwrap_err(), CreateError::Unsupported);
+    minimal.terminate();
+    assert!(minimal.is_over());
+}
+
+fn attributes_of_thread() -> ThreadAttributes {
+    let registers = Registers { rip: 0x1000, ..Registers::default() };
+    ThreadAttributes { registers, fs_base: 0x10, gs_base: 0x20, xsave: None, context: Arc::new(7_u64) }
+}
+
+#[test]
+fn children_know_their_parent_and_share_a_space_if_asked() {
+    let host = host();
+    let parent = host.create_process(ProcessAttributes::default()).unwrap();
+    let space = Some(parent.space());
+    let child = parent.create_child(ProcessAttributes { space, ..ProcessAttributes::default() }).unwrap();
+    assert_eq!(child.parent(), Some(parent.id()));
+    assert!(Arc::ptr_eq(&child.space(), &parent.space()));
+    let other = parent.create_child(ProcessAttributes::default()).unwrap();
+    assert!(!Arc::ptr_eq(&other.space(), &parent.space()));
+    let copy = ProcessAttributes { flags: ProcessFlags::CLONE_PARENT, ..ProcessAttributes::default() };
+    assert_eq!(parent.create_child(copy).unwrap_err(), CreateError::Unsupported);
+}
+
+#[test]
+fn a_thread_that_never_started_can_be_looked_at_changed_and_ended() {
+    let host = host();
+    let script = Arc::new(Script::default());
+    host.register(script.clone()).unwrap();
+    let process = host.create_process(personality::attributes()).unwrap();
+    let thread = process.create_thread(attributes_of_thread()).unwrap();
+    assert_eq!(thread.context().downcast_ref::<u64>(), Some(&7));
+    assert_eq!(thread.registers().unwrap().rip, 0x1000);
+    thread.set_registers(Registers { rip: 0x2000, ..Registers::default() }).unwrap();
+    assert_eq!(thread.registers().unwrap().rip, 0x2000);
+    thread.set_segment_bases(1, 2).unwrap();
+    assert_eq!(thread.segment_bases().unwrap(), (1, 2));
+    // A detached host has no processor to run it on.
+    assert_eq!(thread.start().unwrap_err(), CreateError::HostExhausted);
+    assert_eq!(thread.registers().unwrap().rip, 0x2000);
+    thread.terminate();
+    thread.terminate();
+    assert_eq!(thread.registers().unwrap_err(), NotStopped);
+    let ended = [Event::ThreadEnd(ExitReason::Terminated), Event::ProcessEnd(ExitReason::Terminated)];
+    assert_eq!(script.events(), ended);
+    assert!(process.is_over() && process.threads().is_empty());
+    assert_eq!(process.create_thread(attributes_of_thread()).unwrap_err(), CreateError::Over);
+}
+
+#[test]
+fn ending_a_process_without_threads_is_told_once() {
+    let host = host();
+    let script = Arc::new(Script::default());
+    host.register(script.clone()).unwrap();
+    let process = host.create_process(personality::attributes()).unwrap();
+    process.terminate();
+    process.terminate();
+    drop(host);
+    assert_eq!(script.events(), [Event::ProcessEnd(ExitReason::Terminated)]);
+}
+
+#[test]
+fn the_personality_says_what_it_is() {
+    let script = Script::default();
+    let context: vmm::pico::Context = Arc::new(());
+    assert_eq!(vmm::pico::Provider::subsystem(&script), SubsystemType::Other(1));
+    assert_eq!(vmm::pico::Provider::process_name(&script, &context), b"script");
+}
