@@ -59,3 +59,55 @@ fn set_async(task: &CurrentTask<'_>, file: &OpenFile, arg: UserAddr) -> Result<u
     }
     Err(task.unsupported("ioctl: FIOASYNC", Errno::ENOTTY))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Fixture, config, fixture_with};
+    use linux_raw_sys::general::__NR_ioctl;
+
+    /// A sandbox with /proc/version at descriptor 3, /dev/null at 4 and /dev at 5; and its scratch memory.
+    fn scene() -> (Fixture, u64) {
+        let mut fixture = fixture_with(config());
+        let at = fixture.allocate(4096);
+        let task = fixture.current();
+        for (fd, path) in [(3, "/proc/version"), (4, "/dev/null"), (5, "/dev")] {
+            let file = task.kernel().namespace().open(&task, None, path.as_bytes(), OpenFlags::empty(), 0).unwrap();
+            task.files().replace(file, false, Fd(fd), 10).unwrap();
+        }
+        (fixture, at.0)
+    }
+
+    fn value(fixture: &Fixture, at: u64) -> u32 {
+        fixture.task.mm().unwrap().load_u32(UserAddr(at)).unwrap()
+    }
+
+    #[test]
+    fn requests_that_every_file_knows() {
+        let (mut fixture, at) = scene();
+        let mut call = |fd: u64, request: u32, arg: u64| fixture.returned(__NR_ioctl, &[fd, request.into(), arg]);
+        assert_eq!(call(4, FIOCLEX, 0), Ok(0));
+        assert_eq!(call(9, FIOCLEX, 0), Err(Errno::EBADF));
+        assert_eq!(call(4, FIONBIO, 8), Err(Errno::EFAULT));
+        assert_eq!(call(4, FIGETBSZ, at), Ok(0));
+        assert_eq!(call(4, FIOQSIZE, at), Err(Errno::ENOTTY));
+        assert_eq!(call(5, FIOQSIZE, at), Ok(0));
+        assert_eq!(call(3, 0x5401, at), Err(Errno::ENOTTY));
+        assert_eq!(call(3, 0x4004_9409, 4), Err(Errno::EOPNOTSUPP));
+        assert_eq!(call(3, FIONREAD, at), Ok(0));
+        assert_eq!(call(5, FIONREAD, at), Err(Errno::ENOTTY));
+        assert_eq!(value(&fixture, at), 0);
+        assert_eq!(fixture.task.files().unwrap().closes_on_exec(Fd(4)), Ok(true));
+    }
+
+    #[test]
+    fn non_blocking_mode_follows_the_integer() {
+        let (mut fixture, at) = scene();
+        for (on, expected) in [(1u32, true), (0, false)] {
+            fixture.task.mm().unwrap().write(UserAddr(at), &on.to_ne_bytes()).unwrap();
+            assert_eq!(fixture.returned(__NR_ioctl, &[4, FIONBIO.into(), at]), Ok(0));
+            let file = fixture.task.files().unwrap().get(Fd(4)).unwrap();
+            assert_eq!(file.flags().contains(OpenFlags::NONBLOCK), expected);
+        }
+    }
+}

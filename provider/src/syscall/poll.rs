@@ -291,3 +291,7 @@ pub(super) fn pselect6(
     let result = task.with_temporary_mask(mask, || select_sets(task, count, sets, deadline));
     give_back(task, result, deadline, |left| timeout.write(task, &to_timespec(left)))
 }
+
+#[cfg(test)]
+#[path = "poll_tests.rs"]
+mod tests;

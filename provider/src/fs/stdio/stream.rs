@@ -45,6 +45,12 @@ impl HostStream {
         Self { fd, kind, takes_nowait: AtomicBool::new(kind == StreamKind::Pipe) }
     }
 
+    /// Takes a pipe as on a host before Linux 6.4.
+    #[cfg(test)]
+    pub(super) fn without_nowait(fd: OwnedFd) -> Self {
+        Self { fd, kind: StreamKind::Pipe, takes_nowait: AtomicBool::new(false) }
+    }
+
     /// The descriptor, for polling and control.
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()

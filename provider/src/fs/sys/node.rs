@@ -28,6 +28,6 @@ fn memory(reader: &CurrentTask<'_>) -> Result<Vec<u8>, Errno> {
     let memory = reader.kernel().memory();
     let total = memory.limit();
     let used = memory.held().min(total);
-    let line = |name: &str, bytes: u64| format!("Node 0 {:<15}{:>8} kB\n", format!("{name}:"), bytes / 1024);
+    let line = |name: &str, bytes: u64| format!("Node 0 {:<16}{:>8} kB\n", format!("{name}:"), bytes / 1024);
     Ok([line("MemTotal", total), line("MemFree", total - used), line("MemUsed", used)].concat().into_bytes())
 }

@@ -52,7 +52,7 @@ pub(super) fn network_leaves() -> Vec<Leaf> {
 }
 
 fn version(_reader: &CurrentTask<'_>) -> Result<Vec<u8>, Errno> {
-    Ok(format!("{SYSTEM} version {RELEASE} (picovisor@picovisor) {VERSION}\n").into_bytes())
+    Ok(format!("{SYSTEM} version {RELEASE} (picovisor@picovisor) (rustc) {VERSION}\n").into_bytes())
 }
 
 /// What mount(8) and file managers look at: the types that a view is made of.

@@ -102,7 +102,8 @@ pub(super) fn limits(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
     let mut out = format!("{:<25} {:<20} {:<20} {:<10}\n", "Limit", "Soft Limit", "Hard Limit", "Units");
     for (name, unit, resource) in LIMITS {
         let limit = shown.task.group().limits().get(*resource);
-        out += &format!("{name:<25} {:<20} {:<20} {unit:<10}\n", value(limit.soft), value(limit.hard));
+        let unit = if unit.is_empty() { String::new() } else { format!("{unit:<10}") };
+        out += &format!("{name:<25} {:<20} {:<20} {unit}\n", value(limit.soft), value(limit.hard));
     }
     Ok(out.into_bytes())
 }
