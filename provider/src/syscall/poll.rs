@@ -229,8 +229,8 @@ fn select_sets(
         let mut count = 0;
         for (bit, asked) in &asked {
             let ready = look(waiter, asked);
-            for set in 0..3 {
-                if given.contains(set, *bit) && ready.intersects(MEANINGS[set]) {
+            for (set, meaning) in MEANINGS.into_iter().enumerate() {
+                if given.contains(set, *bit) && ready.intersects(meaning) {
                     found.words[set][bit / WORD_BITS] |= 1 << (bit % WORD_BITS);
                     count += 1;
                 }

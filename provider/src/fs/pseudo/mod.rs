@@ -123,11 +123,6 @@ struct Mutable {
 }
 
 impl Node {
-    /// The inode number.
-    pub(crate) fn inode(&self) -> u64 {
-        self.inode
-    }
-
     /// The instance it belongs to.
     pub(crate) fn home(&self) -> &Arc<Super> {
         &self.home

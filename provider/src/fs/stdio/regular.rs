@@ -82,7 +82,7 @@ impl HostRegular {
 }
 
 fn host_time(time: Option<Timestamp>) -> Timespec {
-    time.map_or(Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT.into() }, |time| Timespec {
+    time.map_or(Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT }, |time| Timespec {
         tv_sec: time.seconds,
         tv_nsec: time.nanoseconds.into(),
     })

@@ -150,8 +150,9 @@ pub(crate) fn open(task: &CurrentTask<'_>, rdev: u64, flags: OpenFlags) -> Resul
     let terminals = task.kernel().terminals();
     let terminal = terminals.find(rdev).ok_or(Errno::ENXIO)?;
     let file = terminal.open(flags)?;
-    if !flags.contains(OpenFlags::NOCTTY) && leads_session(task) && terminals.controlling(session(task)).is_none() {
-        terminal.state.lock().session.get_or_insert(session(task));
+    let own = session(task);
+    if !flags.contains(OpenFlags::NOCTTY) && leads_session(task) && terminals.controlling(own).is_none() {
+        terminal.state.lock().session.get_or_insert(own);
     }
     Ok(file)
 }

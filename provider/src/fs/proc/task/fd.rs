@@ -4,7 +4,7 @@ use super::{FD_INODES, FDINFO_INODES, Subject, may_look};
 use crate::errno::Errno;
 use crate::fs::pseudo::{Entries, Entry, LinkInode, Seeks, Super, Target, Text, TextInode};
 use crate::fs::{Fd, FdTable, FileKind, Inode, LinkTarget, OpenFile, OpenFlags};
-use crate::task::{CurrentTask, Task};
+use crate::task::CurrentTask;
 use std::sync::Arc;
 
 /// What stat(2) shows as a descriptor link's size.
@@ -97,23 +97,29 @@ struct Descriptor {
 }
 
 impl Descriptor {
-    fn file(&self) -> Result<(Arc<Task>, Arc<FdTable>, Arc<OpenFile>), Errno> {
-        let task = self.subject.task().map_err(|_| Errno::ENOENT)?;
-        let table = task.files().ok_or(Errno::ENOENT)?;
+    /// The table and the open file; `ENOENT` once either is gone.
+    fn file(&self) -> Result<(Arc<FdTable>, Arc<OpenFile>), Errno> {
+        let table = self.subject.task().ok().and_then(|task| task.files()).ok_or(Errno::ENOENT)?;
         let file = table.get_any(self.fd).map_err(|_| Errno::ENOENT)?;
-        Ok((task, table, file))
+        Ok((table, file))
+    }
+
+    /// Checks that `looker` may know what the task has open.
+    fn check(&self, looker: &CurrentTask<'_>) -> Result<(), Errno> {
+        let task = self.subject.task().map_err(|_| Errno::ENOENT)?;
+        if may_look(looker, &task) { Ok(()) } else { Err(Errno::EACCES) }
     }
 }
 
 impl Target for Descriptor {
     fn text(&self, reader: &CurrentTask<'_>) -> Result<Vec<u8>, Errno> {
-        let (task, _, file) = self.file()?;
-        if may_look(reader, &task) { Ok(file.location().path()) } else { Err(Errno::EACCES) }
+        self.check(reader)?;
+        Ok(self.file()?.1.location().path())
     }
 
     fn follow(&self, walker: &CurrentTask<'_>) -> Result<LinkTarget, Errno> {
-        let (task, _, file) = self.file()?;
-        if may_look(walker, &task) { Ok(LinkTarget::Object(file.location().clone())) } else { Err(Errno::EACCES) }
+        self.check(walker)?;
+        Ok(LinkTarget::Object(self.file()?.1.location().clone()))
     }
 
     fn size(&self) -> u64 {
@@ -123,7 +129,7 @@ impl Target for Descriptor {
 
 impl Text for Descriptor {
     fn render(&self, _reader: &CurrentTask<'_>) -> Result<Vec<u8>, Errno> {
-        let (_, table, file) = self.file()?;
+        let (table, file) = self.file()?;
         let close_on_exec =
             if table.closes_on_exec(self.fd).unwrap_or_default() { OpenFlags::CLOEXEC } else { OpenFlags::empty() };
         let flags = (file.flags() | close_on_exec).bits();
@@ -133,7 +139,6 @@ impl Text for Descriptor {
     }
 
     fn permit(&self, opener: &CurrentTask<'_>) -> Result<(), Errno> {
-        let (task, ..) = self.file()?;
-        if may_look(opener, &task) { Ok(()) } else { Err(Errno::EACCES) }
+        self.check(opener)
     }
 }
