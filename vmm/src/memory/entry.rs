@@ -46,18 +46,6 @@ impl Entry {
         Self(frame.phys().0 | PRESENT | WRITABLE | USER | ACCESSED)
     }
 
-    /// Makes an entry that only ring 0 may use: `executable` code or data, `writable` or not.
-    pub(crate) fn supervisor(phys: crate::addr::GuestPhys, access: Access) -> Self {
-        let mut bits = phys.0 | PRESENT | ACCESSED | DIRTY;
-        if access.contains(Access::WRITE) {
-            bits |= WRITABLE;
-        }
-        if !access.contains(Access::EXEC) {
-            bits |= NO_EXECUTE;
-        }
-        Self(bits)
-    }
-
     /// Makes a 4 KiB leaf.
     pub(crate) fn leaf(frame: Frame, access: Access, sharing: Sharing) -> Self {
         let sharing = if sharing == Sharing::CopyOnWrite { COPY } else { 0 };

@@ -40,11 +40,10 @@ pub(crate) use entry::Entry;
 pub(crate) use reclaim::Resolution;
 pub(crate) use space::Root;
 
-use crate::addr::{BLOCK_SIZE, GuestPhys, PAGE_SIZE};
+use crate::addr::{BLOCK_SIZE, PAGE_SIZE};
 use crate::machine::{Detached, Machine};
 use arena::Arena;
 use pool::Pool;
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use thiserror::Error;
@@ -126,14 +125,6 @@ impl GuestMemory {
     /// Bytes of frames handed out, page tables included: an upper bound of what is committed.
     pub fn held(&self) -> u64 {
         self.pool().held() * PAGE_SIZE
-    }
-
-    /// Takes a zeroed page for descriptor tables, stacks or supervisor page tables; it is never mapped in a user half,
-    /// never protected or advised, and never given back. Returns where the guest and where the monitor find it.
-    pub(crate) fn system_page(&self) -> Result<(GuestPhys, NonNull<u8>), MemoryError> {
-        let frame = self.pool().take_table(&self.arena, &*self.machine)?;
-        let host = NonNull::new(self.arena.host(frame)).ok_or(MemoryError::HostExhausted)?;
-        Ok((frame.phys(), host))
     }
 
     pub(crate) fn machine(&self) -> &dyn Machine {

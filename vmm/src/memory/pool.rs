@@ -353,11 +353,6 @@ impl Pool {
             arena.discard(Frame::at(extent, 0), FRAMES);
         }
     }
-
-    /// Extents handed out so far, for walks over all of them.
-    pub(crate) fn extents(&self) -> u32 {
-        u32::try_from(self.extents.len()).unwrap_or(u32::MAX)
-    }
 }
 
 /// Zeroes a frame that nobody holds.

@@ -4,11 +4,11 @@
 //! counts as a write there. A retired page still has its shadow on shadow paging, which may link to frames that are
 //! alive elsewhere: it is reused only after all shadows were dropped, which is done for many at once.
 
-use super::arena::{Arena, FRAMES, Frame, Table};
+use super::arena::{Arena, FRAMES, Frame};
 use super::entry::Entry;
 use super::extent::Home;
 use super::pool::Pool;
-use super::{Access, MemoryError};
+use super::MemoryError;
 use crate::addr::{BLOCK_SIZE, UserAddr, UserRange};
 use crate::machine::Machine;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -242,25 +242,4 @@ pub(crate) fn store(slot: &AtomicU64, entry: Entry) {
 /// The index of an address in a table of `level` (0: page table).
 pub(crate) fn index(addr: UserAddr, level: usize) -> usize {
     super::arena::usize_of(addr.0 / SPAN[level]) % 512
-}
-
-/// The rights of the entry for `addr` as a processor sees them, walking from a root: for tests.
-#[cfg(test)]
-pub(crate) fn processor_view(arena: &Arena, root: Frame, addr: UserAddr) -> Option<(Frame, Access)> {
-    let mut table = arena.table(root);
-    for level in [3, 2, 1, 0] {
-        let entry = load(&table[index(addr, level)]);
-        if !entry.is_present() {
-            return None;
-        }
-        if entry.is_leaf() {
-            let mut access = Access::READ;
-            access.set(Access::WRITE, entry.is_writable());
-            access.set(Access::EXEC, entry.0 >> 63 == 0);
-            let within = if entry.is_large() { index(addr, 0) } else { 0 };
-            return Some((entry.frame().add(u32::try_from(within).unwrap()), access));
-        }
-        table = arena.table(entry.frame());
-    }
-    None
 }

@@ -55,7 +55,6 @@ pub enum PageState {
 pub struct AddressSpace {
     pub(super) memory: Arc<GuestMemory>,
     me: Weak<Self>,
-    id: u64,
     pub(super) sync: SpaceSync,
     state: RwLock<State>,
 }
@@ -74,7 +73,6 @@ impl AddressSpace {
         Ok(Arc::new_cyclic(|me| Self {
             memory,
             me: me.clone(),
-            id,
             sync: SpaceSync::default(),
             state: RwLock::new(State {
                 tables: Tables::new(top),
@@ -82,12 +80,6 @@ impl AddressSpace {
                 sources: Sources::default(),
             }),
         }))
-    }
-
-    /// A number that no other space or object of this sandbox ever has. Table pages are reused and this is not: a virtual
-    /// CPU that compares what it last ran must compare this.
-    pub(crate) fn id(&self) -> u64 {
-        self.id
     }
 
     /// What virtual CPUs compare as they enter.
@@ -154,11 +146,6 @@ impl Root {
     /// What CR3 is loaded with.
     pub(crate) fn phys(&self) -> GuestPhys {
         self.frame.phys()
-    }
-
-    /// Whose root it is.
-    pub(crate) fn space(&self) -> &Arc<AddressSpace> {
-        &self.space
     }
 }
 
