@@ -29,6 +29,8 @@ mod raw;
 mod reclaim;
 mod space;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod window;
 
 pub use file::HostFile;

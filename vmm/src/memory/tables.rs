@@ -4,11 +4,11 @@
 //! counts as a write there. A retired page still has its shadow on shadow paging, which may link to frames that are
 //! alive elsewhere: it is reused only after all shadows were dropped, which is done for many at once.
 
+use super::MemoryError;
 use super::arena::{Arena, FRAMES, Frame};
 use super::entry::Entry;
 use super::extent::Home;
 use super::pool::Pool;
-use super::MemoryError;
 use crate::addr::{BLOCK_SIZE, UserAddr, UserRange};
 use crate::machine::Machine;
 use std::sync::atomic::{AtomicU64, Ordering};
