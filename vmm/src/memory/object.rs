@@ -13,6 +13,9 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Wea
 
 /// Pages whose frames are recorded together.
 const GROUP: u64 = 16;
+/// The frames of a group; 0 is a hole.
+type Group = [u32; usize_of(GROUP)];
+const HOLES: Group = [0; usize_of(GROUP)];
 /// Pages at an object's start that get single frames, so that a small file does not occupy an extent.
 const SMALL_PAGES: u64 = 16;
 
@@ -30,7 +33,7 @@ pub struct MemoryObject {
 pub(super) struct Content {
     size: u64,
     /// Frames by page number divided by [`GROUP`]; 0 is a hole.
-    groups: BTreeMap<u64, [u32; GROUP as usize]>,
+    groups: BTreeMap<u64, Group>,
     blocks: Blocks,
     held: u64,
     /// Spaces that may map it.
@@ -257,7 +260,7 @@ impl Content {
         drop(pool);
         for ahead in 0..taken.count {
             let page = page + u64::from(ahead);
-            self.groups.entry(page / GROUP).or_insert([0; GROUP as usize])[usize_of(page % GROUP)] =
+            self.groups.entry(page / GROUP).or_insert(HOLES)[usize_of(page % GROUP)] =
                 taken.frame.add(ahead).0;
         }
         self.held += u64::from(taken.count);
