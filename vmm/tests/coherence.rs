@@ -5,6 +5,8 @@
 //! machine, where the monitor's own accesses are compared. The seed of a run is printed; `PICOVISOR_SEED` runs one again
 //! and `PICOVISOR_ROUNDS` makes it longer.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics says where")]
+
 #[path = "personality/mod.rs"]
 mod personality;
 

@@ -260,8 +260,7 @@ impl Content {
         drop(pool);
         for ahead in 0..taken.count {
             let page = page + u64::from(ahead);
-            self.groups.entry(page / GROUP).or_insert(HOLES)[usize_of(page % GROUP)] =
-                taken.frame.add(ahead).0;
+            self.groups.entry(page / GROUP).or_insert(HOLES)[usize_of(page % GROUP)] = taken.frame.add(ahead).0;
         }
         self.held += u64::from(taken.count);
         Ok((taken.frame, taken.count))
