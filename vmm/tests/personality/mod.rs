@@ -309,8 +309,23 @@ impl Rig {
 
     /// As [`Self::start`], with other start registers.
     pub fn start_with(&self, payload: &[u8], edit: impl Fn(Registers) -> Registers) -> (Arc<Process>, Arc<Thread>) {
-        let state = Arc::new(ProcessState { process: Mutex::default() });
-        let attributes = ProcessAttributes { context: Some(state.clone()), ..ProcessAttributes::default() };
+        self.start_in(payload, edit, |_| ())
+    }
+
+    /// As [`Self::start`], after `prepare` has mapped more.
+    pub fn start_prepared(&self, payload: &[u8], prepare: impl Fn(&AddressSpace)) -> (Arc<Process>, Arc<Thread>) {
+        self.start_in(payload, |registers| registers, prepare)
+    }
+
+    fn start_in(
+        &self,
+        payload: &[u8],
+        edit: impl Fn(Registers) -> Registers,
+        prepare: impl Fn(&AddressSpace),
+    ) -> (Arc<Process>, Arc<Thread>) {
+        let attributes = attributes();
+        let context = attributes.context.clone().expect("a pico process");
+        let state = context.downcast::<ProcessState>().expect("this personality made the context");
         let process = self.host.create_process(attributes).expect("a process");
         *state.process.lock().unwrap() = Some(process.clone());
         let space = process.space();
@@ -320,6 +335,7 @@ impl Rig {
         for start in [DATA, STACK - AREA] {
             space.map_anonymous(range(start, AREA), Access::READ | Access::WRITE, false).unwrap();
         }
+        prepare(&space);
         let registers = edit(Registers { rip: CODE, rsp: STACK - 256, ..Registers::default() });
         let thread = spawn(&process, &state, registers).expect("a thread");
         (process, thread)
