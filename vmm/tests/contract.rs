@@ -12,7 +12,7 @@ use vmm::pico::{
 use vmm::trap::Registers;
 
 fn host() -> Host {
-    Host::detached(16 << 20).unwrap()
+    Host::detached(16 << 20).expect("address space for 16 MiB")
 }
 
 #[test]

@@ -42,7 +42,12 @@ impl Flavour {
         let (source, xcr0) = match syscall {
             SyscallRing::User => {
                 let xcr0 = host_xcr0().ok_or(Refusal::NoXsave)?;
-                (cpuid::native_leaves(xcr0), xcr0)
+                let source = cpuid::native_leaves(xcr0);
+                if !source.iter().any(|entry| (entry.function, entry.index) == (7, 0) && entry.ebx & 1 << 7 != 0) {
+                    // What keeps a SYSCALL that arrives in ring 0 after all from being resumed there.
+                    return Err(Refusal::Unfit("kvm-pvm on a processor without SMEP"));
+                }
+                (source, xcr0)
             }
             SyscallRing::Kernel => {
                 let list = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES);
