@@ -9,6 +9,7 @@ extern crate self as vmm;
 
 pub mod addr;
 pub mod clock;
+pub mod inherited;
 mod kvm;
 mod machine;
 pub mod memory;

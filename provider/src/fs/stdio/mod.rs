@@ -23,20 +23,19 @@ use rustix::fs::{FileType, fcntl_getfl, fstat};
 use rustix::io::fcntl_dupfd_cloexec;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
+use vmm::inherited::standard_descriptors;
 
 /// Puts the caller's descriptors 0, 1 and 2 at the same numbers of `task`; what is closed outside is closed inside.
 ///
 /// The view must be mounted: terminals and memory devices are shown as what lies at their path inside.
 pub(crate) fn inherit(task: &CurrentTask<'_>) -> Result<(), Errno> {
     let (input, output, error) = (rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr());
-    for (number, host) in (0..).zip([input.as_fd(), output.as_fd(), error.as_fd()]) {
-        let copy = match fcntl_dupfd_cloexec(host, 3) {
-            Ok(copy) => copy,
-            Err(rustix::io::Errno::BADF) => continue,
-            Err(error) => return Err(error.into()),
-        };
-        let file = adopt(task, copy)?;
-        task.files().replace(file, false, Fd(number), u64::MAX)?;
+    let hosts = [input.as_fd(), output.as_fd(), error.as_fd()];
+    for ((number, host), open) in (0..).zip(hosts).zip(standard_descriptors()) {
+        if open {
+            let file = adopt(task, fcntl_dupfd_cloexec(host, 3)?)?;
+            task.files().replace(file, false, Fd(number), u64::MAX)?;
+        }
     }
     Ok(())
 }
