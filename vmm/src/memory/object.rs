@@ -332,7 +332,9 @@ impl Content {
             }
             done += piece;
         };
-        self.size = self.size.max(offset + done as u64 * u64::from(done > 0));
+        if done > 0 {
+            self.size = self.size.max(offset + done as u64);
+        }
         (done, result)
     }
 
@@ -410,3 +412,6 @@ pub(super) fn read_frames(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
