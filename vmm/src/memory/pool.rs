@@ -111,7 +111,7 @@ impl Pool {
     pub(crate) fn take_extent(&mut self, arena: &Arena, machine: &dyn Machine, home: Home) -> Result<u32, MemoryError> {
         let extent = match self.free.pop() {
             Some(extent) => extent,
-            None => match self.fresh(arena, machine, 1) {
+            None => match self.fresh(arena, machine, 1, home) {
                 Ok(extent) => extent,
                 Err(error) => self.free_huge.pop().ok_or(error)?,
             },
@@ -129,9 +129,9 @@ impl Pool {
         more: u32,
     ) -> Result<u32, MemoryError> {
         if self.free_huge.is_empty() {
-            let left = arena.extents() - self.extents.len().try_into().unwrap_or(u32::MAX);
+            let left = self.room(arena, home);
             let group = more.max(HUGE_GROUP).min(left).max(1);
-            let first = self.fresh(arena, machine, group)?;
+            let first = self.fresh(arena, machine, group, home)?;
             arena.advise_huge(first, group);
             for extent in (first..first + group).rev() {
                 self.extents[extent as usize].huge = true;
@@ -143,8 +143,21 @@ impl Pool {
         Ok(extent)
     }
 
+    /// Extents for `home` that were never used. Some are kept for page tables: a program that maps a page in each of very
+    /// many blocks uses up the others, and its next page can still be a frame of another block but needs a table.
+    fn room(&self, arena: &Arena, home: Home) -> u32 {
+        // No more tables than the limit has frames, of which a sparse program's data takes as many.
+        let limit = u32::try_from(self.limit / (2 * u64::from(FRAMES))).unwrap_or(u32::MAX);
+        let kept = if home == Home::Tables { 0 } else { limit.saturating_add(1).min(arena.extents() / 4) };
+        let used = u32::try_from(self.extents.len()).unwrap_or(u32::MAX);
+        (arena.extents() - kept).saturating_sub(used)
+    }
+
     /// Takes `count` consecutive extents that were never used, adding memory slots as needed. Returns the first.
-    fn fresh(&mut self, arena: &Arena, machine: &dyn Machine, count: u32) -> Result<u32, MemoryError> {
+    fn fresh(&mut self, arena: &Arena, machine: &dyn Machine, count: u32, home: Home) -> Result<u32, MemoryError> {
+        if count > self.room(arena, home) {
+            return Err(MemoryError::HostExhausted);
+        }
         let first = u32::try_from(self.extents.len()).map_err(|_| MemoryError::HostExhausted)?;
         while first + count > self.open {
             self.add_slot(arena, machine)?;
