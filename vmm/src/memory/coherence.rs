@@ -48,6 +48,8 @@ struct Run {
     fate: Fate,
     /// Whether a processor may have a translation that must go.
     stale: bool,
+    /// Whether the frames are known to be zeros (nobody ever touched them).
+    zeroed: bool,
 }
 
 /// The downgrades of one operation on an address space.
@@ -81,19 +83,26 @@ impl<'m> Changes<'m> {
     pub(crate) fn released(&mut self, old: Entry) {
         let (count, fate) = if old.is_large() { (FRAMES, Fate::PutWhole) } else { (1, Fate::Put) };
         self.promises += u32::from(old.is_large());
-        self.push(Run { frame: old.frame(), count, fate, stale: old.is_present() });
+        self.push(Run { frame: old.frame(), count, fate, stale: old.is_present(), zeroed: false });
+    }
+
+    /// Notes that a leaf was taken out of reach before, and its frames were never touched.
+    pub(crate) fn untouched(&mut self, old: Entry) {
+        let (count, fate) = if old.is_large() { (FRAMES, Fate::PutWhole) } else { (1, Fate::Put) };
+        self.promises += u32::from(old.is_large());
+        self.push(Run { frame: old.frame(), count, fate, stale: false, zeroed: true });
     }
 
     /// Notes that an object gave up a frame that no entry of its mappers shows any more.
     pub(crate) fn dropped(&mut self, frame: Frame) {
-        self.push(Run { frame, count: 1, fate: Fate::Put, stale: false });
+        self.push(Run { frame, count: 1, fate: Fate::Put, stale: false, zeroed: false });
     }
 
     /// Notes that a leaf was replaced by `new`, which has the same frame, here or elsewhere.
     pub(crate) fn changed(&mut self, old: Entry, new: Entry) {
         if old.outlives(new) {
             let count = if old.is_large() { FRAMES } else { 1 };
-            self.push(Run { frame: old.frame(), count, fate: Fate::Keep, stale: true });
+            self.push(Run { frame: old.frame(), count, fate: Fate::Keep, stale: true, zeroed: false });
         }
     }
 
@@ -113,7 +122,7 @@ impl<'m> Changes<'m> {
         self.stale |= run.stale;
         if let Some(last) = self.runs.last_mut()
             && last.frame.add(last.count) == run.frame
-            && (last.fate, last.stale) == (run.fate, run.stale)
+            && (last.fate, last.stale, last.zeroed) == (run.fate, run.stale, run.zeroed)
         {
             last.count += run.count;
             return;
@@ -179,7 +188,7 @@ impl<'m> Changes<'m> {
                         fate: run.fate,
                         stale: run.stale,
                         backing,
-                        zeroed: false,
+                        zeroed: run.zeroed && backing == Backing::Dying,
                     }),
                 }
             }
@@ -275,7 +284,8 @@ fn discard(arena: &Arena, pieces: &mut [Piece], also: impl Fn(&Piece) -> bool) {
             end += 1;
         }
         let group = &mut pieces[at..end];
-        if first.backing == Backing::Dying && (count >= FRAMES || group.iter().any(&also)) {
+        let zeroed = group.iter().all(|piece| piece.zeroed);
+        if first.backing == Backing::Dying && !zeroed && (count >= FRAMES || group.iter().any(&also)) {
             arena.discard(first.frame, count);
             group.iter_mut().for_each(|piece| piece.zeroed = true);
         }

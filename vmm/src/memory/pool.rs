@@ -19,6 +19,8 @@ const LATER_SLOTS: u32 = 512;
 const HUGE_GROUP: u32 = 16;
 /// Free frames that may stay committed with stale bytes, to be zeroed when they are reused.
 const DIRTY_MAX: u32 = 4096;
+/// Frames that are zeroed by hand when they are reused; a longer run goes back to the host.
+const CLEAN_MAX: u32 = 16;
 
 /// The pool's state, behind one lock (the innermost but the machine's own).
 #[derive(Debug)]
@@ -194,11 +196,10 @@ impl Pool {
         let record = &mut self.extents[extent as usize];
         record.hold(slot, run);
         if record.may_be_dirty() {
-            for at in slot..slot + run {
-                if record.take_dirty(at) {
-                    self.dirty -= 1;
-                    clean(arena, Frame::at(extent, at));
-                }
+            let stale: Vec<u32> = (slot..slot + run).filter(|&at| record.take_dirty(at)).collect();
+            self.dirty -= u32::try_from(stale.len()).unwrap_or(self.dirty);
+            for group in stale.chunk_by(|a, b| a + 1 == *b) {
+                clean(arena, Frame::at(extent, group[0]), u32::try_from(group.len()).unwrap_or(FRAMES));
             }
         }
         self.held += u64::from(run);
@@ -368,9 +369,15 @@ impl Pool {
     }
 }
 
-/// Zeroes a frame that nobody holds.
-fn clean(arena: &Arena, frame: Frame) {
-    // SAFETY: a frame of the pool.
-    let done = unsafe { raw::zero(arena.host(frame), super::arena::usize_of(PAGE_SIZE)) };
+/// Zeroes frames that are about to be handed out. Many are given back to the host instead: who maps ahead of use may never
+/// touch them, and then they would stay committed for nothing.
+fn clean(arena: &Arena, frame: Frame, count: u32) {
+    if count > CLEAN_MAX {
+        arena.discard(frame, count);
+        return;
+    }
+    let bytes = super::arena::usize_of(u64::from(count) * PAGE_SIZE);
+    // SAFETY: consecutive frames of one extent of the pool.
+    let done = unsafe { raw::zero(arena.host(frame), bytes) };
     assert!(done.is_ok(), "the host backs its own anonymous memory, or kills us");
 }

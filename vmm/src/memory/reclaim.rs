@@ -108,7 +108,7 @@ impl AddressSpace {
         for (slot, entry) in taken {
             if committed.untouched(entry) {
                 frames += if entry.is_large() { u64::from(FRAMES) } else { 1 };
-                changes.released(entry.with_access(super::Access::empty()));
+                changes.untouched(entry);
             } else {
                 store(slot, entry);
             }
