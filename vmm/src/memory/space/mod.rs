@@ -8,6 +8,8 @@ mod edit;
 mod io;
 mod map;
 mod source;
+#[cfg(test)]
+mod tests;
 
 pub use access::{Fault, FaultKind};
 pub(super) use edit::slots;
