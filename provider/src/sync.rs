@@ -8,12 +8,6 @@ use std::sync::PoisonError;
 /// The order in which locks are taken: a thread may only take a lock of a higher rank than those it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
-    /// The table of processes and threads.
-    Tasks,
-    /// A thread group's shared state.
-    ThreadGroup,
-    /// A task's own state.
-    Task,
     /// A descriptor table.
     Files,
     /// Working directory, root and umask.
@@ -38,6 +32,10 @@ pub enum Rank {
     Timers,
     /// One timer.
     TimerState,
+    /// The table of processes and threads: late, since procfs looks tasks up wherever a path leads through it.
+    Tasks,
+    /// A thread group's shared state.
+    ThreadGroup,
     /// Signal handlers and queues.
     Signals,
     /// Wait queues.
@@ -222,7 +220,7 @@ mod tests {
 
     #[test]
     fn locks_in_rank_order_are_accepted() {
-        let (outer, inner) = (Mutex::new(Rank::Tasks, 1), RwLock::new(Rank::Leaf, 2));
+        let (outer, inner) = (Mutex::new(Rank::Files, 1), RwLock::new(Rank::Leaf, 2));
         let first = outer.lock();
         assert_eq!(*first + *inner.read(), 3);
         drop(first);
@@ -233,7 +231,7 @@ mod tests {
     #[cfg(debug_assertions)]
     #[should_panic(expected = "lock order")]
     fn a_lower_rank_under_a_higher_one_panics() {
-        let (outer, inner) = (Mutex::new(Rank::Tasks, ()), Mutex::new(Rank::Leaf, ()));
+        let (outer, inner) = (Mutex::new(Rank::Files, ()), Mutex::new(Rank::Leaf, ()));
         let _inner = inner.lock();
         let _outer = outer.lock();
     }

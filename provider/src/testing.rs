@@ -6,7 +6,8 @@ use crate::fs::FdTable;
 use crate::kernel::Kernel;
 use crate::mm::MemoryMap;
 use crate::syscall::{self, Outcome, RawArgs};
-use crate::task::{Credentials, CurrentTask, Pid, ResourceLimits, Resources, Task, ThreadGroup};
+use crate::task::exit;
+use crate::task::{Credentials, CurrentTask, ExitStatus, Pid, ResourceLimits, Resources, Task, ThreadGroup};
 use crate::user::UserIn;
 use std::sync::Arc;
 use vmm::addr::UserAddr;
@@ -54,7 +55,11 @@ pub fn fixture() -> Fixture {
 
 /// A task with memory, descriptors and the view that `config` describes.
 pub fn fixture_with(config: Config) -> Fixture {
-    let kernel = bare_kernel(config);
+    fixture_over(bare_kernel(config))
+}
+
+/// A task with memory, descriptors and the view that the kernel's configuration describes.
+pub fn fixture_over(kernel: Arc<Kernel>) -> Fixture {
     kernel.mount().unwrap();
     let mm = MemoryMap::new(kernel.memory()).unwrap();
     let fs = Arc::new(kernel.namespace().root_context());
@@ -133,10 +138,16 @@ impl Fixture {
     }
 }
 
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        // Tasks, their process and the kernel hold on to each other until the end.
+        exit::end(&self.task, ExitStatus::Exited(0));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::task::ExitStatus;
     use expect_test::expect;
     use linux_raw_sys::general::{__NR_exit_group, __NR_getpid};
 

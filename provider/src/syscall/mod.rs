@@ -7,6 +7,8 @@
 pub mod args;
 pub mod docs;
 pub mod handler;
+#[cfg(test)]
+mod hostile_tests;
 pub mod names;
 pub mod table;
 pub mod trace;

@@ -76,6 +76,10 @@ pub(crate) fn end(task: &Arc<Task>, status: ExitStatus) {
     }
     if last {
         group.posix_timers().clear();
+        if group.parent().0 == 0 {
+            // Whoever waits for it is outside: no zombie stays.
+            task.kernel().tasks().remove(group.pid());
+        }
         let status = group.finish(status);
         task.kernel().process_ended(group, status);
     }
