@@ -25,6 +25,33 @@ macro_rules! named_args {
 }
 
 named_args! {
+    /// A command of fcntl(2).
+    FcntlCommand(u32) {
+        0 => "F_DUPFD",
+        1 => "F_GETFD",
+        2 => "F_SETFD",
+        3 => "F_GETFL",
+        4 => "F_SETFL",
+        5 => "F_GETLK",
+        6 => "F_SETLK",
+        7 => "F_SETLKW",
+        8 => "F_SETOWN",
+        9 => "F_GETOWN",
+        10 => "F_SETSIG",
+        11 => "F_GETSIG",
+        36 => "F_OFD_GETLK",
+        37 => "F_OFD_SETLK",
+        38 => "F_OFD_SETLKW",
+        1024 => "F_SETLEASE",
+        1025 => "F_GETLEASE",
+        1026 => "F_NOTIFY",
+        1027 => "F_DUPFD_QUERY",
+        1030 => "F_DUPFD_CLOEXEC",
+        1031 => "F_SETPIPE_SZ",
+        1032 => "F_GETPIPE_SZ",
+        1033 => "F_ADD_SEALS",
+        1034 => "F_GET_SEALS",
+    }
     /// A clock of clock_gettime(2).
     ClockNumber(i32) {
         0 => "CLOCK_REALTIME",

@@ -17,6 +17,7 @@ pub(crate) mod vsyscall;
 mod constants;
 mod dir;
 mod exec;
+mod fcntl;
 mod file;
 mod fs;
 mod futex;

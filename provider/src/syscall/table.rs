@@ -97,6 +97,7 @@ pub static TABLE: [Option<Syscall>; SIZE] = syscalls! {
     __NR_wait4 => process::wait4, Partial("no process has children yet");
     __NR_kill => signals::kill, Full;
     __NR_uname => misc::uname, Full;
+    __NR_fcntl => fcntl::fcntl, Partial("POSIX locks are granted without being kept; locks of open files, leases and F_SETSIG are EINVAL");
     __NR_fsync => file::fsync, Full;
     __NR_fdatasync => file::fdatasync, Full;
     __NR_truncate => file::truncate, Full;
