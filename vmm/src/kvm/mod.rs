@@ -27,8 +27,8 @@
 //! - *Per-virtual-CPU top-level pages on kvm-pvm*: work; threads of one address space on 40 virtual CPUs, each with its own
 //!   root and supervisor slot, see the same user half (`threads_keep_their_state_on_virtual_cpus_of_their_own`).
 //! - *SYSCALL with TF set*: no trap inside the trap code on any flavour, one behind the instruction that follows the
-//!   SYSCALL; with `mov ss` in front, on kvm_amd the held-back #DB hits the stub's first instruction and is taken for what
-//!   it is (`a_debug_exception_that_is_held_back_into_the_trap_code_does_no_harm`).
+//!   SYSCALL; the same with `mov ss` in front. (A #DB in the stub's first instruction, which a hardware breakpoint could
+//!   cause, is taken for the SYSCALL it followed; ring 3 has no means to set one, so that path has no test.)
 //! - *An `out` left pending*: setting another RIP makes KVM drop its step over the instruction (`complete_fast_pio_out`
 //!   compares), so no extra KVM_RUN drains it. A program's own `in` on kvm-pvm does need one.
 //! - *KVM_SET_XSAVE*: since Linux 6.2 MXCSR is loaded only with SSE's bit in XSTATE_BV; a worker's next thread would keep
