@@ -7,7 +7,7 @@ use vmm::addr::{PAGE_SIZE, UserAddr, UserRange};
 use vmm::memory::{Access, HostFile, MemoryObject};
 
 /// Address space below a growing stack that stays free of other mappings (Linux's `stack_guard_gap`, 256 pages).
-pub const STACK_GUARD: u64 = 256 * PAGE_SIZE;
+pub(super) const STACK_GUARD: u64 = 256 * PAGE_SIZE;
 
 bitflags::bitflags! {
     /// Properties of a mapping besides its rights (Linux's `VM_*`).

@@ -52,6 +52,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// Pages of the object that is mapped.
 const OBJECT_PAGES: u64 = 8;
+const _: () = assert!(OBJECT_PAGES == 8, "the model's array has as many");
 
 /// Where a page's contents are.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -73,7 +74,7 @@ struct Page {
 #[derive(Default)]
 struct Model {
     pages: BTreeMap<u64, Page>,
-    object: [u8; OBJECT_PAGES as usize],
+    object: [u8; 8],
 }
 
 impl Model {
@@ -145,7 +146,7 @@ fn apply(map: &MemoryMap, object: &Arc<MemoryObject>, model: &mut Model, step: &
         }
         Step::Unmap { at, len } => {
             map.unmap(page(at), len * PAGE_SIZE).unwrap();
-            (at..at + len).for_each(|page| drop(model.pages.remove(&page)));
+            model.pages.retain(|page, _| !(at..at + len).contains(page));
         }
         Step::Protect { at, len, access } => {
             let result = map.protect(pages(at..at + len), access, Extend::No);
