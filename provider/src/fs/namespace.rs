@@ -2,8 +2,9 @@
 
 use super::location::Entry;
 use super::mount::{Mount, MountTable};
+use super::tmp::TmpFs;
 use super::walk::{LastLink, Resolve, Tail, Walker};
-use super::{FsContext, Location};
+use super::{FileKind, FileLocks, FsContext, Location, NewNode, OpenFile, OpenFlags};
 use crate::errno::Errno;
 use crate::sync::{Mutex, MutexGuard, Rank};
 use crate::task::CurrentTask;
@@ -22,16 +23,36 @@ pub struct Namespace {
     pub(super) pinned: Vec<Arc<Entry>>,
     /// Held while a name moves, so that no directory can be moved below itself.
     renames: Mutex<()>,
+    locks: Arc<FileLocks>,
+    /// Where files live that have no name (memfd_create).
+    nameless: Arc<TmpFs>,
 }
 
 impl Namespace {
-    pub(super) fn new(mounts: MountTable) -> Self {
+    pub(super) fn new(mounts: MountTable, nameless: Arc<TmpFs>) -> Self {
         Self {
             mounts,
             recent: Mutex::new(Rank::Leaf, Vec::new()),
             pinned: Vec::new(),
             renames: Mutex::new(Rank::Rename, ()),
+            locks: Arc::default(),
+            nameless,
         }
+    }
+
+    /// Advisory locks.
+    pub fn locks(&self) -> &Arc<FileLocks> {
+        &self.locks
+    }
+
+    /// Opens a new file in memory that has no name; `name` is for /proc/PID/fd.
+    pub fn memory_file(&self, task: &CurrentTask<'_>, name: &[u8], mode: u32) -> Result<Arc<OpenFile>, Errno> {
+        let who = task.credentials();
+        let node = NewNode { kind: FileKind::Regular, mode, uid: who.fsuid, gid: who.fsgid, rdev: 0, target: b"" };
+        let inode = self.nameless.tmp_root().make_nameless(&node)?;
+        let file = inode.open_file()?;
+        let name = [b"/memfd:", name, b" (deleted)"].concat();
+        Ok(OpenFile::new(file, Location::anonymous(inode, &name), OpenFlags::RDWR | OpenFlags::LARGEFILE))
     }
 
     pub(super) fn mounts_mut(&mut self) -> &mut MountTable {

@@ -1,12 +1,12 @@
 //! Open file descriptions.
 
-use super::{DirSink, File, Location, OffsetKeeper, OpenFlags, Sink, Source};
+use super::{DirSink, File, FileLocks, Location, OffsetKeeper, OpenFlags, Sink, Source};
 use crate::errno::Errno;
 use crate::sync::{Mutex, Rank};
 use crate::task::CurrentTask;
 use linux_raw_sys::general::{SEEK_CUR, SEEK_DATA, SEEK_END, SEEK_HOLE, SEEK_SET};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// The most bytes one read or write moves (MAX_RW_COUNT in include/linux/fs.h): INT_MAX without the last page's part.
 pub const MAX_RW_COUNT: usize = 0x7fff_f000;
@@ -26,6 +26,8 @@ pub struct OpenFile {
     offset: Mutex<u64>,
     /// Who gets SIGIO (F_SETOWN): a pid, or a negated process group.
     owner: AtomicI32,
+    /// Where it has locks, if it ever had one: they go with it.
+    locks: OnceLock<Arc<FileLocks>>,
 }
 
 impl OpenFile {
@@ -52,6 +54,7 @@ impl OpenFile {
             flags: AtomicU32::new(flags.difference(Self::OPEN_ONLY).bits()),
             offset: Mutex::new(Rank::OpenFile, 0),
             owner: AtomicI32::new(0),
+            locks: OnceLock::new(),
         })
     }
 
@@ -91,6 +94,12 @@ impl OpenFile {
     /// Sets who gets SIGIO.
     pub fn set_owner(&self, owner: i32) {
         self.owner.store(owner, Ordering::Relaxed);
+    }
+
+    /// Notes that it has locks.
+    pub(super) fn remember_locks(&self, locks: &Arc<FileLocks>) {
+        // There is one table of locks in a sandbox.
+        let _ = self.locks.set(locks.clone());
     }
 
     /// The present offset.
@@ -245,6 +254,9 @@ impl OpenFile {
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
+        if let Some(locks) = self.locks.get() {
+            locks.released(self);
+        }
         self.file.released();
     }
 }

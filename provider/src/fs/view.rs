@@ -55,7 +55,8 @@ impl Namespace {
     pub fn build(config: &Config, memory: &Arc<GuestMemory>) -> Result<Self, ViewError> {
         let budget = Arc::new(Budget::new(BUDGET_MIN.max(memory.limit() / BUDGET_PART)));
         let hiding = Hiding::new(config);
-        let namespace = Self::new(root(&config.view, &hiding, memory, &budget)?);
+        let nameless = TmpFs::new(memory, &budget, 0o700).map_err(|error| ViewError::new(Path::new("memfd"), error))?;
+        let namespace = Self::new(root(&config.view, &hiding, memory, &budget)?, nameless);
         let mut builder = Builder { memory, budget, namespace };
         builder.own_file_systems(config.limits.cpus)?;
         for (index, bind) in config.view.binds.iter().enumerate() {

@@ -106,7 +106,9 @@ pub(super) fn openat2(task: &CurrentTask<'_>, at: Fd, path: UserCStr, how: UserA
 
 /// close(2).
 pub(super) fn close(task: &CurrentTask<'_>, fd: Fd) -> Result<(), Errno> {
-    task.files().close(fd).map(|_| ())
+    let file = task.files().close(fd)?;
+    task.kernel().namespace().locks().closed(task.group().pid(), &file);
+    Ok(())
 }
 
 /// close_range(2).
@@ -118,7 +120,9 @@ pub(super) fn close_range(task: &CurrentTask<'_>, first: u32, last: u32, flags: 
     }
     // A process of one thread shares its descriptors with nobody, so CLOSE_RANGE_UNSHARE has nothing to do.
     let action = if flags & CLOEXEC != 0 { RangeAction::MarkCloseOnExec } else { RangeAction::Close };
-    drop(task.files().close_range(first, last, action));
+    for file in task.files().close_range(first, last, action) {
+        task.kernel().namespace().locks().closed(task.group().pid(), &file);
+    }
     Ok(())
 }
 
@@ -146,7 +150,12 @@ pub(super) fn dup3(task: &CurrentTask<'_>, from: Fd, to: Fd, flags: OpenFlags) -
 }
 
 fn replace(task: &CurrentTask<'_>, file: Arc<OpenFile>, at: Fd, close_on_exec: bool) -> Result<(), Errno> {
-    task.files().replace(file, close_on_exec, at, file_limit(task))
+    let old = task.files().get_any(at).ok();
+    task.files().replace(file, close_on_exec, at, file_limit(task))?;
+    if let Some(old) = old {
+        task.kernel().namespace().locks().closed(task.group().pid(), &old);
+    }
+    Ok(())
 }
 
 /// lseek(2).

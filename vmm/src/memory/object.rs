@@ -142,18 +142,26 @@ impl MemoryObject {
     /// Its size becomes `size`; where the host's file is shorter, zeros follow.
     pub fn fill_from_host(&self, fd: BorrowedFd<'_>, size: u64) -> Result<(), MemoryError> {
         self.set_size(size);
-        let mut page = 0;
-        while page * PAGE_SIZE < size {
-            let filled = self.memory.with_reclaim(|| {
+        self.copy_from_host(fd, 0, 0, size)
+    }
+
+    /// Reads `len` bytes at `from` of a host file straight into the frames from `to` on, which is the first byte of a page.
+    /// The object grows as needed; where the host's file is shorter, what was there stays.
+    pub fn copy_from_host(&self, fd: BorrowedFd<'_>, from: u64, to: u64, len: u64) -> Result<(), MemoryError> {
+        assert!(to.is_multiple_of(PAGE_SIZE), "the caller asks for whole pages");
+        let end = to.checked_add(len).filter(|end| i64::try_from(*end).is_ok()).ok_or(MemoryError::Io(libc::EFBIG))?;
+        let mut at = to;
+        while at < end {
+            at += self.memory.with_reclaim(|| {
                 let mut content = self.edit();
-                let pages = size.div_ceil(PAGE_SIZE) - page;
+                let pages = (end - at).div_ceil(PAGE_SIZE);
                 let count = u32::try_from(pages).unwrap_or(FRAMES).min(FRAMES);
-                let (frame, count) = content.provide(&self.memory, page, count)?;
-                let bytes = (u64::from(count) * PAGE_SIZE).min(size - page * PAGE_SIZE);
-                read_frames(&self.memory, fd, frame, page * PAGE_SIZE, usize_of(bytes))?;
-                Ok(count)
+                let (frame, count) = content.provide(&self.memory, at / PAGE_SIZE, count)?;
+                let bytes = (u64::from(count) * PAGE_SIZE).min(end - at);
+                read_frames(&self.memory, fd, frame, from + (at - to), usize_of(bytes))?;
+                content.size = content.size.max(at + bytes);
+                Ok(bytes)
             })?;
-            page += u64::from(filled);
         }
         Ok(())
     }
