@@ -90,6 +90,8 @@ pub(super) fn sysinfo(task: &CurrentTask<'_>, to: UserOut<SystemInfo>) -> Result
     let uptime = kernel.now(ClockKind::Boot) / 1_000_000_000;
     let info = SystemInfo {
         uptime: uptime.cast_signed(),
+        // The host's, as /proc/loadavg shows them: the sandbox shares its processors.
+        loads: rustix::system::sysinfo().loads,
         total_ram: total,
         free_ram: total.saturating_sub(held),
         processes: u16::try_from(kernel.tasks().all().len()).unwrap_or(u16::MAX),

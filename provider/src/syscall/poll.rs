@@ -21,6 +21,8 @@ const READABLE: Ready =
 const WRITABLE: Ready = Ready::WRBAND.union(Ready::WRNORM).union(Ready::OUT).union(Ready::ERR).union(Ready::NVAL);
 const EXCEPTIONAL: Ready = Ready::PRI.union(Ready::NVAL);
 
+/// The bit of personality(2) that keeps timeouts as they were passed, as other systems do.
+const STICKY_TIMEOUTS: u32 = 0x400_0000;
 /// Bits in a word of an fd_set.
 const WORD_BITS: usize = 64;
 /// The size of the smallest descriptor table, in descriptors: select ignores bits beyond the table's end.
@@ -155,13 +157,15 @@ fn to_timespec(span: Duration) -> Timespec {
 /// Writes the time that is left back (`poll_select_finish`). If that fails nothing else changes, but an interrupted call is not
 /// restarted, since it would start with the whole time again.
 fn give_back(
-    _task: &CurrentTask<'_>,
+    task: &CurrentTask<'_>,
     result: Result<usize, Errno>,
     deadline: Deadline,
     write: impl FnOnce(Duration) -> Result<(), Errno>,
 ) -> Result<usize, Errno> {
     let Deadline::Monotonic(at) = deadline else { return result };
-    match (write(at.saturating_duration_since(Instant::now())), result) {
+    let left = at.saturating_duration_since(Instant::now());
+    let sticky = task.attributes().personality & STICKY_TIMEOUTS != 0;
+    match (if sticky { Err(Errno::EINTR) } else { write(left) }, result) {
         (Err(_), Err(Errno::ERESTARTNOHAND)) => Err(Errno::EINTR),
         (_, result) => result,
     }

@@ -143,6 +143,18 @@ fn ppoll_swaps_the_mask_and_gives_time_back() {
 }
 
 #[test]
+fn a_personality_may_keep_timeouts_as_they_are() {
+    let mut scene = Scene::new();
+    scene.fixture.task.with_attributes(|attributes| attributes.personality = 0x400_0000);
+    let time = scene.put(512, &Timespec { seconds: 0, nanoseconds: 1_000_000 });
+    let fds = scene.put(0, &PollFd { fd: 4, events: IN, revents: 0 });
+    assert_eq!(scene.fixture.returned(__NR_ppoll, &[fds, 1, time, 0, 0]), Ok(0));
+    assert_eq!(scene.get::<Timespec>(512).nanoseconds, 1_000_000);
+    scene.raise(Signal::SIGTERM);
+    assert_eq!(scene.fixture.returned(__NR_ppoll, &[fds, 1, time, 0, 0]), Err(Errno::EINTR));
+}
+
+#[test]
 fn select_counts_bits_and_clears_the_rest() {
     let mut scene = Scene::new();
     let readable = scene.put(0, &0b11_1000u64);
