@@ -5,7 +5,7 @@
 //! machine, where the monitor's own accesses are compared. The seed of a run is printed; `PICOVISOR_SEED` runs one again
 //! and `PICOVISOR_ROUNDS` makes it longer.
 
-#![allow(clippy::unwrap_used, reason = "a test that panics says where")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "it is a test")]
 
 #[path = "personality/mod.rs"]
 mod personality;
