@@ -39,7 +39,9 @@ fn open_path(
     mode: u32,
     resolve: Resolve,
 ) -> Result<Fd, Errno> {
-    let base = base(task, at, path)?;
+    // With RESOLVE_IN_ROOT an absolute path, too, starts at the descriptor's directory.
+    let rooted = resolve.contains(Resolve::IN_ROOT) && path.starts_with(b"/");
+    let base = base(task, at, if rooted { b"." } else { path })?;
     let file = task.kernel().namespace().open_how(task, base.as_ref(), path, flags, mode, resolve)?;
     install(task, file, flags.contains(OpenFlags::CLOEXEC))
 }
