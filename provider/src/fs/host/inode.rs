@@ -32,8 +32,8 @@ pub(in crate::fs) struct HostInode {
     kind: FileKind,
     /// An O_PATH descriptor: always there for a directory, else once somebody holds the object.
     handle: OnceLock<OwnedFd>,
-    /// What an open file reads and writes through, while there is one.
-    opened: Mutex<Weak<HostFile>>,
+    /// What open files read and write through: a deleted object is reached through any of them that is left.
+    opened: Mutex<Vec<Weak<HostFile>>>,
     /// Where it was last found, for an object that is no directory. Leaf.
     place: Mutex<Option<(Arc<HostInode>, Box<[u8]>)>>,
     /// As the last lookup or stat found them.
@@ -114,7 +114,7 @@ impl HostInode {
             key,
             kind: kind(host),
             handle,
-            opened: Mutex::new(Rank::Leaf, Weak::new()),
+            opened: Mutex::new(Rank::Leaf, Vec::new()),
             place: Mutex::new(Rank::Leaf, place),
             permissions: Mutex::new(Rank::Leaf, permissions(host)),
         });
@@ -218,7 +218,7 @@ impl HostInode {
         if let Some(handle) = self.handle.get() {
             return Ok(Reach::Handle(handle.as_fd()));
         }
-        if let Some(opened) = self.opened.lock().upgrade() {
+        if let Some(opened) = self.opened.lock().iter().find_map(Weak::upgrade) {
             return Ok(Reach::Opened(opened));
         }
         let place = self.place.lock().clone();
@@ -294,7 +294,10 @@ impl HostInode {
                 let fd = self.open_host(OFlags::from_bits_retain((flags & kept).bits()))?;
                 let host = HostFile::new(fd, self.key.device, self.key.inode, flags.writes());
                 let file = Arc::new(host);
-                let _old = std::mem::replace(&mut *self.opened.lock(), Arc::downgrade(&file));
+                let mut opened = self.opened.lock();
+                opened.retain(|file| file.strong_count() > 0);
+                opened.push(Arc::downgrade(&file));
+                drop(opened);
                 Ok(Arc::new(HostOpen::new(file, self.this()?)))
             }
             FileKind::Symlink => Err(Errno::ELOOP),
