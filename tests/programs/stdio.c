@@ -1,13 +1,11 @@
 /* The three descriptors that a program starts with: what they are and what can be done with them. */
 #include "show.h"
-#include <sys/ioctl.h>
 #include <termios.h>
 
 int main(void)
 {
     for (int fd = 0; fd < 3; fd++) {
         struct stat st;
-        int waiting = -1;
         if (fstat(fd, &st) == -1) {
             printf("%d: %s\n", fd, error_name(errno));
             continue;
@@ -15,8 +13,6 @@ int main(void)
         printf("%d: type %o, size %ld, terminal %d, position %ld\n", fd, st.st_mode & S_IFMT,
                S_ISREG(st.st_mode) && fd == 0 ? (long)st.st_size : 0L, isatty(fd), S_ISREG(st.st_mode) && fd ? 0L : (long)lseek(fd, 0, SEEK_CUR));
         printf("flags %x, close-on-exec %d\n", fcntl(fd, F_GETFL) & (O_ACCMODE | O_APPEND | O_NONBLOCK), fcntl(fd, F_GETFD));
-        if (fd == 0 && ioctl(fd, FIONREAD, &waiting) == 0)
-            printf("waiting %d\n", waiting);
     }
     char line[100];
     long n;

@@ -142,9 +142,11 @@ fn links_do_not_lead_out() {
 fn set_user_id_bits_of_the_host_mean_nothing() {
     need_kvm!();
     let folder = scratch();
-    let path = folder.path().join("id");
+    let path = folder.path().join("busybox");
+    // The name "busybox" lets its first argument choose the command.
     std::fs::copy(tool("busybox"), &path).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o6755)).unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let outcome = Command::new(&path).args(["id", "-u"]).sandboxed(&["--user".as_ref(), "1:1".as_ref()]).run();
     assert_eq!(outcome.text(), "1\n", "{outcome:?}");
 }
