@@ -6,7 +6,6 @@ use crate::task::Credentials;
 
 /// Capability numbers (capabilities(7)).
 pub(super) mod capability {
-    pub(in crate::fs) const CHOWN: u32 = 0;
     pub(in crate::fs) const DAC_OVERRIDE: u32 = 1;
     pub(in crate::fs) const DAC_READ_SEARCH: u32 = 2;
     pub(in crate::fs) const FOWNER: u32 = 3;

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 /// A name in a directory together with the object it led to when it was walked.
-pub struct Entry {
+pub(super) struct Entry {
     inode: Arc<dyn Inode>,
     place: Mutex<Place>,
     children: Mutex<HashMap<Box<[u8]>, Weak<Entry>>>,

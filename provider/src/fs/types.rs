@@ -160,26 +160,44 @@ pub struct NewNode<'a> {
 bitflags::bitflags! {
     /// open(2) flags, in Linux's numbering.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    #[expect(missing_docs, reason = "open(2) describes them")]
     pub struct OpenFlags: u32 {
+        /// Write only.
         const WRONLY = 0o1;
+        /// Read and write.
         const RDWR = 0o2;
+        /// Make the file if it is not there.
         const CREAT = 0o100;
+        /// Fail if it is there.
         const EXCL = 0o200;
+        /// A terminal does not become the controlling one.
         const NOCTTY = 0o400;
+        /// Cut it to nothing.
         const TRUNC = 0o1000;
+        /// Write at the end.
         const APPEND = 0o2000;
+        /// Never wait.
         const NONBLOCK = 0o4000;
+        /// A write has reached storage when it returns.
         const DSYNC = 0o1_0000;
+        /// Signal readiness.
         const ASYNC = 0o2_0000;
+        /// Past the page cache.
         const DIRECT = 0o4_0000;
+        /// Offsets beyond 2 GiB.
         const LARGEFILE = 0o10_0000;
+        /// Fail unless it is a directory.
         const DIRECTORY = 0o20_0000;
+        /// Do not follow a last symbolic link.
         const NOFOLLOW = 0o40_0000;
+        /// Leave the access time alone.
         const NOATIME = 0o100_0000;
+        /// Close on exec.
         const CLOEXEC = 0o200_0000;
+        /// As DSYNC, attributes too (the bit besides DSYNC's).
         const SYNC = 0o400_0000;
+        /// Only the place.
         const PATH = 0o1000_0000;
+        /// A file with no name (the bit besides DIRECTORY's).
         const TMPFILE = 0o2000_0000;
     }
 }
@@ -199,18 +217,28 @@ impl OpenFlags {
 bitflags::bitflags! {
     /// What a file is ready for: the POLL* bits of poll(2).
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    #[expect(missing_docs, reason = "poll(2) describes them")]
     pub struct Ready: u32 {
+        /// Bytes can be read.
         const IN = 0x1;
+        /// Something urgent can be read.
         const PRI = 0x2;
+        /// Bytes can be written.
         const OUT = 0x4;
+        /// An error is pending.
         const ERR = 0x8;
+        /// The other side is gone.
         const HUP = 0x10;
+        /// The descriptor is not open.
         const NVAL = 0x20;
+        /// As IN.
         const RDNORM = 0x40;
+        /// Priority bytes can be read.
         const RDBAND = 0x80;
+        /// As OUT.
         const WRNORM = 0x100;
+        /// Priority bytes can be written.
         const WRBAND = 0x200;
+        /// The other side writes no more.
         const RDHUP = 0x2000;
     }
 }

@@ -149,7 +149,8 @@ impl Builder<'_> {
                 .walk(name, LastLink::Follow);
             at = match walked {
                 Ok(place) => place,
-                Err(Errno::ENOENT) => {
+                // EACCES: one of the host's kernel file systems, which the view does not show.
+                Err(Errno::ENOENT | Errno::EACCES) => {
                     self.fill_in(&at, name, if last { kind } else { FileKind::Directory }).map_err(fail)?
                 }
                 Err(error) => return Err(fail(error)),
@@ -174,7 +175,10 @@ impl Builder<'_> {
         let node = NewNode { kind, mode, uid: 0, gid: 0, rdev: 0, target: b"" };
         let in_memory = matches!(mount.file_system.type_name(), "tmpfs" | "overlay");
         let made: Option<Arc<dyn Inode>> = match directory.inode().as_dir() {
-            Some(operations) if in_memory => operations.create(name, &node).ok(),
+            // What is there but not shown (EACCES, EEXIST) is covered by an entry of the view's.
+            Some(operations) if in_memory && matches!(operations.find(name), Err(Errno::ENOENT)) => {
+                operations.create(name, &node).ok()
+            }
             _ => None,
         };
         let inode = match made {

@@ -18,13 +18,18 @@ const NAME_MAX: usize = 255;
 bitflags::bitflags! {
     /// How a walk is confined: the RESOLVE_* flags of openat2(2).
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    #[expect(missing_docs, reason = "openat2(2) describes them")]
     pub struct Resolve: u64 {
+        /// Stay on the mount.
         const NO_XDEV = 0x1;
+        /// Follow no magic link.
         const NO_MAGICLINKS = 0x2;
+        /// Follow no symbolic link.
         const NO_SYMLINKS = 0x4;
+        /// Never leave the start: `EXDEV`.
         const BENEATH = 0x8;
+        /// The start is the root.
         const IN_ROOT = 0x10;
+        /// Only what is cached.
         const CACHED = 0x20;
     }
 }

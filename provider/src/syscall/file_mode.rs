@@ -83,7 +83,8 @@ fn change_owner(task: &CurrentTask<'_>, place: &Location, uid: u32, gid: u32) ->
     let is_owner = who.fsuid == object.uid;
     let uid_ok = uid.is_none_or(|uid| is_owner && uid == object.uid);
     let gid_ok = gid.is_none_or(|gid| is_owner && (gid == object.gid || in_group(&who, gid)));
-    if !(uid_ok && gid_ok) && !who.has(CAP_CHOWN) {
+    let permitted = (uid_ok && gid_ok) || who.has(CAP_CHOWN);
+    if !permitted {
         return Err(Errno::EPERM);
     }
     // A change of owner takes the set-id bits from what can be run; Linux does so for root, too.

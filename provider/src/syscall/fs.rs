@@ -10,15 +10,20 @@ use std::sync::Arc;
 bitflags::bitflags! {
     /// AT_* flags, in Linux's numbering.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    #[expect(missing_docs, reason = "open(2), statx(2) and their kin describe them")]
     pub struct AtFlags: u32 {
+        /// Do not follow a last symbolic link.
         const SYMLINK_NOFOLLOW = 0x100;
         /// AT_REMOVEDIR for unlinkat, AT_EACCESS for faccessat2.
         const REMOVEDIR = 0x200;
+        /// Follow a last symbolic link, in calls that else do not.
         const SYMLINK_FOLLOW = 0x400;
+        /// Mount nothing on the way.
         const NO_AUTOMOUNT = 0x800;
+        /// An empty path means the descriptor's own object.
         const EMPTY_PATH = 0x1000;
+        /// Ask the server.
         const STATX_FORCE_SYNC = 0x2000;
+        /// Take what is cached.
         const STATX_DONT_SYNC = 0x4000;
     }
 }

@@ -210,7 +210,6 @@ fn check_flags(task: &CurrentTask<'_>, flags: u32) -> Result<(), Errno> {
 }
 
 /// preadv2(2). The fifth argument is the offset's upper half on 32-bit machines only.
-#[expect(clippy::too_many_arguments, reason = "the call has six arguments")]
 pub(super) fn preadv2(
     task: &CurrentTask<'_>,
     fd: Fd,
@@ -225,7 +224,6 @@ pub(super) fn preadv2(
 }
 
 /// pwritev2(2).
-#[expect(clippy::too_many_arguments, reason = "the call has six arguments")]
 pub(super) fn pwritev2(
     task: &CurrentTask<'_>,
     fd: Fd,

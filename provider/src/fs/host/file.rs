@@ -69,7 +69,13 @@ impl File for HostOpen {
     }
 
     fn sync(&self, data_only: bool) -> Result<(), Errno> {
-        Ok(if data_only { rustix::fs::fdatasync(self.host.fd())? } else { rustix::fs::fsync(self.host.fd())? })
+        let fd = self.host.fd();
+        if data_only {
+            rustix::fs::fdatasync(fd)?;
+        } else {
+            rustix::fs::fsync(fd)?;
+        }
+        Ok(())
     }
 
     fn set_size(&self, size: u64) -> Result<(), Errno> {
@@ -171,6 +177,11 @@ impl File for HostDirectory {
 
     fn sync(&self, data_only: bool) -> Result<(), Errno> {
         let fd = self.fd.as_fd();
-        Ok(if data_only { rustix::fs::fdatasync(fd)? } else { rustix::fs::fsync(fd)? })
+        if data_only {
+            rustix::fs::fdatasync(fd)?;
+        } else {
+            rustix::fs::fsync(fd)?;
+        }
+        Ok(())
     }
 }

@@ -23,6 +23,9 @@ const FIELDS: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::BTIME).unio
 /// Bytes of a symbolic link's text that is read at the most (PATH_MAX).
 const LINK_MAX: usize = 4096;
 
+/// A directory and a name in it.
+type Place = (Arc<HostInode>, Box<[u8]>);
+
 /// An object of the host's.
 #[derive(Debug)]
 pub(in crate::fs) struct HostInode {
@@ -35,7 +38,7 @@ pub(in crate::fs) struct HostInode {
     /// What open files read and write through: a deleted object is reached through any of them that is left.
     opened: Mutex<Vec<Weak<HostFile>>>,
     /// Where it was last found, for an object that is no directory. Leaf.
-    place: Mutex<Option<(Arc<HostInode>, Box<[u8]>)>>,
+    place: Mutex<Option<Place>>,
     /// As the last lookup or stat found them.
     permissions: Mutex<Permissions>,
 }
@@ -157,8 +160,11 @@ impl HostInode {
         let fd = open_path(directory, name)?;
         // Another process may have changed the name in between: the descriptor says what was opened.
         host = attributes(fd.as_fd(), b"")?;
-        if self.hides(name, &host) || (key(&host).mount != self.key.mount && is_forbidden(fd.as_fd())) {
+        if self.hides(name, &host) {
             return Err(Errno::ENOENT);
+        }
+        if key(&host).mount != self.key.mount && is_forbidden(fd.as_fd()) {
+            return Err(Errno::EACCES);
         }
         match self.known(name, &host) {
             Some(inode) => Ok(inode),

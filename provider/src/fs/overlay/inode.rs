@@ -12,6 +12,9 @@ use std::any::Any;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
 
+/// A directory and a name in it.
+pub(super) type Place = (Arc<OverlayInode>, Box<[u8]>);
+
 /// An object of the overlay.
 #[derive(Debug)]
 pub(in crate::fs) struct OverlayInode {
@@ -22,7 +25,7 @@ pub(in crate::fs) struct OverlayInode {
     origin: Option<(u64, u64)>,
     layers: Mutex<Layers>,
     /// A directory and a name in it that lead here; `None` for the root and for what has lost its name.
-    pub(super) place: Mutex<Option<(Arc<OverlayInode>, Box<[u8]>)>>,
+    pub(super) place: Mutex<Option<Place>>,
     /// Links that were added since (for a directory: subdirectories), on top of what the lower layer counts.
     pub(super) more_links: AtomicI64,
     /// For a directory: its path in the lower layer, noted when the upper layer has to remember it.
@@ -49,7 +52,7 @@ impl OverlayInode {
     pub(super) fn new(
         union: &Arc<Union>,
         layers: Layers,
-        place: Option<(Arc<OverlayInode>, Box<[u8]>)>,
+        place: Option<Place>,
         lower_path: Option<Box<[u8]>>,
     ) -> Result<Arc<Self>, Errno> {
         let (kind, origin) = match (&layers.lower, &layers.upper) {

@@ -24,6 +24,9 @@ pub(super) enum Upper {
     Host(Arc<HostInode>),
 }
 
+/// An entry: its name, and what it leads to.
+pub(super) type Named = (Box<[u8]>, Upper);
+
 /// A whiteout as a node.
 const WHITEOUT: NewNode<'static> =
     NewNode { kind: FileKind::CharDevice, mode: 0, uid: 0, gid: 0, rdev: 0, target: b"" };
@@ -81,7 +84,7 @@ impl Upper {
     }
 
     /// All entries, whiteouts included.
-    pub(super) fn listing(&self) -> Result<Vec<(Box<[u8]>, Self)>, Errno> {
+    pub(super) fn listing(&self) -> Result<Vec<Named>, Errno> {
         match self {
             Self::Memory(inode) => {
                 Ok(inode.listing()?.into_iter().map(|(name, inode)| (name, Self::Memory(inode))).collect())

@@ -15,6 +15,9 @@ const ENTRY_SIZE: u64 = 20;
 /// Entries that are copied out of the lock at once when a directory is listed.
 const BATCH: usize = 64;
 
+/// An entry: its name, and what it leads to.
+type Named = (Box<[u8]>, Arc<TmpInode>);
+
 /// The entries of a directory, by name and by the position at which a listing shows them: the order in which they were made.
 #[derive(Debug, Default)]
 pub(super) struct Entries {
@@ -155,10 +158,12 @@ impl TmpInode {
     }
 
     /// Names with their objects, in listing order.
-    pub(in crate::fs) fn listing(&self) -> Result<Vec<(Box<[u8]>, Arc<TmpInode>)>, Errno> {
+    pub(in crate::fs) fn listing(&self) -> Result<Vec<Named>, Errno> {
         let entries = self.entries()?;
-        let named = |name: &Box<[u8]>| entries.get(name).map(|inode| (name.clone(), inode.clone()));
-        Ok(entries.by_position.values().filter_map(named).collect())
+        let named = entries.by_name.iter().map(|(name, (at, inode))| (*at, (name.clone(), inode.clone())));
+        let mut listing: Vec<(u64, Named)> = named.collect();
+        listing.sort_by_key(|(at, _)| *at);
+        Ok(listing.into_iter().map(|(_, entry)| entry).collect())
     }
 
     fn sibling<'a>(&self, to: &'a dyn Directory) -> Result<&'a TmpInode, Errno> {
@@ -291,10 +296,12 @@ impl Directory for TmpInode {
         loop {
             let batch: Vec<_> = {
                 let entries = self.entries()?;
-                let named = |(at, name): (&u64, &Box<[u8]>)| {
-                    entries.get(name).map(|inode| (*at, name.clone(), inode.number(), inode.kind()))
-                };
-                entries.by_position.range(position..).take(BATCH).filter_map(named).collect()
+                let range = entries.by_position.range(position..).take(BATCH);
+                range
+                    .filter_map(|(at, name)| {
+                        entries.get(name).map(|inode| (*at, name.clone(), inode.number(), inode.kind()))
+                    })
+                    .collect()
             };
             if batch.is_empty() {
                 return Ok(());
