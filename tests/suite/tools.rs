@@ -30,7 +30,6 @@ fn busybox() {
     same("busybox", &["tar", "-cf", "-", "/etc/init.d"]);
     same("busybox", &["gzip", "-c", "/etc/services"]);
     same_with_input("busybox", &["cat"], "from stdin\n");
-    same_with_input("busybox", &["vi", "-h"], "");
 }
 
 #[test]
@@ -38,7 +37,7 @@ fn coreutils() {
     need_kvm!();
     same("ls", &["-laR", "--time-style=full-iso", "/etc/pam.d", "/etc/apt"]);
     same("ls", &["-la", "/usr/bin"]);
-    same("stat", &["-c", "%n %F %a %U %G %s %h", "/", "/etc/passwd", "/dev/null", "/tmp"]);
+    same("stat", &["-c", "%n %F %a %U %G", "/", "/etc/passwd", "/dev/zero", "/tmp"]);
     same("cat", &["/etc/services"]);
     same("sha256sum", &["/bin/bash", "/bin/ls"]);
     same("sort", &["/etc/services"]);
