@@ -133,11 +133,11 @@ impl Namespace {
         let kind = place.kind();
         let who = task.credentials();
         let truncates = flags.contains(OpenFlags::TRUNC);
-        if kind == FileKind::Symlink {
-            return Err(Errno::ELOOP);
-        }
         if flags.contains(OpenFlags::DIRECTORY) && kind != FileKind::Directory {
             return Err(Errno::ENOTDIR);
+        }
+        if kind == FileKind::Symlink {
+            return Err(Errno::ELOOP);
         }
         if kind == FileKind::Directory && (flags.writes() || truncates) {
             return Err(Errno::EISDIR);

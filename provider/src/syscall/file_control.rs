@@ -238,6 +238,11 @@ pub(super) fn flock(task: &CurrentTask<'_>, fd: Fd, operation: u32) -> Result<()
     const EXCLUSIVE: u32 = 2;
     const NONBLOCKING: u32 = 4;
     const UNLOCK: u32 = 8;
+    const MANDATORY: u32 = 32;
+    if operation & MANDATORY != 0 {
+        // Linux has ignored these since 5.18, whatever else is asked.
+        return Ok(());
+    }
     let kind = match operation & !NONBLOCKING {
         SHARED => Some(LockKind::Shared),
         EXCLUSIVE => Some(LockKind::Exclusive),

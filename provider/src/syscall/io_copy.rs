@@ -126,7 +126,8 @@ pub(super) fn sendfile(
     if !target.flags().writes() {
         return Err(Errno::EBADF);
     }
-    if target.flags().contains(OpenFlags::APPEND) || !source.file().seekable() {
+    let is_directory = source.location().kind() == FileKind::Directory;
+    if target.flags().contains(OpenFlags::APPEND) || !source.file().seekable() || is_directory {
         return Err(Errno::EINVAL);
     }
     let start = start.unwrap_or_else(|| source.offset());

@@ -1,6 +1,7 @@
 //! What can be done to the entries of a host directory.
 
 use super::HostInode;
+use super::inode::kept_bits;
 use crate::errno::Errno;
 use crate::fs::{DirSink, Directory, FileKind, Inode, NewNode, OpenFlags};
 use crate::task::CurrentTask;
@@ -36,7 +37,7 @@ impl HostInode {
     pub(in crate::fs) fn make(&self, name: &[u8], node: &NewNode<'_>) -> Result<Arc<HostInode>, Errno> {
         self.check_change(name)?;
         let directory = self.directory_fd()?;
-        let mode = Mode::from_raw_mode(node.mode & 0o1777);
+        let mode = Mode::from_raw_mode(node.mode & kept_bits(node.kind));
         match node.kind {
             FileKind::Regular => {
                 let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -345,14 +345,15 @@ impl HostInode {
             // Without the right to give files away they stay the caller's: there is no mapping of ids.
             let _ = self.change_owner(Some(owner.0), Some(owner.1));
         }
-        if self.kind != FileKind::Symlink && found.mode & 0o1777 != mode & 0o1777 {
+        let kept = kept_bits(self.kind);
+        if self.kind != FileKind::Symlink && found.mode & kept != mode & kept {
             self.change_mode(mode)?;
         }
         self.host_attributes().map(|_| ())
     }
 
     fn change_mode(&self, mode: u32) -> Result<(), Errno> {
-        let mode = Mode::from_raw_mode(mode & 0o1777);
+        let mode = Mode::from_raw_mode(mode & kept_bits(self.kind));
         self.with_link(|link| Ok(chmodat(&self.tree, link, mode, AtFlags::empty())?))
     }
 
@@ -360,6 +361,12 @@ impl HostInode {
         let (uid, gid) = (uid.map(rustix::fs::Uid::from_raw), gid.map(rustix::fs::Gid::from_raw));
         self.with_fd(|fd| Ok(chownat(fd, "", uid, gid, AtFlags::EMPTY_PATH)?))
     }
+}
+
+/// The mode bits that are written to the host: a file with set-id bits would hand out rights there; on a directory the group's
+/// only says which group new files get.
+pub(super) fn kept_bits(kind: FileKind) -> u32 {
+    if kind == FileKind::Directory { 0o3777 } else { 0o1777 }
 }
 
 /// Opens an O_PATH descriptor of `name` itself.
