@@ -32,6 +32,19 @@ fn busybox() {
     same_with_input("busybox", &["cat"], "from stdin\n");
 }
 
+/// busybox's cat uses sendfile(2), which must move the position that the caller's file has.
+#[test]
+fn a_file_as_standard_input_is_read_to_its_end() {
+    need_kvm!();
+    let cat = Command::new(tool("busybox")).arg("cat");
+    let [native, ours] = [cat.std(), cat.sandboxed(&[]).std()].map(|mut command| {
+        let input = std::fs::File::open("/etc/services").expect("a readable file");
+        command.stdin(input).output().expect("it runs").stdout
+    });
+    assert!(!native.is_empty());
+    assert_eq!(ours, native);
+}
+
 #[test]
 fn coreutils() {
     need_kvm!();

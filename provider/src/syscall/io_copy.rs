@@ -6,6 +6,7 @@ use crate::fs::{BufferSink, BufferSource, Fd, FileKind, MAX_RW_COUNT, Mapping, O
 use crate::signal::Signal;
 use crate::task::CurrentTask;
 use crate::user::UserInOut;
+use linux_raw_sys::general::{SEEK_CUR, SEEK_SET};
 use std::sync::Arc;
 use vmm::addr::PAGE_SIZE;
 
@@ -98,12 +99,11 @@ fn offset_at(task: &CurrentTask<'_>, at: UserInOut<i64>) -> Result<Option<u64>, 
 
 /// Moves the caller's offset, or the file's own.
 fn advance(task: &CurrentTask<'_>, at: UserInOut<i64>, file: &OpenFile, from: u64, count: usize) -> Result<(), Errno> {
-    let next = from.saturating_add(bytes(count));
+    let next = i64::try_from(from.saturating_add(bytes(count))).unwrap_or(i64::MAX);
     if at.is_null() {
-        file.with_offset(|offset| *offset = next);
-        return Ok(());
+        return file.seek(next, SEEK_SET).map(drop);
     }
-    at.write(task, &i64::try_from(next).unwrap_or(i64::MAX))
+    at.write(task, &next)
 }
 
 /// sendfile(2).
@@ -135,7 +135,7 @@ pub(super) fn sendfile(
     let copied = match direct(task, &source, start, &target, target.offset(), len) {
         Some(copied) => {
             let copied = copied?;
-            target.with_offset(|offset| *offset += bytes(copied));
+            target.seek(i64::try_from(copied).unwrap_or(i64::MAX), SEEK_CUR)?;
             copied
         }
         None => bounce(task, &source, start, &target, None, len)?,
