@@ -113,14 +113,14 @@ pub(crate) struct FileOptions {
     /// Use DIR as the program's / instead of the host's
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) root: Option<PathBuf>,
-    /// Show a host file or folder at another path; writes reach the host unless `:ro` [repeatable]
+    /// Show a host file or folder at another path; writes reach the host unless `:ro` (may be repeated)
     #[arg(long, value_name = "SRC:DST[:ro]", alias = "volume", value_hint = ValueHint::AnyPath)]
     #[arg(value_parser = os(values::bind))]
     bind: Vec<BindSpec>,
-    /// Let writes to this host file or folder reach the host [repeatable]
+    /// Let writes to this host file or folder reach the host (may be repeated)
     #[arg(long, value_name = "DIR", value_hint = ValueHint::AnyPath)]
     rw: Vec<PathBuf>,
-    /// Make a path not exist in the sandbox, besides those that `picovisor check` lists [repeatable]
+    /// Make a path not exist in the sandbox, besides those that `picovisor check` lists (may be repeated)
     #[arg(long, value_name = "PATH", value_parser = os(values::hidden_path))]
     pub(crate) hide: Vec<PathBuf>,
     /// Keep what the program writes in this host folder, for the next run
@@ -157,10 +157,10 @@ pub(crate) struct LimitOptions {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Environment and identity")]
 pub(crate) struct IdentityOptions {
-    /// Set an environment variable, or pass on the caller's if only the name is given [repeatable]
+    /// Set an environment variable, or pass on the caller's if only the name is given (may be repeated)
     #[arg(short, long, value_name = "NAME[=VALUE]", value_parser = os(values::env))]
     pub(crate) env: Vec<EnvSpec>,
-    /// Read environment variables from a file: one NAME=VALUE or NAME a line, # for comments [repeatable]
+    /// Read environment variables from a file: one NAME=VALUE or NAME a line, # for comments (may be repeated)
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) env_file: Vec<PathBuf>,
     /// Start with an empty environment instead of the caller's

@@ -1,6 +1,6 @@
 //! Program images: ELF, scripts, the initial stack.
 //!
-//! [`load`] makes a new address space and puts a program into it; nothing of the caller changes before that has succeeded, so
+//! [`load()`] makes a new address space and puts a program into it; nothing of the caller changes before that has succeeded, so
 //! execve can still fail with an error. [`file::ImageFile`] is the seam to the file system: the loader is tested and fuzzed without one.
 
 mod auxv;
@@ -43,7 +43,7 @@ pub struct Request<'a> {
     pub files: &'a dyn ImageFiles,
     /// The program's name as it was given: AT_EXECFN, and what a script's interpreter gets as its argument.
     pub name: Vec<u8>,
-    /// The arguments, with argv[0].
+    /// The arguments, with `argv[0]`.
     pub args: Vec<Vec<u8>>,
     /// The environment.
     pub env: Vec<Vec<u8>>,

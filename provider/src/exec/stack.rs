@@ -43,7 +43,7 @@ pub(super) fn room(stack_limit: u64) -> u64 {
 }
 
 impl Strings {
-    /// Checks the limits: `E2BIG`. Programs always get an argv[0], be it empty (since Linux 5.18).
+    /// Checks the limits: `E2BIG`. Programs always get an `argv[0]`, be it empty (since Linux 5.18).
     pub(super) fn checked(mut self, stack_limit: u64) -> Result<Self, LoadError> {
         if self.args.is_empty() {
             self.args.push(Vec::new());
