@@ -8,7 +8,7 @@ use crate::task::CurrentTask;
 use crate::user::UserInOut;
 use linux_raw_sys::general::{SEEK_CUR, SEEK_SET};
 use std::sync::Arc;
-use vmm::addr::PAGE_SIZE;
+use vmm::addr::{PAGE_SIZE, UserAddr};
 
 /// Bytes that go through the monitor's memory at once where nothing more direct is possible.
 const CHUNK: usize = 128 << 10;
@@ -97,11 +97,17 @@ fn offset_at(task: &CurrentTask<'_>, at: UserInOut<i64>) -> Result<Option<u64>, 
     u64::try_from(at.read(task)?).map(Some).map_err(|_| Errno::EINVAL)
 }
 
+/// The offset that the file keeps, wherever that is.
+fn own_offset(file: &OpenFile) -> Result<u64, Errno> {
+    file.seek(0, SEEK_CUR)
+}
+
 /// Moves the caller's offset, or the file's own.
 fn advance(task: &CurrentTask<'_>, at: UserInOut<i64>, file: &OpenFile, from: u64, count: usize) -> Result<(), Errno> {
-    let next = i64::try_from(from.saturating_add(bytes(count))).unwrap_or(i64::MAX);
+    let next = from.saturating_add(bytes(count));
+    let next = i64::try_from(next).unwrap_or(i64::MAX);
     if at.is_null() {
-        return file.seek(next, SEEK_SET).map(drop);
+        return file.seek(next, SEEK_SET).map(|_| ());
     }
     at.write(task, &next)
 }
@@ -130,12 +136,13 @@ pub(super) fn sendfile(
     if target.flags().contains(OpenFlags::APPEND) || !source.file().seekable() || is_directory {
         return Err(Errno::EINVAL);
     }
-    let start = start.unwrap_or_else(|| source.offset());
+    let start = start.map_or_else(|| own_offset(&source), Ok)?;
     let len = cap(len);
-    let copied = match direct(task, &source, start, &target, target.offset(), len) {
+    let into = if target.file().seekable() { own_offset(&target)? } else { 0 };
+    let copied = match direct(task, &source, start, &target, into, len) {
         Some(copied) => {
             let copied = copied?;
-            target.seek(i64::try_from(copied).unwrap_or(i64::MAX), SEEK_CUR)?;
+            advance(task, UserInOut::new(UserAddr(0)), &target, into, copied)?;
             copied
         }
         None => bounce(task, &source, start, &target, None, len)?,
@@ -228,14 +235,18 @@ pub(super) fn copy_file_range(
     if !source.flags().reads() || !target.flags().writes() || target.flags().contains(OpenFlags::APPEND) {
         return Err(Errno::EBADF);
     }
-    let from_offset = from_offset.unwrap_or_else(|| source.offset());
-    let to_offset = to_offset.unwrap_or_else(|| target.offset());
-    let overflows = |offset: u64| offset.checked_add(len).is_none_or(|end| i64::try_from(end).is_err());
+    let from_offset = from_offset.map_or_else(|| own_offset(&source), Ok)?;
+    let to_offset = to_offset.map_or_else(|| own_offset(&target), Ok)?;
+    // Unsigned, as generic_copy_file_checks has it: programs ask for SSIZE_MAX bytes at any offset.
+    let overflows = |offset: u64| offset.checked_add(len).is_none();
     if overflows(from_offset) || overflows(to_offset) {
         return Err(Errno::EOVERFLOW);
     }
     let size = source.file().size()?;
     let len = cap(len.min(size.saturating_sub(from_offset)));
+    if to_offset.checked_add(bytes(len)).is_none_or(|end| i64::try_from(end).is_err()) {
+        return Err(Errno::EFBIG);
+    }
     let (from_end, to_end) = (from_offset + bytes(len), to_offset + bytes(len));
     if same(&source, &target) && from_end > to_offset && to_end > from_offset {
         return Err(Errno::EINVAL);
