@@ -3,11 +3,13 @@
 //! What is hidden does not exist inside; a program may make its own in its place, in memory. A path that is granted by name
 //! (`--bind ~/.ssh:…`, `--rw`) is seen, and what lies in a granted directory stays hidden if it is on the list itself.
 
-use super::host::Hidden;
+use super::host::{Hidden, Secret};
 use crate::config::{Bind, Config};
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Host paths that no sandbox sees unless they are granted; `~` is each home directory that the caller could read: the caller's,
@@ -69,6 +71,9 @@ pub fn default_hidden() -> Vec<PathBuf> {
     paths
 }
 
+/// The numbers of people's accounts (UID_MIN and what lies below nobody, login.defs(5)): the others own no secrets of a home.
+const PEOPLE: std::ops::Range<u32> = 1000..65534;
+
 /// The home directories that the caller could read.
 fn homes() -> Vec<PathBuf> {
     let uid = rustix::process::geteuid().as_raw();
@@ -78,12 +83,12 @@ fn homes() -> Vec<PathBuf> {
         let fields: Vec<&[u8]> = line.split(|byte| *byte == b':').collect();
         let (Some(number), Some(home)) = (fields.get(2), fields.get(5)) else { continue };
         let number = std::str::from_utf8(number).ok().and_then(|text| text.parse::<u32>().ok());
-        if number == Some(uid) || uid == 0 {
+        if number.is_some_and(|number| number == uid || (uid == 0 && PEOPLE.contains(&number))) {
             homes.push(PathBuf::from(OsStr::from_bytes(home)));
         }
     }
-    // System users' "homes" such as / and /usr/sbin hold no secrets of theirs; / would cost the most look-ups.
-    homes.retain(|home| home.is_absolute() && home.parent().is_some() && !home.starts_with("/usr") && home.exists());
+    // A service's "home" may be /.
+    homes.retain(|home| home.is_absolute() && home.parent().is_some());
     homes.sort();
     homes.dedup();
     homes
@@ -111,45 +116,47 @@ fn expand(pattern: &Path, paths: &mut Vec<PathBuf>) {
 pub(super) struct Hiding<'a> {
     root: PathBuf,
     binds: &'a [Bind],
-    secrets: Vec<PathBuf>,
+    secrets: Vec<Secret>,
     hide: &'a [PathBuf],
 }
 
 impl<'a> Hiding<'a> {
     pub(super) fn new(config: &'a Config) -> Self {
         let root = config.view.root.clone().unwrap_or_else(|| PathBuf::from("/"));
-        Self { root, binds: &config.view.binds, secrets: default_hidden(), hide: &config.view.hide }
+        let mut secrets: Vec<Secret> = default_hidden().iter().filter_map(|path| Secret::find(path)).collect();
+        if root != Path::new("/") {
+            // The same names under another root are that system's secrets.
+            let inside = DEFAULT_HIDDEN.iter().filter(|pattern| !pattern.starts_with('~'));
+            let inside = inside.map(|pattern| root.join(pattern.trim_start_matches('/')));
+            let mut paths = Vec::new();
+            inside.for_each(|pattern| expand(&pattern, &mut paths));
+            secrets.extend(paths.iter().filter_map(|path| Secret::find(path)));
+        }
+        Self { root, binds: &config.view.binds, secrets, hide: &config.view.hide }
     }
 
     /// What the root's tree does not show.
     pub(super) fn in_root(&self) -> Hidden {
-        self.hidden(&self.root, None)
-    }
-
-    /// What a bind does not show.
-    pub(super) fn in_bind(&self, index: usize) -> Hidden {
-        self.hidden(&self.binds[index].source, Some(index))
-    }
-
-    fn hidden(&self, tree: &Path, bind: Option<usize>) -> Hidden {
         let mut hidden = Hidden::default();
-        let real = fs::canonicalize(tree).unwrap_or_else(|_| tree.to_owned());
-        for secret in &self.secrets {
-            // A secret that is the tree, or that the tree lies in, was granted by name.
-            if bind.is_none() || !real.starts_with(fs::canonicalize(secret).as_deref().unwrap_or(secret)) {
-                hidden.add(secret);
-            }
-            // The same names under another root are that system's secrets.
-            if bind.is_none() && tree != Path::new("/") {
-                hidden.add(&tree.join(secret.strip_prefix("/").unwrap_or(secret)));
-            }
-        }
-        for path in self.hide {
-            if let Some(host) = self.host_path(path, bind) {
-                hidden.add(&host);
-            }
-        }
+        self.secrets.iter().for_each(|secret| hidden.add(secret));
+        self.add_chosen(&mut hidden, None);
         hidden
+    }
+
+    /// What a bind does not show: a secret that it is, or lies in, was granted by name.
+    pub(super) fn in_bind(&self, index: usize) -> Hidden {
+        let above = above(&self.binds[index].source);
+        let mut hidden = Hidden::default();
+        let kept = self.secrets.iter().filter(|secret| !secret.is_any_of(&above));
+        kept.for_each(|secret| hidden.add(secret));
+        self.add_chosen(&mut hidden, Some(index));
+        hidden
+    }
+
+    /// Adds what the user chose to hide in this tree.
+    fn add_chosen(&self, hidden: &mut Hidden, bind: Option<usize>) {
+        let paths = self.hide.iter().filter_map(|path| self.host_path(path, bind));
+        paths.filter_map(|path| Secret::find(&path)).for_each(|secret| hidden.add(&secret));
     }
 
     /// Where a path inside lies on the host, if it lies in this tree: the last bind that covers it counts, the bind's own target
@@ -164,5 +171,51 @@ impl<'a> Hiding<'a> {
             Some(index) => (self.binds[index].source.as_path(), self.binds[index].target.as_path()),
         };
         Some(source.join(path.strip_prefix(target).ok()?))
+    }
+}
+
+/// The identities of a path's object and of the directories that lead to it.
+fn above(path: &Path) -> HashSet<(u64, u64)> {
+    let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    real.ancestors().filter_map(|path| fs::metadata(path).ok()).map(|meta| (meta.dev(), meta.ino())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::config;
+    use tempfile::TempDir;
+
+    fn identity(path: &Path) -> (u64, u64) {
+        let meta = fs::metadata(path).unwrap();
+        (meta.dev(), meta.ino())
+    }
+
+    #[test]
+    fn a_chosen_path_is_hidden_in_the_tree_that_shows_it() {
+        let host = TempDir::new().unwrap();
+        fs::create_dir_all(host.path().join("bound/secret")).unwrap();
+        fs::create_dir_all(host.path().join("root/other")).unwrap();
+        let mut config = config();
+        config.view.root = Some(host.path().join("root"));
+        let (source, target) = (host.path().join("bound"), PathBuf::from("/data"));
+        config.view.binds = vec![Bind { source: source.clone(), target, writable: true }];
+        config.view.hide = vec!["/data/secret".into(), "/other".into()];
+        let hiding = Hiding::new(&config);
+        let (bound, root) = (identity(&source), identity(&host.path().join("root")));
+        assert!(hiding.in_bind(0).hides_name(bound, b"secret"));
+        assert!(!hiding.in_bind(0).hides_name(root, b"other"));
+        assert!(hiding.in_root().hides_name(root, b"other"));
+    }
+
+    #[test]
+    fn a_pattern_stands_for_what_is_there() {
+        let host = TempDir::new().unwrap();
+        for name in ["ssh_host_rsa_key", "ssh_host_rsa_key.pub", "other"] {
+            fs::write(host.path().join(name), b"").unwrap();
+        }
+        let mut paths = Vec::new();
+        expand(&host.path().join("ssh_host_*_key"), &mut paths);
+        assert_eq!(paths, [host.path().join("ssh_host_rsa_key")]);
     }
 }

@@ -20,7 +20,7 @@ mod hidden;
 mod inode;
 
 pub(super) use file::HostDirectory;
-pub(super) use hidden::Hidden;
+pub(super) use hidden::{Hidden, Secret};
 pub(super) use inode::HostInode;
 
 use super::{FileSystem, FsStat, Inode};
