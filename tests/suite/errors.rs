@@ -155,7 +155,8 @@ fn broken_and_hostile_programs() {
     need_kvm!();
     let folder = scratch();
     let first = loads(&sound())[0];
-    let breakages: &[(&str, &dyn Fn(&mut Vec<u8>))] = &[
+    type Breakage<'a> = (&'a str, &'a dyn Fn(&mut Vec<u8>));
+    let breakages: &[Breakage<'_>] = &[
         ("cut-in-the-header", &|elf| elf.truncate(40)),
         ("cut-in-the-program-headers", &|elf| elf.truncate(100)),
         ("no-segments", &|elf| elf[56..58].fill(0)),

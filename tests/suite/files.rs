@@ -151,6 +151,25 @@ fn set_user_id_bits_of_the_host_mean_nothing() {
     assert_eq!(outcome.text(), "1\n", "{outcome:?}");
 }
 
+#[test]
+fn standard_input_and_output_can_be_files() {
+    need_kvm!();
+    let folder = scratch();
+    std::fs::write(folder.path().join("in"), noise(100_000)).unwrap();
+    let copy = |prefix: &str, script: &str, out: &str| {
+        // The position of standard input is shared with the shell: what the program leaves, the shell's next command reads.
+        let script =
+            format!("{{ {prefix} {script}; dd bs=7 count=1 status=none; }} < in > {out}; tail -c 20 {out} >> all");
+        let outcome = Command::new("/bin/sh").args(["-c", &script]).folder(folder.path()).run();
+        assert_eq!(outcome.status, 0, "{script}: {outcome:?}");
+        std::fs::read(folder.path().join(out)).unwrap()
+    };
+    let prefix = format!("{} run", picovisor().display());
+    for script in ["/bin/busybox cat", "/bin/busybox head -c 1000", "/bin/busybox dd bs=100 count=3", "/bin/cat"] {
+        assert!(copy("", script, "native") == copy(&prefix, script, "ours"), "{script} moved other bytes");
+    }
+}
+
 /// Bytes that no run-length trick shortens.
 fn noise(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;

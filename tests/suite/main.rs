@@ -2,6 +2,7 @@
 //!
 //! One module a theme. [`harness`] compiles the guest programs of `tests/programs`, runs commands and compares them. A test
 //! that needs /dev/kvm fails with one line where there is none; `PICOVISOR_NO_KVM=1` skips those tests by name.
+#![expect(clippy::unwrap_used, reason = "a step of a test that fails is the test's failure")]
 
 mod cli;
 mod errors;
