@@ -191,3 +191,7 @@ impl Builder<'_> {
         Ok(Location::new(mount, entry))
     }
 }
+
+#[cfg(test)]
+#[path = "view_tests.rs"]
+mod tests;
