@@ -19,8 +19,9 @@
 //! quarter of a millisecond less since only what programs look at is asked for.
 //! Going back from an exception by `iretq` in the trap image is no slower than KVM_GET_SREGS and KVM_SET_SREGS to ring 3.
 //!
-//! An exception costs little more than a SYSCALL there. One payload, interleaved, 300 batches of 16, both processors
-//! busy; the figures hold the scripted personality's work and the jump back from its handler. The counts are the
+//! An exception costs 11 to 17 µs more than a SYSCALL there (median; 4 to 10 at the least). One payload, interleaved, 300
+//! batches of 16, on busy processors; medians on an idle machine were no lower. The figures hold the scripted
+//! personality's work and the jump back from its handler. The counts are the
 //! tracepoints kvm_userspace_exit and kvm_emulate_insn; each trap is one KVM_RUN.
 //!
 //! | trap | least | median | interpreted, in order |
