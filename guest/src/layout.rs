@@ -7,9 +7,12 @@
 /// Bytes in a page.
 pub const PAGE: u64 = 4096;
 
-/// Where the trap image is linked and mapped.
-pub const IMAGE_BASE: u64 = 0xffff_ffff_8000_0000;
-/// The page SYSCALL enters. On kvm-pvm, where SYSCALL does not leave ring 3, user mode may execute it.
+/// Where the trap image is linked and mapped. Any page in the kernel code model's range would do; it is none that a
+/// kernel has something at, which is where programs look when they want a fault in the supervisor half.
+pub const IMAGE_BASE: u64 = 0xffff_ffff_9d5c_3000;
+/// The page SYSCALL enters. On kvm-pvm, where SYSCALL does not leave ring 3, user mode may execute it, and therefore
+/// read it: x86 has no execute-only pages without protection keys, which guests there don't have. It holds code that
+/// is the same everywhere and no secret, and a jump to it is a system call that returns to RCX; but on Linux both fault.
 pub const SYSCALL_PAGE: u64 = IMAGE_BASE;
 /// The page of the exception stubs and the ways back.
 pub const TRAP_PAGE: u64 = IMAGE_BASE + PAGE;

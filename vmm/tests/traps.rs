@@ -305,8 +305,8 @@ payload!(
     "lea rdi, [rip + 9f]",
     "mov eax, 4",
     "syscall",
-    "mov r15, -0x80000000",
-    "add r15, 0x1000",
+    // The trap page, see `guest::layout`.
+    "mov r15, -0x62a3c000",
     "mov r14d, 3",
     "mov rax, [r15]",
     "mov [r15], rax",
@@ -324,7 +324,7 @@ payload!(
 #[test]
 fn supervisor_pages_are_out_of_reach() {
     let Some(script) = run(supervisor_pages()) else { return };
-    let trap = 0xffff_ffff_8000_1000_u64;
+    let trap = guest::layout::TRAP_PAGE;
     let addresses: Vec<_> = script.exceptions().iter().map(|&(vector, _, address, _)| (vector, address)).collect();
     assert_eq!(addresses, [(14, trap), (14, trap), (14, trap + 0x5000), (14, trap + 0x5000)]);
 }
