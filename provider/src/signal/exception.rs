@@ -4,7 +4,7 @@ use super::{Detail, SigInfo, Signal, SignalCode};
 use crate::mm::FaultSignal;
 use crate::syscall::vsyscall;
 use crate::task::CurrentTask;
-use vmm::addr::UserAddr;
+use vmm::addr::{USER_END, UserAddr};
 use vmm::memory::Access;
 use vmm::trap::{Exception, Vector, fault_code};
 
@@ -16,6 +16,11 @@ pub fn serve(task: &mut CurrentTask<'_>, exception: Exception) {
             Some(vector) => interrupt_instruction(task, vector),
             None => raise(task, exception),
         },
+        // The virtual machine has a gate for it; a kernel without 32-bit emulation has none, and faults at the instruction.
+        Vector::LEGACY_SYSCALL => {
+            task.frame.registers.rip = task.frame.registers.rip.wrapping_sub(2);
+            interrupt_instruction(task, Vector::LEGACY_SYSCALL.0);
+        }
         _ => raise(task, exception),
     }
 }
@@ -45,9 +50,8 @@ fn page_fault(task: &mut CurrentTask<'_>, exception: Exception) {
     let Exception { error, address, .. } = exception;
     if vsyscall::contains(address) && task.frame.registers.rip == address.0 {
         if vsyscall::emulate(task).is_err() {
-            let info = SigInfo::fault(Signal::SIGSEGV, SignalCode::SEGV_MAPERR, address);
-            task.note_exception(Vector::PAGE_FAULT, error, Some(address));
-            task.force_signal(info);
+            // Not a fault at that address: emulate_vsyscall forces the signal and leaves the last exception alone.
+            task.force_signal(SigInfo::kernel(Signal::SIGSEGV));
         }
         return;
     }
@@ -59,7 +63,9 @@ fn page_fault(task: &mut CurrentTask<'_>, exception: Exception) {
             Err(fault) => fault,
         }
     };
-    task.note_exception(Vector::PAGE_FAULT, error, Some(address));
+    // So that nobody learns what the kernel half holds, all of it looks present (sanitize_error_code in arch/x86/mm/fault.c).
+    let hidden = if address.0 >= USER_END { fault_code::PRESENT } else { 0 };
+    task.note_exception(Vector::PAGE_FAULT, error | hidden, Some(address));
     let signal = Signal::from_raw(fault.signal).unwrap_or(Signal::SIGSEGV);
     let detail = Detail::Fault { address: fault.address };
     task.force_signal(SigInfo { signal, errno: 0, code: SignalCode(fault.code), detail });

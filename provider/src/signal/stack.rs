@@ -4,7 +4,10 @@ use crate::errno::Errno;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// The kernel's `stack_t`; also the state it sets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+///
+/// The default is a new program's state: no stack, and flags of 0, which signal frames show as they are; only
+/// sigaltstack(2) reports SS_DISABLE for a stack of no size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct AltStack {
     /// The lowest address.
@@ -25,12 +28,6 @@ const SS_DISABLE: u32 = 2;
 pub(super) const SS_AUTODISARM: u32 = 1 << 31;
 /// The smallest stack that x86-64 accepts (MINSIGSTKSZ).
 const MINSIGSTKSZ: u64 = 2048;
-
-impl Default for AltStack {
-    fn default() -> Self {
-        Self { base: 0, flags: SS_DISABLE, padding: 0, size: 0 }
-    }
-}
 
 impl AltStack {
     /// Tells whether `sp` lies on the stack; never while it is auto-disarming (on_sig_stack in include/linux/sched/signal.h).
