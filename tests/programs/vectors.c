@@ -51,7 +51,17 @@ int main(void)
     SHOW(copy_file_range(fd, &offset, to, &at, 8, 0));
     printf("%ld %ld\n", (long)offset, (long)at);
     SHOW(copy_file_range(fd, &offset, to, &at, 8, 1));
+    /* cp and cat ask for nearly SSIZE_MAX bytes, also far into a file. */
+    MUST(ftruncate(fd, 3L << 30));
+    offset = (3L << 30) - 5;
+    SHOW(copy_file_range(fd, &offset, to, &at, 0x7fffffffc0000000, 0));
+    SHOW(copy_file_range(fd, &offset, to, &at, 0x7fffffffc0000000, 0));
+    at = INT64_MAX - 5;
+    SHOW(copy_file_range(fd, &offset, to, &at, -1, 0));
+    printf("%ld\n", (long)offset);
     offset = 1000;
+    at = 48;
+    MUST(ftruncate(fd, 10));
     SHOW(copy_file_range(fd, &offset, to, &at, 8, 0));
     SHOW(pread(to, c, 8, 40));
     printf("%.8s\n", c);
