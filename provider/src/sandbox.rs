@@ -177,7 +177,12 @@ fn first_task(kernel: &Arc<Kernel>) -> Result<Arc<Task>, StartError> {
 
 /// The monitor's own umask, which the program inherits as it would when run directly.
 fn host_umask() -> u32 {
-    // There is no call that only reads it; nothing else makes files yet.
+    // There is no call that only reads it, and changing it for a moment changes what other threads make meanwhile.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    if let Some(mask) = line.and_then(|text| u32::from_str_radix(text.trim(), 8).ok()) {
+        return mask;
+    }
     let mask = rustix::process::umask(Mode::RWXG | Mode::RWXO);
     rustix::process::umask(mask);
     mask.bits()
