@@ -100,6 +100,21 @@ int main(void)
     SHOW(open("loop1", O_RDONLY));
     SHOW(symlink("d", "dirlink"));
     show_file("dirlink/x");
+    SHOW(open("dirlink", O_RDONLY | O_NOFOLLOW | O_DIRECTORY));
+    SHOW(open("soft", O_RDONLY | O_NOFOLLOW | O_DIRECTORY));
+
+    char long_name[NAME_MAX + 2], magic[64];
+    memset(long_name, 'n', sizeof long_name - 1);
+    long_name[sizeof long_name - 1] = 0;
+    SHOW(rename("missing", long_name));
+    SHOW(rename("b", long_name));
+    SHOW(rename(long_name, "y"));
+    make("gone", "x");
+    int gone = MUST(open("gone", O_RDONLY));
+    MUST(unlink("gone"));
+    snprintf(magic, sizeof magic, "/proc/self/fd/%d", gone);
+    SHOW(linkat(AT_FDCWD, magic, AT_FDCWD, "back", AT_SYMLINK_FOLLOW));
+    MUST(close(gone));
     SHOW(rmdir("dirlink"));
     SHOW(rename("dirlink", "dirlink2"));
     SHOW(unlink("dirlink2/"));

@@ -96,6 +96,10 @@ impl Namespace {
         if object.kind() == FileKind::Directory {
             return Err(Errno::EPERM);
         }
+        // A file that lost its last name gets none again (vfs_link); one that was made without a name may get its first.
+        if object.mount().is_some() && object.inode().stat()?.links == 0 {
+            return Err(Errno::ENOENT);
+        }
         let operations = directory.inode().as_dir().ok_or(Errno::ENOTDIR)?;
         operations.link(&name, object.inode())
     }

@@ -15,6 +15,9 @@ use std::sync::Arc;
 /// descriptor). A direct-mapped table: no bookkeeping at a hit, and the memory is bounded whatever a program walks.
 const RECENT: usize = 1024;
 
+/// Bytes of a name (NAME_MAX).
+const NAME_MAX: usize = 255;
+
 /// The mount table with the entries that were walked.
 pub struct Namespace {
     mounts: MountTable,
@@ -114,13 +117,17 @@ impl Namespace {
         Walker::new(self, Some(task), context.root(), base, resolve)
     }
 
-    /// Finds the entry of that name, and what is mounted there. `task` is `None` while the view is built.
+    /// Finds the entry of that name, and what is mounted there; `ENAMETOOLONG` only when the name is looked up, as file systems
+    /// tell it: a rename misses its source before its target's name is too long. `task` is `None` while the view is built.
     pub(super) fn child(
         &self,
         task: Option<&CurrentTask<'_>>,
         directory: &Location,
         name: &[u8],
     ) -> Result<Location, Errno> {
+        if name.len() > NAME_MAX {
+            return Err(Errno::ENAMETOOLONG);
+        }
         let entry = directory.entry();
         let known = entry.child(name);
         let place = |child: Arc<Entry>| match directory.mount() {

@@ -133,6 +133,7 @@ impl Namespace {
         let kind = place.kind();
         let who = task.credentials();
         let truncates = flags.contains(OpenFlags::TRUNC);
+        // do_open asks for a directory before may_open refuses a link that was not followed.
         if flags.contains(OpenFlags::DIRECTORY) && kind != FileKind::Directory {
             return Err(Errno::ENOTDIR);
         }

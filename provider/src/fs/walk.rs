@@ -12,8 +12,6 @@ use std::sync::Arc;
 
 /// Symbolic links in one walk (MAXSYMLINKS).
 const LINKS_MAX: u32 = 40;
-/// Bytes of a name (NAME_MAX).
-const NAME_MAX: usize = 255;
 
 bitflags::bitflags! {
     /// How a walk is confined: the RESOLVE_* flags of openat2(2).
@@ -181,7 +179,6 @@ impl<'a, 't> Walker<'a, 't> {
                     at = self.parent(at)?;
                     special = Special::DotDot;
                 }
-                _ if name.len() > NAME_MAX => return Err(Errno::ENAMETOOLONG),
                 _ if last => return Ok(Tail::Name { directory: at, name, slash }),
                 _ => {
                     let place = self.step(&at, &name)?;

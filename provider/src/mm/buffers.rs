@@ -27,13 +27,10 @@ pub struct UserBuffers<'a> {
 }
 
 impl<'a> UserBuffers<'a> {
-    /// Takes one buffer, as read(2) and write(2) have it: cut to the most a call transfers, then `EFAULT` outside the user half.
+    /// Takes one buffer, as read(2) and write(2) have it: `EFAULT` outside the user half, then cut to the most a call transfers.
     pub fn single(map: &'a MemoryMap, start: UserAddr, len: u64) -> Result<Self, Errno> {
-        // `count` is judged as signed first (rw_verify_area), the range before it is cut (access_ok).
-        if i64::try_from(len).is_err() {
-            return Err(Errno::EINVAL);
-        }
-        checked_range(start, usize::try_from(len).map_err(|_| Errno::EINVAL)?)?;
+        // The whole range is judged (access_ok in vfs_read), and before the sign of its length: no negative one passes.
+        checked_range(start, usize::try_from(len).map_err(|_| Errno::EFAULT)?)?;
         let end = UserAddr(start.0 + len.min(MAX_TRANSFER));
         Ok(Self { map, ranges: vec![UserRange { start, end }] })
     }

@@ -51,7 +51,9 @@ fn check(task: &CurrentTask<'_>, place: &Location, name: &[u8], want: Want) -> R
         if !matches!(place.kind(), FileKind::Regular | FileKind::Directory) {
             return Err(denied);
         }
-        return check_access(&task.credentials(), place, want);
+        check_access(&task.credentials(), place, want)?;
+        // The prefix alone names nothing (xattr_resolve_name).
+        return if name == b"user." { Err(Errno::EINVAL) } else { Ok(()) };
     }
     Err(Errno::EOPNOTSUPP)
 }
