@@ -8,7 +8,7 @@ use crate::kernel::{Change, Kernel, Outcome};
 use crate::mm::MemoryMap;
 use crate::provider::LinuxProvider;
 use crate::signal::send::send_to_group;
-use crate::signal::{Detail, SigInfo, Signal, SignalCode};
+use crate::signal::{Detail, SigAction, SigInfo, Signal, SignalCode};
 use crate::syscall::trace::Tracer;
 use crate::task::{Credentials, CurrentTask, ExitStatus, Pid, ResourceLimits, Resources, Task, ThreadGroup};
 use rustix::fs::Mode;
@@ -81,6 +81,15 @@ pub enum SandboxEnd {
     Failed,
 }
 
+/// What the caller ignores, the program ignores, as after any exec.
+fn inherit_ignored_signals(task: &Task) {
+    let ignored = vmm::inherited::ignored_signals();
+    let numbers = (1..=64).filter(|number| ignored >> (number - 1) & 1 != 0);
+    for signal in numbers.filter_map(Signal::from_raw) {
+        task.group().signals().handlers().set(signal, SigAction { handler: SigAction::IGNORE, ..SigAction::default() });
+    }
+}
+
 /// A running sandbox.
 #[derive(Debug)]
 pub struct Sandbox {
@@ -108,6 +117,7 @@ impl Sandbox {
         let frame = TrapFrame { registers: Registers::default(), cpu: &mut cpu };
         let mut current = CurrentTask::new(task.clone(), frame);
         stdio::inherit(&current).map_err(StartError::Stdio)?;
+        inherit_ignored_signals(&task);
         enter_working_directory(&current)?;
         let config = kernel.config();
         exec::start(&mut current, &config.program, &config.args, &config.env)?;

@@ -91,25 +91,37 @@ fn a_signal_from_outside_kills_by_default() {
     }
 }
 
-#[test]
-fn an_ignored_signal_stays_ignored() {
-    need_kvm!();
-    let waiter = Command::new(program("waiter.c", Link::Static)).arg("pause").arg("1").sandboxed(&[]);
-    let mut shell = waiter.std();
+/// Runs a command whose caller ignores SIGHUP, sends it signals once it is ready, and returns what it prints then and its end.
+fn under_nohup(command: &Command, signals: &[Signal]) -> (String, Option<i32>) {
+    let command = command.std();
+    let args: Vec<_> =
+        std::iter::once(command.get_program()).chain(command.get_args()).map(ToOwned::to_owned).collect();
     let script = "trap '' HUP; exec \"$0\" \"$@\"";
-    let args: Vec<_> = std::iter::once(shell.get_program()).chain(shell.get_args()).map(ToOwned::to_owned).collect();
-    shell = Command::new("/bin/sh").arg("-c").arg(script).args(args).std();
-    let mut child = shell.spawn().unwrap();
+    let mut child = Command::new("/bin/sh").arg("-c").arg(script).args(args).std().spawn().unwrap();
     let pid = Pid::from_child(&child);
     let mut lines = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
     lines.read_line(&mut line).unwrap();
-    kill_process(pid, Signal::HUP).unwrap();
-    kill_process(pid, Signal::USR1).unwrap();
+    assert_eq!(line, "ready\n");
+    signals.iter().for_each(|signal| kill_process(pid, *signal).unwrap());
     line.clear();
     lines.read_to_string(&mut line).unwrap();
-    assert_eq!(line, "signal 10\n");
-    assert_eq!(child.wait().unwrap().code(), Some(7));
+    let status = child.wait().unwrap();
+    (line, status.code().or_else(|| status.signal().map(|signal| 128 + signal)))
+}
+
+#[test]
+fn what_the_caller_ignores_is_ignored_until_the_program_handles_it() {
+    need_kvm!();
+    let waiter = Command::new(program("waiter.c", Link::Static)).arg("pause");
+    // It handles no signal; and it handles all.
+    for (handled, signals) in [("0", &[Signal::HUP, Signal::TERM][..]), ("1", &[Signal::HUP])] {
+        let waiter = waiter.clone().arg(handled);
+        let native = under_nohup(&waiter, signals);
+        assert_eq!(under_nohup(&waiter.sandboxed(&[]), signals), native);
+        let expected = if handled == "0" { (String::new(), Some(143)) } else { ("signal 1\n".to_owned(), Some(7)) };
+        assert_eq!(native, expected, "it is broken natively");
+    }
 }
 
 #[test]

@@ -1,11 +1,15 @@
-//! Which standard descriptors the monitor was started with.
+//! Which standard descriptors the monitor was started with, and which signals its caller ignores.
 //!
-//! Rust's runtime opens /dev/null for those of 0, 1 and 2 that are closed, before `main`. A program that is run with a closed standard
-//! input must find it closed, so they are looked at earlier, when the C library runs the initializers.
+//! Before `main`, Rust's runtime opens /dev/null for those of 0, 1 and 2 that are closed, and ignores SIGPIPE. A program that is run
+//! with a closed standard input must find it closed, and one under nohup(1) must find SIGHUP ignored, so both are looked at
+//! earlier, when the C library runs the initializers.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 static OPEN: [AtomicBool; 3] = [const { AtomicBool::new(true) }; 3];
+/// Bit n - 1 for signal n.
+static IGNORED: AtomicU64 = AtomicU64::new(0);
 
 /// Run by the C library before Rust's runtime starts.
 // The section holds pointers to functions that take nothing they need and return nothing, which this is.
@@ -19,6 +23,23 @@ extern "C" fn look() {
         let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
         open.store(flags != -1, Ordering::Relaxed);
     }
+    let ignored = (1..=64).filter(|&signal| is_ignored(signal)).fold(0, |set, signal| set | 1 << (signal - 1));
+    IGNORED.store(ignored, Ordering::Relaxed);
+}
+
+/// Whether this process ignores `signal`. The C library keeps a few to itself, which it says are invalid.
+fn is_ignored(signal: libc::c_int) -> bool {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: a null new action changes nothing; the old one is written to a valid place.
+    let result = unsafe { libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) };
+    // SAFETY: all zeroes are a valid action, and a call that succeeded has filled it.
+    let action = unsafe { action.assume_init() };
+    result == 0 && action.sa_sigaction == libc::SIG_IGN
+}
+
+/// The signals that were ignored when the process started: bit n - 1 for signal n.
+pub fn ignored_signals() -> u64 {
+    IGNORED.load(Ordering::Relaxed)
 }
 
 /// Tells which of the descriptors 0, 1 and 2 were open when the process started.
@@ -30,6 +51,14 @@ pub fn standard_descriptors() -> [bool; 3] {
 mod tests {
     use super::*;
     use std::os::fd::AsRawFd;
+
+    #[test]
+    fn ignored_signals_are_seen() {
+        // The Rust runtime ignores SIGPIPE, after `look` has run; the test harness leaves SIGUSR1 alone.
+        assert!(is_ignored(libc::SIGPIPE));
+        assert!(!is_ignored(libc::SIGUSR1));
+        assert_eq!(ignored_signals() >> (libc::SIGUSR1 - 1) & 1, 0);
+    }
 
     #[test]
     fn an_open_descriptor_is_seen_as_open() {

@@ -20,8 +20,8 @@ impl std::fmt::Debug for HostSignals {
 }
 
 impl HostSignals {
-    /// Blocks `signals` (host signal numbers), except those that the caller of this process had ignored: nohup(1) and
-    /// shells that start background jobs rely on that.
+    /// Blocks `signals` (host signal numbers). A blocked signal arrives even if the process ignores it: the program inside
+    /// may have a handler for what its caller ignores.
     pub fn block(signals: &[i32]) -> io::Result<Self> {
         let mut set = MaybeUninit::<libc::sigset_t>::uninit();
         // SAFETY: the pointer is to a sigset_t that the call initializes.
@@ -29,10 +29,8 @@ impl HostSignals {
         // SAFETY: sigemptyset has initialized it; it cannot fail on a valid pointer.
         let mut set = unsafe { set.assume_init() };
         for &signal in signals {
-            if !ignored(signal)? {
-                // SAFETY: `set` is an initialized set; a number that is no signal is refused with EINVAL.
-                cvt(unsafe { libc::sigaddset(&raw mut set, signal) })?;
-            }
+            // SAFETY: `set` is an initialized set; a number that is no signal is refused with EINVAL.
+            cvt(unsafe { libc::sigaddset(&raw mut set, signal) })?;
         }
         // SAFETY: `set` is initialized, and a null pointer asks for no copy of the old mask.
         match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) } {
@@ -55,16 +53,6 @@ impl HostSignals {
             Err(error) => Err(error),
         }
     }
-}
-
-/// Whether this process ignores `signal`.
-fn ignored(signal: i32) -> io::Result<bool> {
-    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: a null new action changes nothing; the old one is written to a valid place.
-    cvt(unsafe { libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) })?;
-    // SAFETY: the call succeeded and has filled it; all zeroes would be valid too.
-    let action = unsafe { action.assume_init() };
-    Ok(action.sa_sigaction == libc::SIG_IGN)
 }
 
 fn cvt(result: i32) -> io::Result<i32> {
@@ -90,10 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn ignored_signals_and_wrong_numbers() {
-        // The Rust runtime ignores SIGPIPE.
-        assert!(ignored(libc::SIGPIPE).unwrap());
-        assert!(!ignored(libc::SIGUSR1).unwrap());
+    fn wrong_numbers_are_refused() {
         assert!(HostSignals::block(&[1000]).is_err());
     }
 }
