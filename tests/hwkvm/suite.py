@@ -31,7 +31,7 @@ MACHINES = {
     "6.1": ("6.1", 1, []),
     "6.12, npt=0": ("6.12", 1, ["kvm_amd.npt=0"]),
 }
-TIMEOUT_S = 170
+TIMEOUT_S = 300
 # Of the guest programs in tests/programs, those about traps, memory, signals and time whose native answers are the same
 # on all these kernels; checks.sh runs them.
 PROGRAMS = ["hello", "clocks", "death", "faults", "frames", "mappings", "memory", "signals", "simd", "vdso"]

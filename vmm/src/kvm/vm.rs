@@ -10,8 +10,9 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 
-/// Guest-physical address of the dummy slot that is added and deleted to drop shadow pages: far above any memory.
-const DUMMY_SLOT: GuestPhys = GuestPhys(1 << 45);
+/// Guest-physical address of the dummy slot that is added and deleted to drop shadow pages: between the supervisor's pages
+/// and the pool. With nested paging KVM takes no slot beyond the processor's physical addresses, which may have 39 bits.
+const DUMMY_SLOT: GuestPhys = GuestPhys(1 << 30);
 const DUMMY_BYTES: u64 = 1 << 20;
 
 /// A virtual machine.
