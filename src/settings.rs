@@ -77,19 +77,22 @@ fn expand_home(path: &Path) -> Result<PathBuf, Failure> {
     }
 }
 
+/// Bytes below which no program gets far: page tables, the clock page, a stack and a few pages of its own.
+const LEAST_MEMORY: u64 = 512 << 10;
+
 fn limits(options: &RunOptions) -> Result<Limits, Failure> {
+    let memory = options.limits.memory.unwrap_or_else(|| host_memory() / 2);
+    if memory < LEAST_MEMORY {
+        return Err(Failure::ours(format_args!(
+            "--memory: {memory} bytes are too little; a sandbox needs 512K or more"
+        )));
+    }
     let available = available_cpus()?;
     let cpus = options.limits.cpus.unwrap_or(available);
     if cpus > available {
         return Err(Failure::ours(format_args!("--cpus {cpus}: only {available} can be used here")));
     }
-    Ok(Limits {
-        memory: options.limits.memory.unwrap_or_else(|| host_memory() / 2),
-        pids: options.limits.pids,
-        files: options.limits.files,
-        cpus,
-        timeout: options.limits.timeout,
-    })
+    Ok(Limits { memory, pids: options.limits.pids, files: options.limits.files, cpus, timeout: options.limits.timeout })
 }
 
 /// The CPUs that this process may run on.

@@ -49,7 +49,7 @@ pub enum StartError {
     #[error("{0}")]
     Load(#[from] LoadError),
     /// No memory for the first process.
-    #[error("memory: {0}")]
+    #[error("not enough memory to start: {0}")]
     Memory(Errno),
     /// The host could not make the process or its thread.
     #[error("{0}")]

@@ -222,7 +222,7 @@ fn a_missing_interpreter_is_named() {
 #[test]
 fn a_memory_limit_that_is_too_small() {
     need_kvm!();
-    for size in ["1", "4K", "64K"] {
+    for size in ["1", "4K", "64K", "511K"] {
         expect(&["--memory", size, "/bin/busybox", "true"], 125, &["memory"]);
     }
 }
