@@ -3,20 +3,19 @@
 //! An attempt first registers what it waits for with the [`Waiter`] it is given, then tries. Nothing can be missed between the
 //! two: whatever is registered wakes the task even if it changes before the task sleeps.
 
-use super::CurrentTask;
+use super::wait_queue::{Place, Share};
+use super::{CurrentTask, Parker, WaitQueue};
 use crate::errno::Errno;
 use crate::fs::{Ready, WaitSource};
-use crate::sync::{Mutex, Rank, assert_none_held};
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use crate::sync::assert_none_held;
+use rustix::event::PollFlags;
 use rustix::fs::Timespec;
 use rustix::time::{
     ClockId as HostClock, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, clock_gettime, timerfd_create,
     timerfd_settime,
 };
-use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, OnceLock, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vmm::clock::ClockKind;
 
@@ -85,125 +84,49 @@ impl<T> Wake<T> {
     }
 }
 
-/// What wakes a sleeping task. Each task has one; wait queues and signals hold on to it.
-#[derive(Default)]
-pub struct Parker {
-    /// A wake-up that has not been consumed.
-    woken: AtomicBool,
-    /// The task sleeps in `ppoll` on host descriptors, so it must be woken through `wake_fd`.
-    state: std::sync::Mutex<bool>,
-    condition: Condvar,
-    wake_fd: OnceLock<OwnedFd>,
-}
-
-impl Parker {
-    /// Wakes the task, now or at its next sleep.
-    pub fn wake(&self) {
-        if self.woken.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let polls = *self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if polls && let Some(fd) = self.wake_fd.get() {
-            // Fails only when the counter is full: then the descriptor is readable already.
-            let _ = rustix::io::write(fd, &1u64.to_ne_bytes());
-        }
-        self.condition.notify_one();
-    }
-
-    /// Forgets earlier wake-ups; what is registered after this call wakes.
-    fn prepare(&self) {
-        self.woken.store(false, Ordering::Release);
-    }
-
-    /// Sleeps until woken or until `timeout` has passed.
-    fn park(&self, timeout: Option<Duration>) {
-        let guard = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let asleep = |_: &mut bool| !self.woken.load(Ordering::Acquire);
-        match timeout {
-            None => {
-                let _guard = self.condition.wait_while(guard, asleep).unwrap_or_else(PoisonError::into_inner);
-            }
-            Some(timeout) => {
-                let _guard =
-                    self.condition.wait_timeout_while(guard, timeout, asleep).unwrap_or_else(PoisonError::into_inner);
-            }
-        }
-    }
-
-    /// Sleeps until woken, until a descriptor is ready or until `timeout` has passed.
-    fn poll(&self, sources: &[(BorrowedFd<'_>, PollFlags)], timeout: Option<Duration>) -> Result<(), Errno> {
-        let wake_fd = match self.wake_fd.get() {
-            Some(fd) => fd,
-            None => {
-                let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-                self.wake_fd.get_or_init(|| fd)
-            }
-        };
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        let result = if self.woken.load(Ordering::Acquire) {
-            Ok(0)
-        } else {
-            let mut fds: Vec<PollFd<'_>> =
-                sources.iter().map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
-            fds.push(PollFd::new(wake_fd, PollFlags::IN));
-            let timeout = timeout.and_then(|span| Timespec::try_from(span).ok());
-            poll(&mut fds, timeout.as_ref())
-        };
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = false;
-        let _ = rustix::io::read(wake_fd, &mut [0u8; 8]);
-        match result {
-            // A signal of the host's to this thread: a kick, whose reason the caller looks at.
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
-    }
-}
-
-impl fmt::Debug for Parker {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Parker").field("woken", &self.woken).finish_non_exhaustive()
-    }
-}
-
-/// Tasks that wait for something of the provider's to change.
-#[derive(Debug)]
-pub struct WaitQueue {
-    waiters: Arc<Mutex<Vec<Arc<Parker>>>>,
-}
-
-impl Default for WaitQueue {
-    fn default() -> Self {
-        Self { waiters: Arc::new(Mutex::new(Rank::Waiters, Vec::new())) }
-    }
-}
-
-impl WaitQueue {
-    /// Wakes all that wait.
-    pub fn wake_all(&self) {
-        for parker in self.waiters.lock().iter() {
-            parker.wake();
-        }
-    }
-}
-
-/// What one attempt waits for; filled anew by each.
+/// What one attempt waits for; said anew by each.
+///
+/// Places in queues are kept from one attempt to the next, so that waiting for thousands of files again costs little. An attempt that
+/// names the same queues in the same order finds itself in them.
 #[derive(Debug)]
 pub struct Waiter<'w> {
     parker: Arc<Parker>,
-    queues: Vec<Arc<Mutex<Vec<Arc<Parker>>>>>,
+    places: Vec<Place>,
+    /// How many of the places this attempt has named.
+    named: usize,
     hosts: Vec<(BorrowedFd<'w>, PollFlags)>,
     ready: bool,
 }
 
 impl<'w> Waiter<'w> {
     fn new(parker: Arc<Parker>) -> Self {
-        Self { parker, queues: Vec::new(), hosts: Vec::new(), ready: false }
+        Self { parker, places: Vec::new(), named: 0, hosts: Vec::new(), ready: false }
     }
 
-    /// Waits for a queue of the provider's.
+    /// Waits for any wake of a queue of the provider's.
     pub fn on_queue(&mut self, queue: &WaitQueue) {
-        queue.waiters.lock().push(self.parker.clone());
-        self.queues.push(queue.waiters.clone());
+        self.on_queue_for(queue, Ready::all());
+    }
+
+    /// Waits for wakes of a queue that concern `interest`; errors and hang-ups always do.
+    pub fn on_queue_for(&mut self, queue: &WaitQueue, interest: Ready) {
+        if self.places.get(self.named).is_some_and(|place| place.serves(queue, interest)) {
+            self.named += 1;
+        } else {
+            self.enter(queue, interest, Share::Common);
+        }
+    }
+
+    /// As [`Self::on_queue_for`], but each wake is for one of those that wait so (accept, readers of a pipe). Whoever made use of a
+    /// wake and left something over wakes the next.
+    pub fn on_queue_exclusive(&mut self, queue: &WaitQueue, interest: Ready) {
+        self.enter(queue, interest, Share::Exclusive);
+    }
+
+    fn enter(&mut self, queue: &WaitQueue, interest: Ready, share: Share) {
+        self.places.truncate(self.named);
+        self.places.push(queue.enter_task(&self.parker, interest, share));
+        self.named += 1;
     }
 
     /// Waits for a host descriptor.
@@ -211,31 +134,36 @@ impl<'w> Waiter<'w> {
         self.hosts.push((fd, poll_flags(interest)));
     }
 
-    /// Waits for whatever a file says; `interest` counts for host descriptors.
+    /// Waits for whatever a file says.
     pub fn on_source(&mut self, source: WaitSource<'w>, interest: Ready) {
         match source {
             // The attempt is made again at once: it says that it is always ready.
             WaitSource::Always => self.ready = true,
-            WaitSource::Queue(queue) => self.on_queue(queue),
+            WaitSource::Queue(queue) => self.on_queue_for(queue, interest),
             WaitSource::Host(fd) => self.on_host(fd, interest),
         }
     }
 
-    fn clear(&mut self) {
-        for queue in self.queues.drain(..) {
-            let mut waiters = queue.lock();
-            if let Some(at) = waiters.iter().position(|parker| Arc::ptr_eq(parker, &self.parker)) {
-                waiters.swap_remove(at);
-            }
-        }
+    /// Starts an attempt.
+    fn begin(&mut self) {
+        self.named = 0;
         self.hosts.clear();
         self.ready = false;
+    }
+
+    /// Gives up the places that the attempt no longer named.
+    fn settle(&mut self) {
+        for place in self.places.drain(self.named..) {
+            place.pass_on();
+        }
     }
 }
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        self.clear();
+        for place in self.places.drain(..) {
+            place.pass_on();
+        }
     }
 }
 
@@ -274,9 +202,11 @@ impl CurrentTask<'_> {
         };
         loop {
             self.parker().prepare();
+            waiter.begin();
             if let Some(value) = attempt(&mut waiter)? {
                 return Ok(Wake::Done(value));
             }
+            waiter.settle();
             if self.has_interrupting_signal() {
                 return Ok(Wake::Interrupted);
             }
@@ -295,7 +225,6 @@ impl CurrentTask<'_> {
             } else {
                 self.parker().poll(&waiter.hosts, remaining)?;
             }
-            waiter.clear();
         }
     }
 

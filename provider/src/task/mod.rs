@@ -11,17 +11,21 @@ pub(crate) mod exit;
 mod futex;
 mod group;
 mod limits;
+mod parker;
 mod table;
+mod wait_queue;
 
 pub use attributes::{Attributes, TIMER_SLACK_NS};
-pub use block::{Deadline, Parker, WaitQueue, Waiter, Wake};
+pub use block::{Deadline, Waiter, Wake};
 pub use credentials::Credentials;
 pub use current::CurrentTask;
 pub use exit::ExitStatus;
 pub use futex::{FutexKey, Futexes};
 pub use group::ThreadGroup;
 pub use limits::{INFINITY, Limit, Resource, ResourceLimits};
+pub use parker::Parker;
 pub use table::{PID_MAX, TaskTable};
+pub use wait_queue::{Observation, Observer, Share, WaitQueue};
 
 use crate::errno::Errno;
 use crate::fs::{FdTable, FsContext};
