@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a step of a test that fails is the test's failure")]
 
 mod cli;
+mod conformance;
 mod errors;
 mod files;
 mod harness;
