@@ -14,6 +14,7 @@ pub mod kernel;
 pub mod mm;
 pub mod provider;
 pub mod sandbox;
+pub mod seccomp;
 pub mod signal;
 pub mod sync;
 pub mod syscall;

@@ -4,7 +4,7 @@ use crate::errno::Errno;
 use crate::kernel::{self, Kernel};
 use crate::signal::deliver::{Delivery, InterruptedCall};
 use crate::signal::{Signal, exception};
-use crate::syscall::{self, Outcome, trace};
+use crate::syscall::{self, Outcome};
 use crate::task::{CurrentTask, ExitStatus, Task, ThreadGroup, exit};
 use std::sync::Arc;
 use vmm::addr::UserRange;
@@ -76,10 +76,7 @@ fn system_call(task: &mut CurrentTask<'_>) -> Disposition {
     let requested = registers.rax;
     let number = requested & u64::from(u32::MAX);
     let args = [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9];
-    let result = match task.kernel().tracer() {
-        None => syscall::dispatch(task, number, &args),
-        Some(_) => trace::dispatch(task, number, &args),
-    };
+    let result = syscall::entry::serve(task, number, &args);
     let (disposition, interrupted) = match result {
         Ok(Outcome::Return(value)) => {
             task.frame.registers.rax = value;

@@ -32,6 +32,8 @@ pub enum Rank {
     Timers,
     /// One timer.
     TimerState,
+    /// Changes of what seccomp allows.
+    Seccomp,
     /// The table of processes and threads: late, since procfs looks tasks up wherever a path leads through it.
     Tasks,
     /// A thread group's shared state.

@@ -26,6 +26,7 @@ impl SignalCode {
     pub const TRAP_BRKPT: Self = Self(1);
     pub const TRAP_TRACE: Self = Self(2);
     pub const TRAP_HWBKPT: Self = Self(4);
+    pub const SYS_SECCOMP: Self = Self(1);
     pub const CLD_EXITED: Self = Self(1);
     pub const CLD_KILLED: Self = Self(2);
     pub const CLD_STOPPED: Self = Self(5);
@@ -57,6 +58,7 @@ impl SignalCode {
             (1, Signal::SIGTRAP) => "TRAP_BRKPT",
             (2, Signal::SIGTRAP) => "TRAP_TRACE",
             (4, Signal::SIGTRAP) => "TRAP_HWBKPT",
+            (1, Signal::SIGSYS) => "SYS_SECCOMP",
             (1, Signal::SIGCHLD) => "CLD_EXITED",
             (2, Signal::SIGCHLD) => "CLD_KILLED",
             (5, Signal::SIGCHLD) => "CLD_STOPPED",

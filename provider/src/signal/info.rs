@@ -34,6 +34,8 @@ pub enum Detail {
     Timer { id: i32, overrun: i32, value: u64 },
     /// A fault at an address.
     Fault { address: UserAddr },
+    /// A call that seccomp has refused.
+    Call { address: UserAddr, number: i32, architecture: u32 },
     /// A child changed its state.
     Child { pid: Pid, uid: u32, status: i32, user_time: i64, system_time: i64 },
     /// rt_sigqueueinfo with a code of the program's own: the union as it gave it.
@@ -80,6 +82,11 @@ impl SigInfo {
                 writer.u64(*value);
             }
             Detail::Fault { address } => writer.u64(address.0),
+            Detail::Call { address, number, architecture } => {
+                writer.u64(address.0);
+                writer.i32(*number);
+                writer.u32(*architecture);
+            }
             Detail::Child { pid, uid, status, user_time, system_time } => {
                 writer.i32(pid.0);
                 writer.u32(*uid);

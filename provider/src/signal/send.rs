@@ -149,6 +149,12 @@ impl CurrentTask<'_> {
         self.signals().raise_attention();
     }
 
+    /// Sends this thread a signal that ends its process (force_sig_info with HANDLER_EXIT), whatever it does on such signals.
+    pub(crate) fn force_fatal_signal(&self, info: SigInfo) {
+        self.group().signals().handlers().set(info.signal, super::SigAction::default());
+        self.force_signal(info);
+    }
+
     /// A signal frame could not be written: SIGSEGV, which kills if it was SIGSEGV's own frame (force_sigsegv).
     pub(super) fn force_segv_for_frame(&self, failed: Signal) {
         if failed == Signal::SIGSEGV {

@@ -52,6 +52,13 @@ named_args! {
         1033 => "F_ADD_SEALS",
         1034 => "F_GET_SEALS",
     }
+    /// An operation of seccomp(2).
+    SeccompOperation(u32) {
+        0 => "SECCOMP_SET_MODE_STRICT",
+        1 => "SECCOMP_SET_MODE_FILTER",
+        2 => "SECCOMP_GET_ACTION_AVAIL",
+        3 => "SECCOMP_GET_NOTIF_SIZES",
+    }
     /// A clock of clock_gettime(2).
     ClockNumber(i32) {
         0 => "CLOCK_REALTIME",

@@ -6,6 +6,7 @@
 
 pub mod args;
 pub mod docs;
+pub(crate) mod entry;
 pub mod handler;
 #[cfg(test)]
 mod hostile_tests;
@@ -38,6 +39,7 @@ mod prctl;
 mod process;
 mod random;
 mod sched;
+mod seccomp;
 mod signals;
 mod stat;
 mod threads;

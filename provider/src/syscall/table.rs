@@ -266,6 +266,7 @@ pub static TABLE: [Option<Syscall>; SIZE] = syscalls! {
     __NR_getcpu => sched::getcpu, Full;
     __NR_finit_module => misc::not_permitted, Partial("always EPERM");
     __NR_renameat2 => dir::renameat2, Partial("RENAME_WHITEOUT is EPERM");
+    __NR_seccomp => seccomp::seccomp, Partial("SECCOMP_FILTER_FLAG_NEW_LISTENER is EINVAL");
     __NR_getrandom => random::getrandom, Full;
     __NR_memfd_create => file_control::memfd_create, Partial("no seals, no huge pages");
     __NR_execveat => exec::execveat, Full;

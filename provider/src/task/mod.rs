@@ -14,6 +14,7 @@ mod limits;
 mod parker;
 mod table;
 mod wait_queue;
+mod work;
 
 pub use attributes::{Attributes, TIMER_SLACK_NS};
 pub use block::{Deadline, Waiter, Wake};
@@ -26,16 +27,19 @@ pub use limits::{INFINITY, Limit, Resource, ResourceLimits};
 pub use parker::Parker;
 pub use table::{PID_MAX, TaskTable};
 pub use wait_queue::{Observation, Observer, Share, WaitQueue};
+pub use work::Work;
 
 use crate::errno::Errno;
 use crate::fs::{FdTable, FsContext};
 use crate::kernel::Kernel;
 use crate::mm::MemoryMap;
+use crate::seccomp::Seccomp;
 use crate::signal::TaskSignals;
 use crate::sync::{Mutex, Rank};
 use crate::syscall::Outcome;
 use rustix::time::{ClockId, clock_gettime};
 use std::fmt;
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use vmm::addr::UserAddr;
@@ -78,6 +82,9 @@ pub struct Task {
     thread: OnceLock<Arc<vmm::pico::Thread>>,
     /// What restart_syscall(2) is to do, left by a call that ended with `ERESTART_RESTARTBLOCK`.
     restart: Mutex<Option<Restart>>,
+    /// [`Work`]
+    work: AtomicU32,
+    seccomp: Mutex<Seccomp>,
 }
 
 /// Goes on with an interrupted call.
@@ -117,6 +124,8 @@ impl Task {
             parker: Arc::default(),
             thread: OnceLock::new(),
             restart: Mutex::new(Rank::Leaf, None),
+            work: AtomicU32::new(0),
+            seccomp: Mutex::new(Rank::Leaf, Seccomp::Disabled),
         })
     }
 
@@ -177,6 +186,11 @@ impl Task {
             (attributes.clear_child_tid, attributes.robust_list) = (UserAddr(0), UserAddr(0));
             (attributes.dumpable, attributes.keep_capabilities) = (true, false);
         });
+    }
+
+    /// What seccomp allows it; [`Self::seccomp`] reads it.
+    pub(crate) fn seccomp_slot(&self) -> &Mutex<Seccomp> {
+        &self.seccomp
     }
 
     /// What wakes it when it sleeps.

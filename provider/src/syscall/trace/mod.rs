@@ -119,5 +119,17 @@ pub fn dispatch(task: &mut CurrentTask<'_>, number: u64, args: &RawArgs) -> Resu
     result
 }
 
+/// Shows a call that seccomp or a tracer has answered.
+pub(crate) fn refused(task: &CurrentTask<'_>, number: u64, args: &RawArgs, result: &Result<Outcome, Errno>) {
+    let Some(tracer) = task.kernel().tracer() else { return };
+    let result = match result {
+        Ok(Outcome::Return(value)) => Some(Ok(*value)),
+        Ok(Outcome::Resume | Outcome::Exit) => None,
+        Err(error) => Some(Err(*error)),
+    };
+    let memory = task.task().mm();
+    tracer.call(task, number, &ShownCall { args: *args, result, memory: memory.as_deref() });
+}
+
 /// The result of a call, for a trace.
 pub(super) type Shown = Option<Result<u64, Errno>>;

@@ -100,6 +100,11 @@ pub(super) fn signal(info: &SigInfo) -> String {
             text.push_str(", si_addr=");
             show_address(address.0, &mut text);
         }
+        Detail::Call { address, number, architecture } => {
+            text.push_str(", si_call_addr=");
+            show_address(address.0, &mut text);
+            text.push_str(&format!(", si_syscall={number}, si_arch={architecture:#x}"));
+        }
         Detail::Child { pid, uid, status, user_time, system_time } => text.push_str(&format!(
             ", si_pid={}, si_uid={uid}, si_status={status}, si_utime={user_time}, si_stime={system_time}",
             pid.0

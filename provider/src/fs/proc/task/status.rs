@@ -123,7 +123,9 @@ fn capabilities(task: &Task, out: &mut Vec<u8>) {
         let _ = writeln!(out, "{name}:\t{set:016x}");
     }
     let no_new_privileges = u32::from(task.attributes().no_new_privileges);
-    let _ = write!(out, "NoNewPrivs:\t{no_new_privileges}\nSeccomp:\t0\nSeccomp_filters:\t0\n");
+    let seccomp = task.seccomp();
+    let (mode, filters) = (seccomp.mode(), seccomp.filter().map_or(0, |filter| filter.count()));
+    let _ = write!(out, "NoNewPrivs:\t{no_new_privileges}\nSeccomp:\t{mode}\nSeccomp_filters:\t{filters}\n");
     out.extend(b"Speculation_Store_Bypass:\tvulnerable\nSpeculationIndirectBranch:\talways enabled\n");
 }
 

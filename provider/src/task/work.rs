@@ -1,0 +1,26 @@
+//! What is to be done around a task's system calls besides the calls.
+
+use super::Task;
+use std::sync::atomic::Ordering;
+
+bitflags::bitflags! {
+    /// Reasons to look twice at a call (Linux: SYSCALL_WORK_*). Most tasks have none, and pay one load for that.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Work: u32 {
+        /// It is under seccomp's rules.
+        const SECCOMP = 1;
+    }
+}
+
+impl Task {
+    /// What is to be done around its calls.
+    pub fn work(&self) -> Work {
+        // Set by the task itself, or by others while it is stopped or with no promise when it takes effect.
+        Work::from_bits_truncate(self.work.load(Ordering::Relaxed))
+    }
+
+    /// Asks for work from the next call on.
+    pub(crate) fn add_work(&self, work: Work) {
+        self.work.fetch_or(work.bits(), Ordering::SeqCst);
+    }
+}
