@@ -1,9 +1,9 @@
 //! What the program sees: builds the mounts that a configuration describes.
 
 use super::hiding::Hiding;
-use super::host::{Hidden, HostFs};
+use super::host::{Hidden, HostFs, Secret};
 use super::mount::{MountTable, NewMount};
-use super::overlay::{OverlayFs, UpperLayer};
+use super::overlay::{OverlayFs, PARKING, UpperLayer};
 use super::tmp::{Budget, TmpFs, new_device};
 use super::walk::{LastLink, Resolve, Walker};
 use super::{FileKind, FileSystem, Inode, Location, Namespace, NewNode, Timestamp, dev, proc, sys};
@@ -84,7 +84,11 @@ fn root(
     let upper = match &view.upper {
         None => UpperLayer::Memory(TmpFs::new(memory, budget, 0o755).map_err(|error| fail(error.into()))?),
         Some(path) => {
-            let upper = HostFs::open(path, true, Hidden::default()).map_err(|reason| ViewError::new(path, reason))?;
+            let mut hidden = Hidden::default();
+            if let Some(private) = Secret::find(&path.join(PARKING)) {
+                hidden.add(&private);
+            }
+            let upper = HostFs::open(path, true, hidden).map_err(|reason| ViewError::new(path, reason))?;
             if upper.root().kind() != FileKind::Directory {
                 return Err(ViewError::new(path, Errno::ENOTDIR));
             }

@@ -6,7 +6,7 @@ use crate::errno::Errno;
 use crate::fs::{DirSink, Directory, FileKind, Inode, NewNode, OpenFlags};
 use crate::task::CurrentTask;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
-use rustix::fs::{linkat, mkdirat, mknodat, openat, renameat_with, symlinkat, unlinkat};
+use rustix::fs::{linkat, mkdirat, mknodat, openat, renameat_with, statat, symlinkat, unlinkat};
 use std::any::Any;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
@@ -52,6 +52,31 @@ impl HostInode {
         let inode = self.child(name)?;
         inode.settle(node.mode, (node.uid, node.gid))?;
         Ok(inode)
+    }
+
+    /// Opens, or makes, a directory for the monitor's own use under a name that the view hides.
+    pub(in crate::fs) fn private_directory(&self, name: &[u8]) -> Result<Arc<HostInode>, Errno> {
+        let directory = self.directory_fd()?;
+        match mkdirat(directory, name, Mode::RWXU) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        HostInode::root(self.tree.clone(), openat(directory, name, flags, Mode::empty())?)
+    }
+
+    /// Tells whether [`Self::private_directory`] would find a directory.
+    pub(in crate::fs) fn has_private_directory(&self, name: &[u8]) -> bool {
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        self.directory_fd().is_ok_and(|directory| {
+            statat(directory, name, flags)
+                .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+        })
+    }
+
+    /// Removes the directory that [`Self::private_directory`] made, if it is empty.
+    pub(in crate::fs) fn remove_private_directory(&self, name: &[u8]) -> Result<(), Errno> {
+        Ok(unlinkat(self.directory_fd()?, name, AtFlags::REMOVEDIR)?)
     }
 
     /// The names of all entries, `.` and `..` excluded.

@@ -39,6 +39,8 @@ pub(in crate::fs) struct HostInode {
     opened: Mutex<Vec<Weak<HostFile>>>,
     /// Where it was last found, for an object that is no directory. Leaf.
     place: Mutex<Option<Place>>,
+    /// A name that nobody takes away while the object is in use: it is reached through this one, wherever it is found.
+    home: OnceLock<Place>,
     /// As the last lookup or stat found them.
     permissions: Mutex<Permissions>,
 }
@@ -119,6 +121,7 @@ impl HostInode {
             handle,
             opened: Mutex::new(Rank::Leaf, Vec::new()),
             place: Mutex::new(Rank::Leaf, place),
+            home: OnceLock::new(),
             permissions: Mutex::new(Rank::Leaf, permissions(host)),
         });
         inode.tree.inodes.lock().insert(key, Arc::downgrade(&inode));
@@ -220,6 +223,18 @@ impl HostInode {
         }
     }
 
+    /// Makes `name` in `parent`, which leads to the object, the way it is reached from now on.
+    pub(in crate::fs) fn settle_at(&self, parent: &Self, name: &[u8]) -> Result<(), Errno> {
+        // Set once, by who has just made the object.
+        let _ = self.home.set((parent.this()?, name.into()));
+        Ok(())
+    }
+
+    /// The name that [`Self::settle_at`] gave it.
+    pub(in crate::fs) fn home(&self) -> Option<&(Arc<Self>, Box<[u8]>)> {
+        self.home.get()
+    }
+
     fn reach(&self) -> Result<Reach<'_>, Errno> {
         if let Some(handle) = self.handle.get() {
             return Ok(Reach::Handle(handle.as_fd()));
@@ -227,7 +242,7 @@ impl HostInode {
         if let Some(opened) = self.opened.lock().iter().find_map(Weak::upgrade) {
             return Ok(Reach::Opened(opened));
         }
-        let place = self.place.lock().clone();
+        let place = self.home.get().cloned().or_else(|| self.place.lock().clone());
         place.map(|(parent, name)| Reach::Name(parent, name)).ok_or(Errno::ENOENT)
     }
 

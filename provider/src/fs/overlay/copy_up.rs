@@ -60,23 +60,35 @@ impl OverlayInode {
         };
         let prepare = |copy: &Upper| prepare(&lower, &stat, copy, size);
         let place = self.place.lock().clone();
+        let has_other_names = stat.links > 1 && stat.kind != FileKind::Directory;
+        let parking = self.union.parking.as_ref().filter(|_| has_other_names);
         let copy = match place {
             Some((parent, name)) => {
                 let directory = parent.upper().ok_or(Errno::EIO)?;
                 let before = directory.stat()?;
-                let copy = directory.make(&name, &node, prepare)?;
+                let copy = match parking {
+                    Some(parking) => {
+                        let copy = parking.make(&node, prepare)?;
+                        directory.name(&name, &copy).inspect_err(|_| parking.remove(&copy))?;
+                        copy
+                    }
+                    None => directory.make(&name, &node, prepare)?,
+                };
                 // Copying is no change of the directory that a program may see.
                 if let Upper::Host(_) = &directory {
                     directory.imitate(&before)?;
                 }
                 copy
             }
-            // Unlinked, and still open.
-            None => {
-                let copy = self.union.upper_root.make_unlinked(&node)?;
-                prepare(&copy)?;
-                copy
-            }
+            // Unlinked, and still open or known by other names.
+            None => match parking {
+                Some(parking) => parking.make(&node, prepare)?,
+                None => {
+                    let copy = self.union.upper_root.make_unlinked(&node)?;
+                    prepare(&copy)?;
+                    copy
+                }
+            },
         };
         self.copied(copy.clone(), stat.links)?;
         Ok(copy)

@@ -22,6 +22,7 @@ pub(super) struct OverlayFile {
 
 impl OverlayFile {
     pub(super) fn open(inode: Arc<OverlayInode>, flags: OpenFlags) -> Result<Self, Errno> {
+        inode.hold_over_copy();
         let file = Self { inode, flags, lower: OnceLock::new(), upper: OnceLock::new() };
         file.current()?;
         Ok(file)

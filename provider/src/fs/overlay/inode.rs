@@ -9,7 +9,7 @@ use crate::fs::{AttributeChange, Directory, File, FileKind, Inode, Link, OpenFla
 use crate::sync::{Mutex, Rank};
 use crate::task::CurrentTask;
 use std::any::Any;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
 
 /// A directory and a name in it.
@@ -28,6 +28,8 @@ pub(in crate::fs) struct OverlayInode {
     pub(super) place: Mutex<Option<Place>>,
     /// Links that were added since (for a directory: subdirectories), on top of what the lower layer counts.
     pub(super) more_links: AtomicI64,
+    /// Somebody uses the lower layer's object although its name may go: the copy must be as reachable.
+    held: AtomicBool,
     /// For a directory: its path in the lower layer, noted when the upper layer has to remember it.
     pub(super) lower_path: Option<Box<[u8]>>,
 }
@@ -69,6 +71,7 @@ impl OverlayInode {
             layers: Mutex::new(Rank::Leaf, layers),
             place: Mutex::new(Rank::Leaf, place),
             more_links: AtomicI64::new(0),
+            held: AtomicBool::new(false),
             lower_path,
         });
         let mut known = union.known.lock();
@@ -117,9 +120,26 @@ impl OverlayInode {
         if let Some(lower) = &dropped {
             self.union.known.lock().remove(&Arc::as_ptr(lower).addr());
         }
+        self.keep()?;
+        // After the switch: whoever asks from now on holds the copy.
+        if self.held.load(Ordering::SeqCst) { self.current()?.hold() } else { Ok(()) }
+    }
+
+    /// Makes sure that the object, or its copy, stays reachable whatever becomes of its name: it is open, or a working directory.
+    pub(super) fn hold_over_copy(&self) {
+        self.held.store(true, Ordering::SeqCst);
+    }
+
+    /// Holds on to the object until [`Self::forget`]: it is not what a fresh look at the lower layer would make.
+    pub(super) fn keep(&self) -> Result<(), Errno> {
         let this = self.this()?;
         let _old = self.union.kept.lock().insert(self.address(), this);
         Ok(())
+    }
+
+    /// Tells whether the lower layer has the object, or had it when it was copied.
+    pub(super) fn is_from_below(&self) -> bool {
+        self.origin.is_some()
     }
 
     /// Lets the object go when its last user does: it has no name any more.
@@ -189,6 +209,7 @@ impl Inode for OverlayInode {
     }
 
     fn hold(&self) -> Result<(), Errno> {
+        self.hold_over_copy();
         self.current()?.hold()
     }
 
@@ -264,6 +285,9 @@ impl Drop for OverlayInode {
             }
         }
         drop(known);
+        if let (Some(parking), Some(upper)) = (&self.union.parking, &self.layers.lock().upper) {
+            parking.remove(upper);
+        }
         // A chain of directories that only this object kept is taken apart here, not by recursion.
         let mut above = self.place.lock().take();
         while let Some((parent, _)) = above {

@@ -13,11 +13,14 @@ mod copy_up;
 mod file;
 mod inode;
 mod names;
+mod parking;
 #[cfg(test)]
 mod tests;
 mod upper;
 
 pub(super) use inode::OverlayInode;
+pub(super) use parking::PARKING;
+use parking::Parking;
 use upper::Upper;
 
 use super::host::{HostFs, HostInode};
@@ -42,11 +45,14 @@ struct Union {
     upper_fs: Arc<dyn FileSystem>,
     /// Where an unlinked file that is written to is copied.
     upper_root: Upper,
+    /// Where copies of hard-linked files have a name that lasts; `None` in memory, which needs none.
+    parking: Option<Parking>,
     /// Held while names change and while something is copied up.
     changes: Mutex<()>,
     /// Objects by the address of what they consist of in either layer (which they keep alive).
     known: Mutex<HashMap<usize, Weak<OverlayInode>>>,
-    /// Copied objects that the lower layer still leads to under a name (hard links), or whose number would change.
+    /// Objects that the lower layer still leads to under a name (hard links) and that are not what it has any more, or whose
+    /// number would change.
     kept: Mutex<HashMap<usize, Arc<OverlayInode>>>,
 }
 
@@ -78,11 +84,16 @@ impl OverlayFs {
         if let Upper::Memory(_) = &upper_root {
             upper_root.imitate(&lower_root.stat()?)?;
         }
+        let parking = match &upper_root {
+            Upper::Memory(_) => None,
+            Upper::Host(root) => Some(Parking::new(root)?),
+        };
         let union = Arc::new(Union {
             device,
             lower_root: lower_root.clone(),
             upper_fs,
             upper_root: upper_root.clone(),
+            parking,
             changes: Mutex::new(Rank::Overlay, ()),
             known: Mutex::new(Rank::Leaf, HashMap::new()),
             kept: Mutex::new(Rank::Leaf, HashMap::new()),

@@ -118,8 +118,8 @@ impl OverlayInode {
         }
     }
 
-    /// Notes that `name` in this directory does not lead to the object any more.
-    fn unnamed(&self, object: &OverlayInode, name: &[u8]) {
+    /// Notes that `name` in this directory, one of `links` in all, does not lead to the object any more.
+    fn unnamed(&self, object: &OverlayInode, name: &[u8], links: u64) -> Result<(), Errno> {
         let mut place = object.place.lock();
         let was_here = place.as_ref().is_some_and(|(parent, at)| std::ptr::eq(parent.as_ref(), self) && **at == *name);
         let old = if was_here { place.take() } else { None };
@@ -130,9 +130,13 @@ impl OverlayInode {
             self.more_links.fetch_sub(1, Ordering::Relaxed);
         }
         object.more_links.fetch_sub(if is_directory { 2 } else { 1 }, Ordering::Relaxed);
-        if is_directory || object.stat().map_or(true, |stat| stat.links == 0) {
+        if is_directory || links <= 1 {
             object.forget();
+        } else if object.is_from_below() {
+            // The lower layer goes on counting the name.
+            object.keep()?;
         }
+        Ok(())
     }
 
     /// The upper directory, which is about to change.
@@ -236,11 +240,11 @@ impl Directory for OverlayInode {
             return Err(Errno::ENOTEMPTY);
         }
         let below = self.lower_child(name)?.is_some();
+        let links = victim.stat()?.links;
         let upper = self.changing()?;
         upper.remove(name, below)?;
         upper.inode().change(&modified_now())?;
-        self.unnamed(&victim, name);
-        Ok(())
+        self.unnamed(&victim, name, links)
     }
 
     fn rename(&self, name: &[u8], to: &dyn Directory, to_name: &[u8], flags: u32) -> Result<(), Errno> {
@@ -266,6 +270,7 @@ impl Directory for OverlayInode {
         {
             return Err(Errno::ENOTEMPTY);
         }
+        let replaced = replaced.map(|victim| victim.stat().map(|stat| (victim, stat.links))).transpose()?;
         let upper = moved.copy_up_locked(None)?;
         let (from_upper, to_upper) = (self.changing()?, to.changing()?);
         ensure_named(&from_upper, name, &upper)?;
@@ -274,8 +279,8 @@ impl Directory for OverlayInode {
         for directory in [&from_upper, &to_upper] {
             directory.inode().change(&modified_now())?;
         }
-        if let Some(victim) = &replaced {
-            to.unnamed(victim, to_name);
+        if let Some((victim, links)) = &replaced {
+            to.unnamed(victim, to_name, *links)?;
         }
         moved.moved(self, to, to_name)
     }

@@ -325,3 +325,67 @@ proptest! {
         compare(&actions, Some(upper.path()));
     }
 }
+
+/// Compares, over an upper layer in memory and one on disk, what earlier versions got wrong.
+fn check(actions: &[Action]) {
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    compare(actions, None);
+    let upper = TempDir::new().unwrap();
+    compare(actions, Some(upper.path()));
+    assert!(!upper.path().join(super::PARKING).exists(), "what is private is removed in the end");
+}
+
+fn unlink(path: &str) -> Action {
+    Action::Unlink(path.to_owned())
+}
+
+fn keep(path: &str) -> Action {
+    Action::Keep(path.to_owned())
+}
+
+fn mkdir(path: &str) -> Action {
+    Action::Mkdir(path.to_owned())
+}
+
+fn write(path: &str) -> Action {
+    Action::Write { path: path.to_owned(), offset: 3, data: b"new".to_vec(), flags: 0 }
+}
+
+fn rename(from: &str, to: &str, flags: u32) -> Action {
+    Action::Rename { from: from.to_owned(), to: to.to_owned(), flags }
+}
+
+fn link(from: &str, to: &str) -> Action {
+    Action::Link { from: from.to_owned(), to: to.to_owned() }
+}
+
+#[test]
+fn a_name_taken_from_a_hard_linked_file_is_not_counted_again() {
+    check(&[unlink("file")]);
+    check(&[unlink("dir/c"), rename("link/link", "b/link", 0), write("dir/dir/file")]);
+    check(&[mkdir("link/b/dir"), unlink("file"), unlink("dir/c")]);
+}
+
+#[test]
+fn a_copy_whose_only_copied_name_went_is_what_the_other_names_lead_to() {
+    check(&[mkdir("a"), rename("dir/c", "a", RENAME_EXCHANGE), unlink("a"), rename("file", "a", 0)]);
+    check(&[write("file"), unlink("file"), write("dir/c")]);
+    check(&[write("file"), unlink("file"), link("b/a", "dir/a"), unlink("b/a"), unlink("dir/c"), write("dir/a")]);
+    check(&[unlink("dir/c"), write("b/a"), rename("dir/file", "b/a", 0), link("file", "c")]);
+}
+
+#[test]
+fn a_file_opened_before_it_was_copied_reads_the_copy_after_its_name_went() {
+    check(&[keep("dir/file"), write("dir/file"), unlink("dir/file")]);
+    check(&[keep("file"), write("dir/c"), unlink("dir/c"), unlink("b/a"), unlink("file")]);
+    check(&[keep("file"), write("b/a"), rename("dir/file", "b/a", 0), rename("dir/dir/file", "file", 0)]);
+}
+
+#[test]
+fn names_that_a_killed_run_left_are_removed() {
+    let upper = TempDir::new().unwrap();
+    fs::create_dir(upper.path().join(super::PARKING)).unwrap();
+    fs::write(upper.path().join(super::PARKING).join("7"), b"old").unwrap();
+    compare(&[write("file"), unlink("file"), write("b/a")], Some(upper.path()));
+    assert!(!upper.path().join(super::PARKING).exists());
+}

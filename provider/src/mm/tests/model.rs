@@ -205,3 +205,9 @@ proptest! {
         run(&steps);
     }
 }
+
+#[test]
+fn an_object_mapped_twice_over_itself_keeps_its_contents() {
+    let whole = |at, len, offset| Step::MapObject { at, len, offset, access: Access::READ, sharing: Sharing::Private };
+    run(&[Step::WriteObject { page: 3, value: 0 }, whole(0, 1, 2), whole(0, 4, 0)]);
+}
