@@ -42,7 +42,7 @@ pub(super) struct AuxVector {
 }
 
 impl AuxVector {
-    /// Collects what is known once everything is mapped. Set-user-id bits are ignored, so nothing is ever secure execution.
+    /// Collects what is known once everything is mapped.
     pub(super) fn new(
         machine: &Machine,
         program: &Placed,
@@ -69,7 +69,7 @@ impl AuxVector {
             (AT_EUID, u64::from(credentials.euid)),
             (AT_GID, u64::from(credentials.gid)),
             (AT_EGID, u64::from(credentials.egid)),
-            (AT_SECURE, 0),
+            (AT_SECURE, u64::from(credentials.is_secure_exec())),
         ]);
         Self { entries, rseq: machine.rseq, hwcap2: machine.hwcap2 }
     }

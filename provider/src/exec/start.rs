@@ -39,9 +39,9 @@ pub fn execute(
     env: Vec<Vec<u8>>,
 ) -> Result<(), LoadError> {
     let comm = name.rsplit(|byte| *byte == b'/').next().unwrap_or_default().to_vec();
+    let credentials = task.credentials().after_exec(task.attributes().no_new_privileges);
     let loaded = {
         let task = &*task;
-        let credentials = task.credentials();
         let files = TaskFiles::new(task);
         let image = files.image(file);
         let environment = Environment {
@@ -54,6 +54,11 @@ pub fn execute(
         };
         load(Request { file: &image, files: &files, name, args, env }, environment)?
     };
+    loaded.map.set_dumpable(credentials.dumpable_after_exec());
+    if credentials.is_secure_exec() {
+        task.with_attributes(|attributes| attributes.parent_death_signal = 0);
+    }
+    task.set_credentials_for_exec(credentials);
     enter(task, &loaded, &comm);
     Ok(())
 }

@@ -12,6 +12,7 @@ mod account;
 mod advise;
 mod brk;
 mod buffers;
+mod conduct;
 mod fault;
 mod layout;
 mod lock;
@@ -28,6 +29,7 @@ mod vma;
 pub use account::MemoryLimits;
 pub use advise::{Advice, advised_range};
 pub use buffers::{IOV_MAX, UserBuffers};
+pub use conduct::Dumpable;
 pub use fault::{EAGER_LIMIT, FaultSignal};
 pub(crate) use layout::random_u64;
 pub use layout::{Layout, MMAP_MIN_ADDR, Randomize};
@@ -41,6 +43,7 @@ pub use vma::{Backing, Label, Sharing, Source, Vma, VmaFlags};
 
 use crate::errno::Errno;
 use crate::sync::{Mutex, Rank, RwLock};
+use conduct::Conduct;
 use fault::LastRun;
 use std::sync::Arc;
 use tree::VmaTree;
@@ -55,6 +58,7 @@ pub struct MemoryMap {
     limits: MemoryLimits,
     state: RwLock<State>,
     last_run: Mutex<LastRun>,
+    conduct: Conduct,
 }
 
 /// What the lock guards.
@@ -90,6 +94,7 @@ impl MemoryMap {
                 State { tree: VmaTree::default(), layout, heap: empty, future_flags: VmaFlags::empty(), program: None },
             ),
             last_run: Mutex::new(Rank::Leaf, LastRun::default()),
+            conduct: Conduct::default(),
         }))
     }
 

@@ -187,7 +187,9 @@ fn replace(id: &mut u32, new: u32) {
 pub(super) fn setfsuid(task: &CurrentTask<'_>, uid: u32) -> Result<u32, Errno> {
     let old = task.credentials();
     if uid != KEEP && ([old.uid, old.euid, old.suid, old.fsuid].contains(&uid) || old.has(CAP_SETUID)) {
-        task.set_credentials(Credentials { fsuid: uid, ..Credentials::clone(&old) });
+        let mut new = Credentials { fsuid: uid, ..Credentials::clone(&old) };
+        new.adjust_to_file_user_id(&old);
+        task.set_credentials(new);
     }
     Ok(old.fsuid)
 }
@@ -201,22 +203,9 @@ pub(super) fn setfsgid(task: &CurrentTask<'_>, gid: u32) -> Result<u32, Errno> {
     Ok(old.fsgid)
 }
 
-/// Sets changed user ids with what that does to capabilities (cap_emulate_setxuid).
+/// Sets changed user ids with what that does to capabilities.
 fn set_user_ids(task: &CurrentTask<'_>, mut new: Credentials) {
-    let old = task.credentials();
-    let is_root = |ids: &Credentials| [ids.uid, ids.euid, ids.suid].contains(&0);
-    if is_root(&old) && !is_root(&new) {
-        if !task.keeps_capabilities() {
-            (new.permitted, new.effective) = (0, 0);
-        }
-        new.ambient = 0;
-    }
-    if old.euid == 0 && new.euid != 0 {
-        new.effective = 0;
-    }
-    if old.euid != 0 && new.euid == 0 {
-        new.effective = new.permitted;
-    }
+    new.adjust_to_user_ids(&task.credentials());
     task.set_credentials(new);
 }
 
@@ -352,6 +341,9 @@ pub(super) fn capget(task: &CurrentTask<'_>, header: UserInOut<CapHeader>, data:
         // Asking for the version alone is no error.
         return if data.0 == 0 { Ok(()) } else { Err(Errno::EINVAL) };
     };
+    if data.0 == 0 {
+        return Ok(());
+    }
     if header.pid < 0 {
         return Err(Errno::EINVAL);
     }
@@ -359,9 +351,6 @@ pub(super) fn capget(task: &CurrentTask<'_>, header: UserInOut<CapHeader>, data:
         0 => task.credentials(),
         pid => task.kernel().tasks().get(Pid(pid)).ok_or(Errno::ESRCH)?.credentials(),
     };
-    if data.0 == 0 {
-        return Ok(());
-    }
     let halves = |set: u64| [low_half(set), low_half(set >> 32)];
     let (effective, permitted, inheritable) =
         (halves(credentials.effective), halves(credentials.permitted), halves(credentials.inheritable));

@@ -8,22 +8,42 @@ use vmm::usage::Usage;
 /// The timer slack that a program starts with, in nanoseconds.
 pub const TIMER_SLACK_NS: u64 = 50_000;
 
+/// When a task wants to hear of broken memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MceKill {
+    /// When it uses it.
+    Late,
+    /// As soon as it is known.
+    Early,
+    /// As the system does.
+    Default,
+}
+
+impl MceKill {
+    /// As PR_MCE_KILL_GET tells it.
+    pub fn raw(self) -> u64 {
+        match self {
+            Self::Late => 0,
+            Self::Early => 1,
+            Self::Default => 2,
+        }
+    }
+}
+
 /// What prctl(2) and its like set and read back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own in Linux, too")]
 pub struct Attributes {
     /// Sent when the parent ends; 0: none.
     pub parent_death_signal: i32,
-    /// PR_SET_DUMPABLE.
-    pub dumpable: bool,
-    /// PR_SET_KEEPCAPS.
-    pub keep_capabilities: bool,
     /// PR_SET_CHILD_SUBREAPER.
     pub subreaper: bool,
     /// PR_SET_NO_NEW_PRIVS. Set-user-id bits are ignored anyway.
     pub no_new_privileges: bool,
-    /// PR_SET_THP_DISABLE.
-    pub no_huge_pages: bool,
+    /// PR_SET_IO_FLUSHER.
+    pub io_flusher: bool,
+    /// PR_MCE_KILL.
+    pub mce_kill: MceKill,
     /// PR_SET_TIMERSLACK.
     pub timer_slack_ns: u64,
     /// personality(2).
@@ -42,11 +62,10 @@ impl Default for Attributes {
     fn default() -> Self {
         Self {
             parent_death_signal: 0,
-            dumpable: true,
-            keep_capabilities: false,
             subreaper: false,
             no_new_privileges: false,
-            no_huge_pages: false,
+            io_flusher: false,
+            mce_kill: MceKill::Default,
             timer_slack_ns: TIMER_SLACK_NS,
             personality: 0,
             nice: 0,
@@ -66,11 +85,6 @@ impl Task {
     /// Looks at or changes its attributes.
     pub fn with_attributes<T>(&self, change: impl FnOnce(&mut Attributes) -> T) -> T {
         change(&mut self.attributes.lock())
-    }
-
-    /// Tells whether PR_SET_KEEPCAPS is on.
-    pub fn keeps_capabilities(&self) -> bool {
-        self.attributes.lock().keep_capabilities
     }
 
     /// The nice value.

@@ -1,6 +1,6 @@
 //! The capability to act as a task.
 
-use super::{Credentials, Task};
+use super::Task;
 use crate::errno::Errno;
 use crate::fs::{FdTable, FsContext};
 use crate::mm::MemoryMap;
@@ -42,11 +42,6 @@ impl<'a> CurrentTask<'a> {
     /// Its root, working directory and umask.
     pub fn fs(&self) -> Arc<FsContext> {
         self.task.fs().expect("a task that acts has its working directory until exit takes it")
-    }
-
-    /// Changes its credentials.
-    pub fn set_credentials(&self, credentials: Credentials) {
-        self.task.shared.lock().credentials = Arc::new(credentials);
     }
 
     /// Puts new memory under the task (exec), and returns the old. The task is the only one of its process.

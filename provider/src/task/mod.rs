@@ -16,9 +16,9 @@ mod table;
 mod wait_queue;
 mod work;
 
-pub use attributes::{Attributes, TIMER_SLACK_NS};
+pub use attributes::{Attributes, MceKill, TIMER_SLACK_NS};
 pub use block::{Deadline, Waiter, Wake};
-pub use credentials::Credentials;
+pub use credentials::{Credentials, SecureBits};
 pub use current::CurrentTask;
 pub use exit::ExitStatus;
 pub use futex::{FutexKey, Futexes};
@@ -164,11 +164,6 @@ impl Task {
         self.shared.lock().resources.fs.clone()
     }
 
-    /// Its credentials.
-    pub fn credentials(&self) -> Arc<Credentials> {
-        self.shared.lock().credentials.clone()
-    }
-
     /// Its name (`comm`), at most [`NAME_MAX`] bytes.
     pub fn name(&self) -> Vec<u8> {
         self.shared.lock().name.clone()
@@ -184,7 +179,6 @@ impl Task {
         *self.restart.lock() = None;
         self.with_attributes(|attributes| {
             (attributes.clear_child_tid, attributes.robust_list) = (UserAddr(0), UserAddr(0));
-            (attributes.dumpable, attributes.keep_capabilities) = (true, false);
         });
     }
 

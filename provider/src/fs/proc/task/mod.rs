@@ -19,6 +19,7 @@ use crate::fs::pseudo::{
     DirInode, Entries, Entry, LinkInode, Look, Owner, Seeks, Super, Target, Text, TextInode, grow,
 };
 use crate::fs::{FileKind, Inode};
+use crate::mm::Dumpable;
 use crate::task::{Credentials, CurrentTask, Pid, Task};
 use std::sync::{Arc, Weak};
 
@@ -67,7 +68,7 @@ impl Subject {
 
     /// To whom its objects belong: the task's effective user; root if it has made itself undumpable.
     fn owner(&self) -> Owner {
-        self.task.upgrade().filter(|task| task.attributes().dumpable).map_or(Owner::ROOT, |task| {
+        self.task.upgrade().filter(|task| is_dumpable(task)).map_or(Owner::ROOT, |task| {
             let credentials = task.credentials();
             Owner { uid: credentials.euid, gid: credentials.egid }
         })
@@ -93,6 +94,11 @@ fn directory(home: &Arc<Super>, subject: Subject) -> Arc<dyn Inode> {
     DirInode::new(node, TaskDir { home: Arc::clone(home), subject })
 }
 
+/// Tells whether a task's memory may be looked at; that of a task without memory may.
+fn is_dumpable(task: &Task) -> bool {
+    task.mm().is_none_or(|mm| mm.dumpable() == Dumpable::Yes)
+}
+
 /// Tells whether `reader` may look into `task` (ptrace_may_access with PTRACE_MODE_READ).
 fn may_look(reader: &CurrentTask<'_>, task: &Arc<Task>) -> bool {
     if Arc::ptr_eq(reader.group(), task.group()) {
@@ -101,7 +107,7 @@ fn may_look(reader: &CurrentTask<'_>, task: &Arc<Task>) -> bool {
     let (ours, theirs): (Arc<Credentials>, Arc<Credentials>) = (reader.credentials(), task.credentials());
     let same_user = [theirs.uid, theirs.euid, theirs.suid].iter().all(|uid| *uid == ours.fsuid);
     let same_group = [theirs.gid, theirs.egid, theirs.sgid].iter().all(|gid| *gid == ours.fsgid);
-    (same_user && same_group && task.attributes().dumpable) || ours.has(CAP_SYS_PTRACE)
+    (same_user && same_group && is_dumpable(task)) || ours.has(CAP_SYS_PTRACE)
 }
 
 /// Who may read a file, beyond its permission bits.

@@ -20,7 +20,7 @@ pub(super) fn render(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
     identity(shown, &mut out);
     if let Some(mm) = shown.task.mm() {
         memory(&mm.usage(), &mut out);
-        let huge_pages = u32::from(!shown.task.attributes().no_huge_pages);
+        let huge_pages = u32::from(!mm.refuses_huge_pages());
         // Writing to a Vec cannot fail.
         let _ = write!(out, "CoreDumping:\t0\nTHP_enabled:\t{huge_pages}\nuntag_mask:\t0xffffffffffffffff\n");
     }

@@ -1,0 +1,64 @@
+//! What a process says about its memory as a whole (prctl(2)).
+
+use super::MemoryMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether others with the same user may look at a process's memory, and own its files in /proc.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dumpable {
+    /// Nobody but the privileged.
+    No,
+    /// Yes.
+    Yes,
+}
+
+impl Dumpable {
+    /// As PR_GET_DUMPABLE tells it.
+    pub fn raw(self) -> u32 {
+        u32::from(self == Self::Yes)
+    }
+}
+
+/// The state of it. Looked at without the map's lock.
+#[derive(Debug)]
+pub(super) struct Conduct {
+    dumpable: AtomicBool,
+    refuses_huge_pages: AtomicBool,
+}
+
+impl Default for Conduct {
+    fn default() -> Self {
+        Self { dumpable: AtomicBool::new(true), refuses_huge_pages: AtomicBool::new(false) }
+    }
+}
+
+impl Conduct {
+    /// A copy, for fork.
+    #[expect(dead_code, reason = "for the copy of a whole map")]
+    pub(super) fn duplicate(&self) -> Self {
+        let copy = |flag: &AtomicBool| AtomicBool::new(flag.load(Ordering::Relaxed));
+        Self { dumpable: copy(&self.dumpable), refuses_huge_pages: copy(&self.refuses_huge_pages) }
+    }
+}
+
+impl MemoryMap {
+    /// Whether others may look at it.
+    pub fn dumpable(&self) -> Dumpable {
+        if self.conduct.dumpable.load(Ordering::Relaxed) { Dumpable::Yes } else { Dumpable::No }
+    }
+
+    /// Changes that.
+    pub fn set_dumpable(&self, dumpable: Dumpable) {
+        self.conduct.dumpable.store(dumpable == Dumpable::Yes, Ordering::Relaxed);
+    }
+
+    /// Whether it asked not to get huge pages. Kept: where they come from does not differ.
+    pub fn refuses_huge_pages(&self) -> bool {
+        self.conduct.refuses_huge_pages.load(Ordering::Relaxed)
+    }
+
+    /// Changes that.
+    pub fn refuse_huge_pages(&self, refuse: bool) {
+        self.conduct.refuses_huge_pages.store(refuse, Ordering::Relaxed);
+    }
+}
