@@ -10,6 +10,7 @@ pub mod cpus;
 pub mod errno;
 pub mod exec;
 pub mod fs;
+pub mod futex;
 pub mod kernel;
 pub mod mm;
 pub mod provider;

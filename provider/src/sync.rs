@@ -26,6 +26,8 @@ pub enum Rank {
     InodeChild,
     /// Waiters for futexes, with the word they compare.
     Futexes,
+    /// The second of two buckets of such waiters.
+    FutexPair,
     /// The memory map of an address space.
     MemoryMap,
     /// A process's timers.
@@ -106,7 +108,12 @@ impl<T> Mutex<T> {
 
     /// Waits for the lock.
     pub fn lock(&self) -> MutexGuard<'_, T> {
-        let held = Held::acquire(self.rank);
+        self.lock_as(self.rank)
+    }
+
+    /// Waits for the lock, which has another rank here: for the second of two alike, whose order the caller sees to.
+    pub fn lock_as(&self, rank: Rank) -> MutexGuard<'_, T> {
+        let held = Held::acquire(rank);
         MutexGuard { inner: self.inner.lock().unwrap_or_else(PoisonError::into_inner), _held: held }
     }
 

@@ -3,6 +3,7 @@
 use super::file::TaskFiles;
 use super::{Environment, LoadError, Loaded, Machine, Request, Vdso, find_program, load};
 use crate::fs::OpenFile;
+use crate::futex;
 use crate::mm::{MemoryLimits, Randomize};
 use crate::task::CurrentTask;
 use std::ffi::{OsStr, OsString};
@@ -73,6 +74,7 @@ fn randomize(task: &CurrentTask<'_>) -> Randomize {
 
 /// The point of no return: the task gets the program's memory and registers, and loses what exec takes away (begin_new_exec).
 fn enter(task: &mut CurrentTask<'_>, loaded: &Loaded, comm: &[u8]) {
+    futex::leave_memory(task);
     let old = task.replace_mm(loaded.map.clone());
     task.files().close_on_exec();
     task.group().signals().handlers().reset_for_exec();

@@ -14,6 +14,7 @@ mod brk;
 mod buffers;
 mod conduct;
 mod fault;
+mod home;
 mod layout;
 mod lock;
 mod map;
@@ -31,6 +32,7 @@ pub use advise::{Advice, advised_range};
 pub use buffers::{IOV_MAX, UserBuffers};
 pub use conduct::Dumpable;
 pub use fault::{EAGER_LIMIT, FaultSignal};
+pub use home::WordHome;
 pub(crate) use layout::random_u64;
 pub use layout::{Layout, MMAP_MIN_ADDR, Randomize};
 pub use lock::LockMode;
@@ -46,6 +48,7 @@ use crate::sync::{Mutex, Rank, RwLock};
 use conduct::Conduct;
 use fault::LastRun;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tree::VmaTree;
 use vmm::addr::{UserAddr, UserRange};
 use vmm::memory::{AddressSpace, GuestMemory};
@@ -59,6 +62,8 @@ pub struct MemoryMap {
     state: RwLock<State>,
     last_run: Mutex<LastRun>,
     conduct: Conduct,
+    /// Tasks that run in it (Linux's `mm_users`, which also counts those that look at it).
+    users: AtomicUsize,
 }
 
 /// What the lock guards.
@@ -95,12 +100,28 @@ impl MemoryMap {
             ),
             last_run: Mutex::new(Rank::Leaf, LastRun::default()),
             conduct: Conduct::default(),
+            users: AtomicUsize::new(0),
         }))
     }
 
     /// The mechanism beneath.
     pub fn space(&self) -> &Arc<AddressSpace> {
         &self.space
+    }
+
+    /// How many tasks run in it.
+    pub fn users(&self) -> usize {
+        self.users.load(Ordering::SeqCst)
+    }
+
+    /// A task runs in it from now on.
+    pub(crate) fn add_user(&self) {
+        self.users.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// A task runs in it no longer.
+    pub(crate) fn remove_user(&self) {
+        self.users.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// The sandbox's memory.

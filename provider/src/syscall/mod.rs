@@ -24,6 +24,7 @@ mod file_control;
 mod file_mode;
 mod fs;
 mod futex;
+mod futex2;
 mod identity;
 mod io;
 mod io_copy;

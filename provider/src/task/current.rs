@@ -49,7 +49,10 @@ impl<'a> CurrentTask<'a> {
         if let Some(process) = self.task.group().process() {
             process.replace_space(mm.space().clone());
         }
-        self.task.shared.lock().resources.mm.replace(mm)
+        mm.add_user();
+        let old = self.task.shared.lock().resources.mm.replace(mm);
+        old.iter().for_each(|mm| mm.remove_user());
+        old
     }
 
     /// Leaves behind how an interrupted call goes on, and gives the error that says so.

@@ -1,6 +1,7 @@
 //! The end of threads and processes.
 
-use super::{CurrentTask, FutexKey, Task};
+use super::{CurrentTask, Task};
+use crate::futex;
 use crate::signal::{Signal, send};
 use std::sync::Arc;
 
@@ -36,21 +37,6 @@ impl CurrentTask<'_> {
     }
 }
 
-/// Clears the word that the thread library waits on to join the thread (mm_release): nobody is left to look with the last thread.
-fn announce(task: &Task) {
-    let at = task.clear_child_tid();
-    if at.0 == 0 {
-        return;
-    }
-    let Some(mm) = task.mm() else { return };
-    // A word that cannot be written is the program's loss.
-    if mm.write(at, &[0; 4]).is_ok()
-        && let Ok(key) = FutexKey::of(&mm, at)
-    {
-        task.kernel().futexes().wake(key, 1, u32::MAX);
-    }
-}
-
 /// Asks every thread of a task's process to end; the first status stays.
 pub(crate) fn request_exit(task: &Task, status: ExitStatus) {
     let group = task.group();
@@ -66,9 +52,7 @@ pub(crate) fn request_exit(task: &Task, status: ExitStatus) {
 pub(crate) fn end(task: &Arc<Task>, status: ExitStatus) {
     let group = task.group();
     let last = group.remove_thread(task.tid());
-    if !last {
-        announce(task);
-    }
+    futex::leave(task);
     // Dropped outside all locks: memory and files may take their time.
     drop(task.release());
     if task.tid() != group.pid() {

@@ -8,7 +8,6 @@ mod block;
 mod credentials;
 mod current;
 pub(crate) mod exit;
-mod futex;
 mod group;
 mod limits;
 mod parker;
@@ -21,7 +20,6 @@ pub use block::{Deadline, Waiter, Wake};
 pub use credentials::{Credentials, SecureBits};
 pub use current::CurrentTask;
 pub use exit::ExitStatus;
-pub use futex::{FutexKey, Futexes};
 pub use group::ThreadGroup;
 pub use limits::{INFINITY, Limit, Resource, ResourceLimits};
 pub use parker::Parker;
@@ -39,7 +37,7 @@ use crate::sync::{Mutex, Rank};
 use crate::syscall::Outcome;
 use rustix::time::{ClockId, clock_gettime};
 use std::fmt;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use vmm::addr::UserAddr;
@@ -78,6 +76,8 @@ pub struct Task {
     cpu_base: attributes::CpuBase,
     signals: TaskSignals,
     parker: Arc<Parker>,
+    /// It is past the point where it gives up its futexes, so nobody may wait for it to do so.
+    left_futexes: AtomicBool,
     /// The host's thread that runs it; none in a test and before it starts.
     thread: OnceLock<Arc<vmm::pico::Thread>>,
     /// What restart_syscall(2) is to do, left by a call that ended with `ERESTART_RESTARTBLOCK`.
@@ -111,6 +111,7 @@ impl Task {
         resources: Resources,
         credentials: Credentials,
     ) -> Arc<Self> {
+        resources.mm.iter().for_each(|mm| mm.add_user());
         let shared = Shared { resources, credentials: Arc::new(credentials), name: Vec::new() };
         Arc::new(Self {
             kernel: kernel.clone(),
@@ -122,6 +123,7 @@ impl Task {
             cpu_base: attributes::CpuBase::default(),
             signals: TaskSignals::default(),
             parker: Arc::default(),
+            left_futexes: AtomicBool::new(false),
             thread: OnceLock::new(),
             restart: Mutex::new(Rank::Leaf, None),
             work: AtomicU32::new(0),
@@ -192,6 +194,16 @@ impl Task {
         &self.parker
     }
 
+    /// Tells whether it has given up its futexes for good.
+    pub(crate) fn has_left_futexes(&self) -> bool {
+        self.left_futexes.load(Ordering::SeqCst)
+    }
+
+    /// Notes that it gives up its futexes for good.
+    pub(crate) fn leave_futexes(&self) {
+        self.left_futexes.store(true, Ordering::SeqCst);
+    }
+
     /// Its signal state.
     pub fn signals(&self) -> &TaskSignals {
         &self.signals
@@ -220,7 +232,9 @@ impl Task {
 
     /// Gives back what dies at exit.
     fn release(&self) -> Resources {
-        std::mem::take(&mut self.shared.lock().resources)
+        let resources = std::mem::take(&mut self.shared.lock().resources);
+        resources.mm.iter().for_each(|mm| mm.remove_user());
+        resources
     }
 }
 

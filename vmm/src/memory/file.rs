@@ -25,8 +25,8 @@ impl HostFile {
         self.fd.as_fd()
     }
 
-    /// Which file it is, for the host.
-    pub(super) fn identity(&self) -> (u64, u64) {
+    /// Which file it is, for the host: (device, inode).
+    pub fn identity(&self) -> (u64, u64) {
         (self.device, self.inode)
     }
 
