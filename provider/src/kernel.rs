@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::cpus::Cpus;
 use crate::errno::Errno;
 use crate::exec::Vdso;
+use crate::fs::pipe::Pipes;
 use crate::fs::tty::Terminals;
 use crate::fs::{Namespace, ViewError};
 use crate::futex::Futexes;
@@ -64,6 +65,7 @@ pub struct Kernel {
     namespace: OnceLock<Namespace>,
     tasks: TaskTable,
     terminals: Terminals,
+    pipes: Pipes,
     counters: Counters,
     tracer: Option<Tracer>,
     /// None in a test, and where its page found no memory: then the host's clocks are asked.
@@ -118,6 +120,7 @@ impl Kernel {
     pub fn with_tracer(config: Config, memory: Arc<GuestMemory>, tracer: Option<Tracer>) -> Arc<Self> {
         let tasks = TaskTable::new(config.limits.pids);
         let cpus = Cpus::of_host(config.limits.cpus);
+        let pipes = Pipes::new(config.limits.memory);
         let names = Names { host: config.hostname.as_bytes().to_vec(), domain: b"(none)".to_vec() };
         Arc::new(Self {
             config,
@@ -125,6 +128,7 @@ impl Kernel {
             namespace: OnceLock::new(),
             tasks,
             terminals: Terminals::default(),
+            pipes,
             counters: Counters::default(),
             tracer,
             clock: OnceLock::new(),
@@ -267,6 +271,11 @@ impl Kernel {
     /// The terminals that the caller handed over.
     pub(crate) fn terminals(&self) -> &Terminals {
         &self.terminals
+    }
+
+    /// The pipes.
+    pub(crate) fn pipes(&self) -> &Pipes {
+        &self.pipes
     }
 
     /// What was asked for and not served.

@@ -24,6 +24,8 @@ pub enum Rank {
     Inode,
     /// A child of a directory that is already locked.
     InodeChild,
+    /// A pipe's contents.
+    Pipe,
     /// Waiters for futexes, with the word they compare.
     Futexes,
     /// The second of two buckets of such waiters.

@@ -19,6 +19,7 @@ mod namespace;
 mod open;
 mod opening;
 mod overlay;
+pub(crate) mod pipe;
 pub(crate) mod proc;
 pub(crate) mod pseudo;
 pub(crate) mod stdio;

@@ -147,7 +147,11 @@ impl Namespace {
         if flags.contains(OpenFlags::NOATIME) && !access::owns(&who, place.inode().permissions()?) {
             return Err(Errno::EPERM);
         }
-        let file = place.inode().clone().open(task, flags)?;
+        let file = match kind {
+            // A FIFO that a path leads to, whatever its file system; a pipe without a name opens itself.
+            FileKind::Fifo if place.mount().is_some() => task.kernel().pipes().open_fifo(task, place.inode(), flags)?,
+            _ => place.inode().clone().open(task, flags)?,
+        };
         if truncates && kind == FileKind::Regular {
             if flags.writes() {
                 file.set_size(0)?;

@@ -255,6 +255,15 @@ pub trait File: Send + Sync + Debug {
     fn wait_source(&self) -> WaitSource<'_> {
         WaitSource::Always
     }
+    /// Tells whether those who wait to read or to write do so in turn: a wake is for one of them, who wakes the next if something
+    /// is left ([`crate::task::WaitQueue::wake_next`]).
+    fn takes_turns(&self) -> bool {
+        false
+    }
+    /// The file's own type, for calls that only files of one type serve.
+    fn as_any(&self) -> Option<&dyn Any> {
+        None
+    }
     /// What mmap maps; `ENODEV` if it cannot be mapped.
     fn mapping(&self) -> Result<Mapping, Errno> {
         Err(Errno::ENODEV)

@@ -109,7 +109,8 @@ pub(super) fn fcntl(task: &CurrentTask<'_>, fd: Fd, command: FcntlCommand, argum
         raw::F_SETLEASE | raw::F_NOTIFY | raw::F_SETSIG => {
             Err(task.unsupported("fcntl: leases, directory notification, F_SETSIG", Errno::EINVAL))
         }
-        raw::F_GETPIPE_SZ | raw::F_SETPIPE_SZ => Err(Errno::EBADF),
+        raw::F_GETPIPE_SZ => super::pipe::size(&file),
+        raw::F_SETPIPE_SZ => super::pipe::resize(task, &file, int(argument).cast_unsigned()),
         // As a file on a file system without seals.
         raw::F_ADD_SEALS | raw::F_GET_SEALS => Err(task.unsupported("fcntl: seals", Errno::EINVAL)),
         _ => Err(task.unsupported("fcntl: other commands", Errno::EINVAL)),

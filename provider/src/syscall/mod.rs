@@ -35,6 +35,7 @@ mod mm;
 #[cfg(test)]
 mod mm_tests;
 mod numa;
+mod pipe;
 mod poll;
 mod prctl;
 mod process;

@@ -248,7 +248,10 @@ impl CurrentTask<'_> {
         mut operation: impl FnMut() -> Result<T, Errno>,
     ) -> Result<T, Errno> {
         self.block_until(Deadline::Never, |waiter| {
-            waiter.on_source(file.wait_source(), interest);
+            match file.wait_source() {
+                WaitSource::Queue(queue) if file.takes_turns() => waiter.on_queue_exclusive(queue, interest),
+                source => waiter.on_source(source, interest),
+            }
             match operation() {
                 Err(Errno::EAGAIN) => Ok(None),
                 other => other.map(Some),

@@ -113,6 +113,13 @@ impl WaitQueue {
         }
     }
 
+    /// Wakes one more of the exclusive entries that wait for any of `ready`: for whoever was woken so and left something over.
+    pub fn wake_next(&self, ready: Ready) {
+        if let Some(shared) = self.occupied() {
+            shared.wake_exclusive(ready);
+        }
+    }
+
     /// Tells whether anybody waits.
     pub fn has_waiters(&self) -> bool {
         self.occupied().is_some()

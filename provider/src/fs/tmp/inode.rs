@@ -230,7 +230,6 @@ impl Inode for TmpInode {
     fn open(self: Arc<Self>, task: &CurrentTask<'_>, flags: OpenFlags) -> Result<Arc<dyn File>, Errno> {
         match self.kind {
             FileKind::CharDevice | FileKind::BlockDevice => dev::open(task, self.kind, self.rdev, flags),
-            FileKind::Fifo => Err(task.unsupported("open: FIFOs", Errno::ENXIO)),
             _ => self.open_file(),
         }
     }
