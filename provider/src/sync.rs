@@ -24,7 +24,7 @@ pub enum Rank {
     Inode,
     /// A child of a directory that is already locked.
     InodeChild,
-    /// A pipe's contents.
+    /// A pipe's contents, an eventfd's count.
     Pipe,
     /// Waiters for futexes, with the word they compare.
     Futexes,

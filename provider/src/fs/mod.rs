@@ -4,10 +4,12 @@
 //! devfs and sysfs. [`OpenFile`] holds offset and flags: it is what `dup` and `fork` share. Names are bytes.
 
 mod access;
+mod anon;
 mod changes;
 mod context;
 pub(crate) mod dev;
 mod directory_file;
+pub(crate) mod eventfd;
 mod fd;
 mod hiding;
 mod host;
@@ -32,6 +34,7 @@ mod view;
 mod walk;
 
 pub use access::{Want, check_access};
+pub(crate) use anon::open_anonymous;
 pub use changes::{At, RENAME_EXCHANGE, RENAME_NOREPLACE};
 pub use context::FsContext;
 pub use directory_file::DirectoryFile;

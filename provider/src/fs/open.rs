@@ -190,7 +190,7 @@ impl OpenFile {
         if whence > SEEK_HOLE {
             return Err(Errno::EINVAL);
         }
-        if !self.file.seekable() {
+        if !self.file.seekable() && !matches!(self.file.offset_keeper(), OffsetKeeper::Zero) {
             return Err(Errno::ESPIPE);
         }
         match self.file.offset_keeper() {

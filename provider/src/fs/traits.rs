@@ -226,7 +226,7 @@ pub trait File: Send + Sync + Debug {
     fn set_flags(&self, _flags: OpenFlags) -> Result<(), Errno> {
         Ok(())
     }
-    /// Tells whether lseek and pread work: `false` gives ESPIPE.
+    /// Tells whether lseek and pread work: `false` gives ESPIPE. (To lseek alone not, if the offset is [`OffsetKeeper::Zero`].)
     fn seekable(&self) -> bool {
         true
     }
@@ -263,6 +263,10 @@ pub trait File: Send + Sync + Debug {
     /// The file's own type, for calls that only files of one type serve.
     fn as_any(&self) -> Option<&dyn Any> {
         None
+    }
+    /// What /proc/PID/fdinfo shows besides offset and flags: whole lines.
+    fn fd_info(&self) -> String {
+        String::new()
     }
     /// What mmap maps; `ENODEV` if it cannot be mapped.
     fn mapping(&self) -> Result<Mapping, Errno> {

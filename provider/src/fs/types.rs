@@ -11,6 +11,8 @@ pub enum FileKind {
     BlockDevice,
     Fifo,
     Socket,
+    /// Nothing that has a type: a descriptor of no file system (epoll, eventfd, …).
+    Anonymous,
 }
 
 impl FileKind {
@@ -24,6 +26,7 @@ impl FileKind {
             Self::Regular => 0o10_0000,
             Self::Symlink => 0o12_0000,
             Self::Socket => 0o14_0000,
+            Self::Anonymous => 0,
         }
     }
 
@@ -51,6 +54,7 @@ impl FileKind {
             Self::Regular => 8,
             Self::Symlink => 10,
             Self::Socket => 12,
+            Self::Anonymous => 0,
         }
     }
 }

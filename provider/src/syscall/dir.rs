@@ -171,7 +171,7 @@ pub(super) fn mknodat(task: &CurrentTask<'_>, at: Fd, path: UserCStr, mode: u32,
     };
     match kind {
         FileKind::Directory => return Err(Errno::EPERM),
-        FileKind::Symlink => return Err(Errno::EINVAL),
+        FileKind::Symlink | FileKind::Anonymous => return Err(Errno::EINVAL),
         FileKind::CharDevice | FileKind::BlockDevice => {
             return Err(task.unsupported("mknod: device nodes", Errno::EPERM));
         }

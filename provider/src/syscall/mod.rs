@@ -18,6 +18,7 @@ mod xattr;
 
 mod constants;
 mod dir;
+mod events;
 mod exec;
 mod file;
 mod file_control;

@@ -47,7 +47,7 @@ impl HostInode {
             FileKind::Symlink => symlinkat(node.target, directory, name)?,
             FileKind::Fifo => mknodat(directory, name, FileType::Fifo, mode, 0)?,
             FileKind::Socket => mknodat(directory, name, FileType::Socket, mode, 0)?,
-            FileKind::CharDevice | FileKind::BlockDevice => return Err(Errno::EPERM),
+            FileKind::CharDevice | FileKind::BlockDevice | FileKind::Anonymous => return Err(Errno::EPERM),
         }
         let inode = self.child(name)?;
         inode.settle(node.mode, (node.uid, node.gid))?;

@@ -322,7 +322,7 @@ impl HostInode {
                 Ok(Arc::new(HostOpen::new(file, self.this()?)))
             }
             FileKind::Symlink => Err(Errno::ELOOP),
-            FileKind::CharDevice | FileKind::BlockDevice => Err(Errno::EACCES),
+            FileKind::CharDevice | FileKind::BlockDevice | FileKind::Anonymous => Err(Errno::EACCES),
             FileKind::Fifo | FileKind::Socket => Err(Errno::ENXIO),
         }
     }

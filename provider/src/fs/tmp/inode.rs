@@ -74,7 +74,9 @@ impl TmpInode {
             }
             FileKind::Directory => Body::Directory(Mutex::new(Rank::Inode, Entries::default())),
             FileKind::Symlink => Body::Link(target.into()),
-            FileKind::CharDevice | FileKind::BlockDevice | FileKind::Fifo | FileKind::Socket => Body::Node,
+            FileKind::CharDevice | FileKind::BlockDevice | FileKind::Fifo | FileKind::Socket | FileKind::Anonymous => {
+                Body::Node
+            }
         };
         let now = Timestamp::now();
         let attributes = Attributes {

@@ -135,7 +135,12 @@ impl Text for Descriptor {
         let flags = (file.flags() | close_on_exec).bits();
         let mount = file.location().mount().map_or(0, |mount| mount.id);
         let inode = file.location().inode().stat()?.inode;
-        Ok(format!("pos:\t{}\nflags:\t0{flags:o}\nmnt_id:\t{mount}\nino:\t{inode}\n", file.offset()).into_bytes())
+        Ok(format!(
+            "pos:\t{}\nflags:\t0{flags:o}\nmnt_id:\t{mount}\nino:\t{inode}\n{}",
+            file.offset(),
+            file.file().fd_info()
+        )
+        .into_bytes())
     }
 
     fn permit(&self, opener: &CurrentTask<'_>) -> Result<(), Errno> {
