@@ -5,6 +5,8 @@ mod personality;
 
 use personality::{Event, Script};
 use std::sync::Arc;
+use vmm::addr::{UserAddr, UserRange};
+use vmm::memory::Access;
 use vmm::pico::{
     CreateError, ExitReason, Host, NotStopped, ProcessAttributes, ProcessFlags, RegisterError, SubsystemType,
     ThreadAttributes,
@@ -62,7 +64,14 @@ fn children_know_their_parent_and_share_a_space_if_asked() {
     let other = parent.create_child(ProcessAttributes::default()).unwrap();
     assert!(!Arc::ptr_eq(&other.space(), &parent.space()));
     let copy = ProcessAttributes { flags: ProcessFlags::CLONE_PARENT, ..ProcessAttributes::default() };
-    assert_eq!(parent.create_child(copy).unwrap_err(), CreateError::Unsupported);
+    let page = UserRange::new(UserAddr(0x1000), 0x1000).unwrap();
+    parent.space().map_anonymous(page, Access::READ | Access::WRITE, false).unwrap();
+    parent.space().write(page.start, b"before").unwrap();
+    let copy = parent.create_child(copy).unwrap();
+    parent.space().poke(page.start, b"after ").unwrap();
+    let mut bytes = [0; 6];
+    copy.space().read(page.start, &mut bytes).unwrap();
+    assert_eq!(&bytes, b"before");
 }
 
 #[test]

@@ -86,6 +86,12 @@ impl<'m> Changes<'m> {
         self.push(Run { frame: old.frame(), count, fate, stale: old.is_present(), zeroed: false });
     }
 
+    /// Notes that a leaf, which was swapped out of its table, was replaced by one that has not its frame.
+    pub(crate) fn swapped(&mut self, old: Entry) {
+        debug_assert!(!old.is_large(), "the sharing of 2 MiB is broken in pieces");
+        self.push(Run { frame: old.frame(), count: 1, fate: Fate::Put, stale: old.is_seen(), zeroed: false });
+    }
+
     /// Notes that a leaf was taken out of reach before, and its frames were never touched.
     pub(crate) fn untouched(&mut self, old: Entry) {
         let (count, fate) = if old.is_large() { (FRAMES, Fate::PutWhole) } else { (1, Fate::Put) };

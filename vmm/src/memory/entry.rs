@@ -73,6 +73,25 @@ impl Entry {
         Self(bits)
     }
 
+    /// The same frame, shared from now on: a store must break the sharing first.
+    ///
+    /// A page that is likely to be stored to starts as not accessed, so that whoever breaks the sharing knows whether a
+    /// processor can have seen it at all ([`Self::is_seen`]).
+    pub(crate) fn shared(self) -> Self {
+        let likely = if self.access().contains(Access::WRITE) { ACCESSED } else { 0 };
+        Self((self.0 | COPY) & !WRITABLE & !likely)
+    }
+
+    /// The same frame, which nobody else has any more.
+    pub(crate) fn unshared(self) -> Self {
+        Self(self.0 & !COPY).with_access(self.access())
+    }
+
+    /// Tells whether a processor may have used it. False is certain only for what was swapped out of the table.
+    pub(crate) fn is_seen(self) -> bool {
+        self.0 & (PRESENT | ACCESSED) == PRESENT | ACCESSED
+    }
+
     /// The `slot`-th 4 KiB piece of a 2 MiB leaf.
     pub(crate) fn piece(self, slot: u32) -> Self {
         Self(self.0 & !LARGE & !ADDRESS | self.frame().add(slot).phys().0)
@@ -177,6 +196,22 @@ mod tests {
         let access = Access::READ | Access::WRITE;
         let large = Entry::large_leaf(FRAME, access);
         assert_eq!(large.piece(7), Entry::leaf(FRAME.add(7), access, Sharing::Plain));
+    }
+
+    #[test]
+    fn sharing_takes_the_right_to_store_and_giving_it_up_brings_it_back() {
+        for bits in 0..8 {
+            let access = Access::from_bits_truncate(bits);
+            let entry = Entry::leaf(FRAME, access, Sharing::Plain);
+            let shared = entry.shared();
+            assert!(shared.is_copy_on_write() && !shared.is_writable());
+            assert_eq!(shared.access(), access);
+            assert_eq!(shared.is_seen(), shared.is_present() && !access.contains(Access::WRITE));
+            assert_eq!(shared.unshared(), entry);
+        }
+        let large = Entry::large_leaf(FRAME, Access::READ | Access::WRITE);
+        assert!(large.shared().is_large() && large.shared().piece(3).is_copy_on_write());
+        assert_eq!(large.shared().unshared(), large);
     }
 
     #[test]

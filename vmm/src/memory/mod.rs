@@ -12,6 +12,7 @@
 //! | `coherence` | downgrades that virtual CPUs must see before frames are reused |
 //! | `space` | address spaces: edits, the monitor's accesses, transfers |
 //! | `object`, `file`, `window` | contents in pool frames; host files mapped into guest-physical space |
+//! | `committed` | which frames the host has memory behind |
 //! | `reclaim` | taking back frames that were assigned but never touched |
 //!
 //! Locks, outermost first: a space's state, an object's state, the window, the pool, the machine's own. An object that
@@ -20,6 +21,7 @@
 mod arena;
 mod blocks;
 mod coherence;
+mod committed;
 mod entry;
 mod extent;
 mod file;
@@ -35,7 +37,7 @@ mod window;
 
 pub use file::HostFile;
 pub use object::MemoryObject;
-pub use space::{Access, AddressSpace, Fault, FaultKind, IoError, PageState};
+pub use space::{Access, AddressSpace, Fault, FaultKind, ForkPlan, IoError, PageState};
 
 pub(crate) use arena::Frame;
 pub(crate) use entry::Entry;

@@ -2,12 +2,10 @@
 
 use super::arena::{FRAMES, usize_of};
 use super::coherence::Changes;
+use super::committed::Committed;
 use super::tables::{load, store};
-use super::{AddressSpace, Entry, Frame, GuestMemory, MemoryError};
+use super::{AddressSpace, Entry, GuestMemory, MemoryError};
 use crate::addr::PAGE_SIZE;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 
 /// What to do after the host could not supply a page to a running virtual CPU.
@@ -36,50 +34,13 @@ impl GuestMemory {
     fn reclaim_untouched(&self) -> u64 {
         self.spaces().iter().map(|space| space.reclaim_untouched()).sum()
     }
-
-    /// Tells for each frame of an extent whether the host has committed it. Not `mincore`, which says the same of a page
-    /// that was swapped out as of one that was never touched.
-    fn committed(&self, extent: u32) -> Option<Box<[bool; FRAMES as usize]>> {
-        static PAGEMAP: OnceLock<Option<File>> = OnceLock::new();
-        /// The page is in memory, or swapped out (Documentation/admin-guide/mm/pagemap.rst).
-        const PRESENT_OR_SWAPPED: u64 = 3 << 62;
-        let file = PAGEMAP.get_or_init(|| File::open("/proc/self/pagemap").ok()).as_ref()?;
-        let page = self.arena().host(Frame::at(extent, 0)).addr() as u64 / PAGE_SIZE;
-        let mut bytes = vec![0_u8; FRAMES as usize * 8];
-        file.read_exact_at(&mut bytes, page * 8).ok()?;
-        let mut committed = Box::new([false; FRAMES as usize]);
-        let (words, _) = bytes.as_chunks::<8>();
-        for (flag, word) in committed.iter_mut().zip(words) {
-            *flag = u64::from_ne_bytes(*word) & PRESENT_OR_SWAPPED != 0;
-        }
-        Some(committed)
-    }
-}
-
-/// Remembers what the host said of one extent.
-struct Committed<'m> {
-    memory: &'m GuestMemory,
-    extent: Option<(u32, Option<Box<[bool; FRAMES as usize]>>)>,
-}
-
-impl Committed<'_> {
-    /// Tells whether none of the frames behind a leaf was ever touched.
-    fn untouched(&mut self, entry: Entry) -> bool {
-        let (extent, slot) = (entry.frame().extent(), entry.frame().slot() as usize);
-        if self.extent.as_ref().is_none_or(|(known, _)| *known != extent) {
-            self.extent = Some((extent, self.memory.committed(extent)));
-        }
-        let count = if entry.is_large() { FRAMES as usize } else { 1 };
-        let flags = self.extent.as_ref().and_then(|(_, flags)| flags.as_ref());
-        flags.is_some_and(|flags| flags[slot..slot + count].iter().all(|&committed| !committed))
-    }
 }
 
 impl AddressSpace {
     fn reclaim_untouched(&self) -> u64 {
         let state = self.edit();
         let memory = &*self.memory;
-        let mut committed = Committed { memory, extent: None };
+        let mut committed = Committed::new(memory);
         let mut taken: Vec<(&AtomicU64, Entry)> = Vec::new();
         state.tables.for_blocks(&memory.arena, super::space::everything(), |_, directory| {
             let entry = load(directory);
@@ -102,7 +63,7 @@ impl AddressSpace {
             changes.changed(entry, Entry::EMPTY);
         }
         changes.finish(&self.sync);
-        let mut committed = Committed { memory, extent: None };
+        let mut committed = Committed::new(memory);
         let mut changes = Changes::new(memory);
         let mut frames = 0;
         for (slot, entry) in taken {

@@ -239,6 +239,11 @@ pub(crate) fn store(slot: &AtomicU64, entry: Entry) {
     slot.store(entry.0, Ordering::Release);
 }
 
+/// Writes an entry and returns what was there, with what a processor has noted in it until now.
+pub(crate) fn swap(slot: &AtomicU64, entry: Entry) -> Entry {
+    Entry(slot.swap(entry.0, Ordering::AcqRel))
+}
+
 /// The index of an address in a table of `level` (0: page table).
 pub(crate) fn index(addr: UserAddr, level: usize) -> usize {
     super::arena::usize_of(addr.0 / SPAN[level]) % 512

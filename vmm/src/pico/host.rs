@@ -62,7 +62,16 @@ pub(super) struct Shared {
     pub(super) workers: Option<Arc<Workers>>,
     next_id: AtomicU64,
     /// Every process that may still be alive.
-    processes: Mutex<Vec<Weak<Process>>>,
+    processes: Mutex<Processes>,
+}
+
+#[derive(Debug, Default)]
+struct Processes {
+    list: Vec<Weak<Process>>,
+    /// How many were alive when the dead were last swept out; that is done again when the list has twice as many.
+    swept: usize,
+    /// The host is going: no process is made any more.
+    closed: bool,
 }
 
 impl Shared {
@@ -77,10 +86,17 @@ impl Shared {
     }
 
     /// Takes a new process on the list that the host's end goes through.
-    pub(super) fn enlist(&self, process: &Arc<Process>) {
+    pub(super) fn enlist(&self, process: &Arc<Process>) -> Result<(), CreateError> {
         let mut processes = self.processes.lock().unwrap_or_else(PoisonError::into_inner);
-        processes.retain(|process| process.strong_count() > 0);
-        processes.push(Arc::downgrade(process));
+        if processes.closed {
+            return Err(CreateError::Over);
+        }
+        if processes.list.len() >= 2 * processes.swept.max(8) {
+            processes.list.retain(|process| process.strong_count() > 0);
+            processes.swept = processes.list.len();
+        }
+        processes.list.push(Arc::downgrade(process));
+        Ok(())
     }
 
     /// Guest memory.
@@ -156,7 +172,11 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        let processes = std::mem::take(&mut *self.shared.processes.lock().unwrap_or_else(PoisonError::into_inner));
+        let processes = {
+            let mut processes = self.shared.processes.lock().unwrap_or_else(PoisonError::into_inner);
+            processes.closed = true;
+            std::mem::take(&mut processes.list)
+        };
         for process in processes.iter().filter_map(Weak::upgrade).filter(|process| !process.is_ended()) {
             process.request_termination();
             process.terminate();

@@ -3,7 +3,7 @@
 use super::host::{CreateError, Shared};
 use super::provider::{Context, ExitReason};
 use super::thread::{Thread, ThreadAttributes};
-use crate::memory::AddressSpace;
+use crate::memory::{AddressSpace, ForkPlan};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,11 +11,12 @@ bitflags::bitflags! {
     /// How a new process relates to its parent (NT: the flags of `CreateProcess`).
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct ProcessFlags: u32 {
-        /// Copy the parent's address space: fork.
+        /// Copy the parent's address space: fork. A parent that wants a say in how gives a copy of its own making as
+        /// [`ProcessAttributes::space`] instead.
         const CLONE_PARENT = 1;
         /// The child holds the parent's handles too.
         const INHERIT_HANDLES = 2;
-        /// Do not charge the copy's memory up front.
+        /// Do not charge the copy's memory up front. It never is: a shared frame counts once until a store breaks the sharing.
         const CLONE_REDUCED_COMMIT = 4;
         /// The child leaves the parent's resource group.
         const BREAKAWAY = 8;
@@ -64,13 +65,13 @@ impl Process {
         if context.is_some() && host.provider().is_none() {
             return Err(CreateError::NoProvider);
         }
-        if flags.contains(ProcessFlags::CLONE_PARENT) {
-            // Copying an address space is not there yet; an empty child would be a lie.
-            return Err(CreateError::Unsupported);
-        }
-        let space = match space {
-            Some(space) => space,
-            None => host.memory().new_space()?,
+        let space = match (space, parent) {
+            (Some(space), _) => space,
+            (None, Some(parent)) if flags.contains(ProcessFlags::CLONE_PARENT) => {
+                parent.space().fork(&ForkPlan::default())?
+            }
+            (None, None) if flags.contains(ProcessFlags::CLONE_PARENT) => return Err(CreateError::Unsupported),
+            (None, _) => host.memory().new_space()?,
         };
         let process = Arc::new(Self {
             id: host.new_id(),
@@ -82,7 +83,7 @@ impl Process {
             threads: Mutex::default(),
             over: AtomicBool::new(false),
         });
-        host.enlist(&process);
+        host.enlist(&process)?;
         Ok(process)
     }
 

@@ -6,7 +6,7 @@ use super::super::entry::Sharing;
 use super::super::extent::Home;
 use super::super::pool::Pool;
 use super::super::tables::{block_part, index, load, store};
-use super::super::{Entry, GuestMemory, MemoryError, raw};
+use super::super::{Entry, GuestMemory, MemoryError};
 use super::{Access, AddressSpace, State, check};
 use crate::addr::{BLOCK_SIZE, PAGE_SIZE, UserAddr, UserRange};
 use crate::machine::Machine;
@@ -120,46 +120,6 @@ impl AddressSpace {
         }
         changes.finish(&self.sync);
         result
-    }
-
-    /// Gives the page's sharing up: after it the page is private (or was alone already) and writable as its access says.
-    pub fn break_copy(&self, page: UserAddr) -> Result<(), MemoryError> {
-        let page = page.page();
-        check(UserRange { start: page, end: UserAddr(page.0 + PAGE_SIZE) });
-        self.memory.with_reclaim(|| self.break_copy_at(&mut self.edit(), page))
-    }
-
-    pub(super) fn break_copy_at(&self, state: &mut State, page: UserAddr) -> Result<(), MemoryError> {
-        let memory = &*self.memory;
-        let Ok(directory) = state.tables.block(&memory.arena, page) else { return Ok(()) };
-        if !load(directory).is_table() {
-            return Ok(());
-        }
-        let slot = &memory.arena.table(load(directory).frame())[index(page, 0)];
-        let old = load(slot);
-        if !old.is_leaf() || !old.is_copy_on_write() {
-            return Ok(());
-        }
-        let taken = {
-            let mut pool = memory.pool();
-            if pool.count(old.frame()) == 1 && !pool.extent(old.frame().extent()).is_window() {
-                store(slot, Entry::leaf(old.frame(), old.access(), Sharing::Plain));
-                return Ok(());
-            }
-            state.blocks.take(memory, &mut pool, page.0 / PAGE_SIZE, 1)?
-        };
-        let (to, from) = (memory.arena.host(taken.frame), memory.arena.host(old.frame()));
-        // SAFETY: two frames of the arena; ours is fresh, so they differ.
-        if unsafe { raw::copy(to, from, usize_of(PAGE_SIZE)) }.is_err() {
-            memory.pool().put(&memory.arena, taken.frame, 1, false);
-            return Err(MemoryError::Io(libc::EFAULT));
-        }
-        let new = Entry::leaf(taken.frame, old.access(), Sharing::Plain);
-        store(slot, new);
-        let mut changes = Changes::new(memory);
-        changes.released(old);
-        changes.finish(&self.sync);
-        Ok(())
     }
 
     /// Bytes of pages in `range` that have a frame (mincore, smaps).
@@ -276,7 +236,11 @@ pub(super) fn clear(state: &mut State, memory: &GuestMemory, range: UserRange, c
 }
 
 /// The page table under a directory entry; a 2 MiB leaf is split, and an empty entry has none.
-fn small_table<'a>(memory: &'a GuestMemory, directory: &AtomicU64, changes: &mut Changes<'_>) -> Option<&'a Table> {
+pub(super) fn small_table<'a>(
+    memory: &'a GuestMemory,
+    directory: &AtomicU64,
+    changes: &mut Changes<'_>,
+) -> Option<&'a Table> {
     let entry = load(directory);
     if entry.is_table() {
         return Some(memory.arena.table(entry.frame()));

@@ -5,15 +5,19 @@
 
 mod access;
 mod edit;
+mod fork;
 mod io;
 mod map;
+mod share;
 mod source;
 #[cfg(test)]
 mod tests;
 
 pub use access::{Fault, FaultKind};
 pub(super) use edit::slots;
+pub use fork::ForkPlan;
 pub use io::IoError;
+use share::Recent;
 use source::{Source, Sources};
 
 use super::blocks::{Blocks, Owner};
@@ -67,6 +71,7 @@ pub(super) struct State {
     pub(super) tables: Tables,
     blocks: Blocks,
     pub(super) sources: Sources,
+    recent: Recent,
 }
 
 impl AddressSpace {
@@ -80,6 +85,7 @@ impl AddressSpace {
                 tables: Tables::new(top),
                 blocks: Blocks::new(Owner::Space(id)),
                 sources: Sources::default(),
+                recent: Recent::default(),
             }),
         }))
     }

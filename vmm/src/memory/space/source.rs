@@ -99,6 +99,22 @@ impl Sources {
         }
     }
 
+    /// A copy without what lies in `left_out`.
+    pub(in crate::memory) fn copy(&self, left_out: &[UserRange]) -> Self {
+        let mut copy = Self { mappings: self.mappings.clone() };
+        for range in left_out {
+            // The original holds on to these, so nothing dies here.
+            drop(copy.remove(*range));
+        }
+        copy
+    }
+
+    /// All mapped ranges in order: where, from what, whether copy on write, from which offset.
+    pub(in crate::memory) fn all(&self) -> impl Iterator<Item = (UserRange, &Source, bool, u64)> {
+        let whole = |(&start, mapping): (&UserAddr, &'_ Mapping)| UserRange { start, end: mapping.end };
+        self.mappings.iter().map(move |entry| (whole(entry), &entry.1.source, entry.1.private, entry.1.offset))
+    }
+
     /// The ranges that show offsets `from..to` of an object, and whether each is private.
     pub(in crate::memory) fn showing(&self, object: u64, from: u64, to: u64) -> Vec<(UserRange, bool)> {
         let shows = |(&start, mapping): (&UserAddr, &Mapping)| {
