@@ -10,7 +10,7 @@ use crate::fs::{Namespace, ViewError};
 use crate::futex::Futexes;
 use crate::sync::{Mutex, Rank};
 use crate::syscall::trace::Tracer;
-use crate::task::{ExitStatus, Pid, TaskTable, ThreadGroup};
+use crate::task::{ExitStatus, Families, Pid, TaskTable, ThreadGroup};
 use crate::time::TimerService;
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
@@ -64,6 +64,7 @@ pub struct Kernel {
     memory: Arc<GuestMemory>,
     namespace: OnceLock<Namespace>,
     tasks: TaskTable,
+    families: Families,
     terminals: Terminals,
     pipes: Pipes,
     counters: Counters,
@@ -127,6 +128,7 @@ impl Kernel {
             memory,
             namespace: OnceLock::new(),
             tasks,
+            families: Families::default(),
             terminals: Terminals::default(),
             pipes,
             counters: Counters::default(),
@@ -266,6 +268,11 @@ impl Kernel {
     /// The tasks, by their numbers.
     pub fn tasks(&self) -> &TaskTable {
         &self.tasks
+    }
+
+    /// Who is whose child.
+    pub fn families(&self) -> &Families {
+        &self.families
     }
 
     /// The terminals that the caller handed over.

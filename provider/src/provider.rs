@@ -113,6 +113,10 @@ impl Provider for LinuxProvider {
             return;
         }
         let task = task_of(thread);
+        if !task.group().has_thread(task.tid()) {
+            // It was given up before it ran.
+            return;
+        }
         if reason == ExitReason::Failed && task.group().pid() == kernel::INIT {
             self.kernel.end(kernel::Outcome::Failed);
         }

@@ -182,6 +182,7 @@ fn first_task(kernel: &Arc<Kernel>) -> Result<Arc<Task>, StartError> {
     let make = |tid: Pid| Task::new(kernel, &ThreadGroup::new(tid, limits), tid, resources, credentials);
     let task = kernel.tasks().insert(make).map_err(StartError::Memory)?;
     task.group().add_thread(&task);
+    kernel.families().add_first(task.group());
     Ok(task)
 }
 

@@ -38,6 +38,8 @@ pub enum Rank {
     TimerState,
     /// Changes of what seccomp allows.
     Seccomp,
+    /// Who is whose child.
+    Family,
     /// The table of processes and threads: late, since procfs looks tasks up wherever a path leads through it.
     Tasks,
     /// A thread group's shared state.

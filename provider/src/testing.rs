@@ -81,6 +81,7 @@ impl Fixture {
         let make = |tid: Pid| Task::new(&kernel, &ThreadGroup::new(tid, limits), tid, resources, credentials);
         let task = kernel.tasks().insert(make).unwrap();
         task.group().add_thread(&task);
+        kernel.families().add_first(task.group());
         Self { kernel, task, registers: Registers::default(), cpu: DetachedCpu::default() }
     }
 

@@ -76,8 +76,11 @@ fn randomize(task: &CurrentTask<'_>) -> Randomize {
 fn enter(task: &mut CurrentTask<'_>, loaded: &Loaded, comm: &[u8]) {
     futex::leave_memory(task);
     let old = task.replace_mm(loaded.map.clone());
+    task.return_memory();
+    task.group().note_exec();
+    task.kernel().families().reset_exit_signal(task.group().pid());
     task.files().close_on_exec();
-    task.group().signals().handlers().reset_for_exec();
+    task.group().signals().reset_for_exec();
     task.signals().reset_for_exec();
     task.group().posix_timers().clear();
     task.reset_for_exec();

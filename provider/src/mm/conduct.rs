@@ -34,7 +34,6 @@ impl Default for Conduct {
 
 impl Conduct {
     /// A copy, for fork.
-    #[expect(dead_code, reason = "for the copy of a whole map")]
     pub(super) fn duplicate(&self) -> Self {
         let copy = |flag: &AtomicBool| AtomicBool::new(flag.load(Ordering::Relaxed));
         Self { dumpable: copy(&self.dumpable), refuses_huge_pages: copy(&self.refuses_huge_pages) }

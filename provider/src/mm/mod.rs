@@ -14,6 +14,7 @@ mod brk;
 mod buffers;
 mod conduct;
 mod fault;
+mod fork;
 mod home;
 mod layout;
 mod lock;

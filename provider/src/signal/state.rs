@@ -49,9 +49,10 @@ impl TaskSignals {
         }
     }
 
-    /// The state of a new thread or child: the mask is inherited, pending signals and the alternate stack are not.
-    pub fn inherit(&self) -> Self {
-        Self::with(State { blocked: self.blocked(), ..State::default() })
+    /// The state of a new thread or child: the mask is inherited, pending signals are not. A thread has no alternate stack
+    /// yet, a child has its parent's.
+    pub fn inherit(&self, alt_stack: AltStack) -> Self {
+        Self::with(State { blocked: self.blocked(), alt_stack, ..State::default() })
     }
 
     pub(super) fn state(&self) -> crate::sync::MutexGuard<'_, State> {
@@ -83,7 +84,7 @@ impl TaskSignals {
         self.state.lock().alt_stack = AltStack::default();
     }
 
-    pub(super) fn raise_attention(&self) {
+    pub(crate) fn raise_attention(&self) {
         self.attention.store(true, Ordering::SeqCst);
     }
 
@@ -117,7 +118,8 @@ impl TaskSignals {
 /// A process's signal state.
 #[derive(Debug)]
 pub struct GroupSignals {
-    handlers: Arc<Handlers>,
+    /// Replaced by exec if other processes share it (CLONE_SIGHAND). A leaf.
+    handlers: Mutex<Arc<Handlers>>,
     pending: Mutex<Pending>,
 }
 
@@ -130,12 +132,19 @@ impl Default for GroupSignals {
 impl GroupSignals {
     /// Makes the state of a process with these dispositions.
     pub fn new(handlers: Arc<Handlers>) -> Self {
-        Self { handlers, pending: Mutex::new(Rank::Signals, Pending::default()) }
+        Self { handlers: Mutex::new(Rank::Leaf, handlers), pending: Mutex::new(Rank::Signals, Pending::default()) }
     }
 
     /// The dispositions.
-    pub fn handlers(&self) -> &Arc<Handlers> {
-        &self.handlers
+    pub fn handlers(&self) -> Arc<Handlers> {
+        self.handlers.lock().clone()
+    }
+
+    /// What exec does: handlers go, and what other processes share stays as it is (unshare_sighand, flush_signal_handlers).
+    pub fn reset_for_exec(&self) {
+        let own = self.handlers().duplicate();
+        own.reset_for_exec();
+        *self.handlers.lock() = Arc::new(own);
     }
 
     /// The signals pending for the process as a whole.

@@ -8,17 +8,21 @@ impl CurrentTask<'_> {
     pub(super) fn stop(&mut self, signal: Signal) {
         self.group().stop_all(signal);
         self.kernel().process_stopped(self.group());
+        self.kernel().families().notify_stop(self.kernel(), self.group(), Some(signal));
         self.wait_while_stopped();
     }
 
     /// Waits as long as the process is stopped.
     pub(super) fn wait_while_stopped(&self) {
         self.sleep_through_signals(|| !self.group().is_stopped());
+        if self.group().take_continued() {
+            self.kernel().families().notify_stop(self.kernel(), self.group(), None);
+        }
     }
 
-    /// Tells whether SIGKILL is pending, which ends every wait.
+    /// Tells whether the thread is to end, which ends every wait: by SIGKILL, or with its process.
     pub(crate) fn is_killed(&self) -> bool {
-        self.pending_for_us(SignalSet::of(Signal::SIGKILL))
+        self.pending_for_us(SignalSet::of(Signal::SIGKILL)) || self.group().exit_requested().is_some()
     }
 
     /// Tells whether a signal of `set` is pending for this thread.

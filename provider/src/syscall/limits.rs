@@ -127,22 +127,28 @@ pub(super) fn getrusage(task: &CurrentTask<'_>, who: UsageOf, to: UserOut<RawUsa
     let usage = match who.0 {
         RUSAGE_SELF => task.group().cpu_usage(task),
         RUSAGE_THREAD => task.cpu_usage(),
-        RUSAGE_CHILDREN => Usage::default(),
+        RUSAGE_CHILDREN => task.group().children_usage(),
         _ => return Err(Errno::EINVAL),
     };
-    let count = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     let resident = if who.0 == RUSAGE_CHILDREN { 0 } else { task.mm().usage().resident };
-    let raw = RawUsage {
-        user: timeval(usage.user),
-        system: timeval(usage.system),
-        max_resident_kib: count(resident / 1024),
-        minor_faults: count(usage.minor_faults),
-        major_faults: count(usage.major_faults),
-        voluntary_switches: count(usage.voluntary_switches),
-        involuntary_switches: count(usage.involuntary_switches),
-        ..RawUsage::default()
-    };
-    to.write(task, &raw)
+    to.write(task, &RawUsage::of(&usage, resident))
+}
+
+impl RawUsage {
+    /// The structure for this CPU time and this many bytes of resident memory.
+    pub(super) fn of(usage: &Usage, resident: u64) -> Self {
+        let count = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        Self {
+            user: timeval(usage.user),
+            system: timeval(usage.system),
+            max_resident_kib: count(resident / 1024),
+            minor_faults: count(usage.minor_faults),
+            major_faults: count(usage.major_faults),
+            voluntary_switches: count(usage.voluntary_switches),
+            involuntary_switches: count(usage.involuntary_switches),
+            ..Self::default()
+        }
+    }
 }
 
 fn timeval(span: Duration) -> Timeval {
@@ -165,7 +171,13 @@ const TICK_NS: u64 = 10_000_000;
 pub(super) fn times(task: &CurrentTask<'_>, to: UserOut<ProcessTimes>) -> Result<i64, Errno> {
     let usage = task.group().cpu_usage(task);
     let ticks = |span: Duration| i64::try_from(span.as_nanos() / u128::from(TICK_NS)).unwrap_or(i64::MAX);
-    let raw = ProcessTimes { user: ticks(usage.user), system: ticks(usage.system), ..ProcessTimes::default() };
+    let children = task.group().children_usage();
+    let raw = ProcessTimes {
+        user: ticks(usage.user),
+        system: ticks(usage.system),
+        children_user: ticks(children.user),
+        children_system: ticks(children.system),
+    };
     to.write_opt(task, &raw)?;
     // Ticks since some point in the past: boot will do.
     Ok((task.kernel().now(ClockKind::Boot) / TICK_NS).cast_signed())

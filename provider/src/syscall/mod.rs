@@ -16,6 +16,7 @@ pub mod trace;
 pub(crate) mod vsyscall;
 mod xattr;
 
+mod clone;
 mod constants;
 mod dir;
 mod events;

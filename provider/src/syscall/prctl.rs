@@ -89,8 +89,11 @@ pub(super) fn prctl(
             set(task, true, |attributes| attributes.mce_kill = policy)
         }
         pr::PR_MCE_KILL_GET if all_are_zero => Ok(attributes.mce_kill.raw()),
-        pr::PR_SET_CHILD_SUBREAPER => set(task, true, |attributes| attributes.subreaper = arg2 != 0),
-        pr::PR_GET_CHILD_SUBREAPER => write_int(task, arg2, i32::from(attributes.subreaper)),
+        pr::PR_SET_CHILD_SUBREAPER => {
+            task.group().set_subreaper(arg2 != 0);
+            Ok(0)
+        }
+        pr::PR_GET_CHILD_SUBREAPER => write_int(task, arg2, i32::from(task.group().is_subreaper())),
         pr::PR_SET_NO_NEW_PRIVS => {
             set(task, arg2 == 1 && rest_is_zero, |attributes| attributes.no_new_privileges = true)
         }

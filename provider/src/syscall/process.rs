@@ -1,9 +1,13 @@
 //! The end of threads and processes, and waiting for it.
 
 use super::handler::Never;
+use super::limits::RawUsage;
 use crate::errno::Errno;
-use crate::task::{CurrentTask, ExitStatus};
+use crate::signal::{Signal, SignalCode};
+use crate::task::{ChildState, CurrentTask, ExitStatus, Found, Pid, WaitFor, WaitOptions};
+use crate::user::UserOut;
 use vmm::addr::UserAddr;
+use zerocopy::IntoBytes;
 
 /// The low byte of the status is what a parent sees.
 fn status(code: i32) -> ExitStatus {
@@ -20,29 +24,42 @@ pub(super) fn exit_group(task: &mut CurrentTask<'_>, code: i32) -> Result<Never,
     Ok(Never)
 }
 
-const WNOHANG: u32 = 1;
-const WSTOPPED: u32 = 2;
-const WEXITED: u32 = 4;
-const WCONTINUED: u32 = 8;
-const WNOWAIT: u32 = 0x0100_0000;
-/// __WNOTHREAD, __WALL, __WCLONE.
-const W_LINUX: u32 = 0xe000_0000;
+/// `struct rusage` of a child, unless nobody asks.
+fn write_usage(task: &CurrentTask<'_>, at: UserAddr, found: Option<&Found>) -> Result<(), Errno> {
+    match found {
+        Some(found) if at.0 != 0 => UserOut::new(at).write(task, &RawUsage::of(&found.usage, 0)),
+        _ => Ok(()),
+    }
+}
 
 pub(super) fn wait4(
-    _task: &CurrentTask<'_>,
+    task: &CurrentTask<'_>,
     pid: i32,
-    _status: UserAddr,
+    status: UserOut<i32>,
     options: u32,
-    _usage: UserAddr,
-) -> Result<(), Errno> {
-    if options & !(WNOHANG | WSTOPPED | WCONTINUED | W_LINUX) != 0 {
-        return Err(Errno::EINVAL);
+    usage: UserAddr,
+) -> Result<Pid, Errno> {
+    let allowed = WaitOptions::NO_HANG
+        | WaitOptions::STOPPED
+        | WaitOptions::CONTINUED
+        | WaitOptions::NO_THREAD
+        | WaitOptions::ALL
+        | WaitOptions::CLONE;
+    let options = WaitOptions::from_bits(options).filter(|options| allowed.contains(*options)).ok_or(Errno::EINVAL)?;
+    let which = match pid {
+        i32::MIN => return Err(Errno::ESRCH),
+        -1 => WaitFor::Any,
+        0 => WaitFor::Group(task.group().process_group()),
+        1.. => WaitFor::Process(Pid(pid)),
+        _ => WaitFor::Group(Pid(-pid)),
+    };
+    let found = task.wait_for_child(which, options | WaitOptions::EXITED)?;
+    // As on Linux the child is gone even if its status cannot be written.
+    if let Some(found) = &found {
+        status.write_opt(task, &found.state.to_wait_status())?;
     }
-    if pid == i32::MIN {
-        return Err(Errno::ESRCH);
-    }
-    // No process has children yet.
-    Err(Errno::ECHILD)
+    write_usage(task, usage, found.as_ref())?;
+    Ok(found.map_or(Pid(0), |found| found.pid))
 }
 
 const P_ALL: i32 = 0;
@@ -51,23 +68,49 @@ const P_PGID: i32 = 2;
 const P_PIDFD: i32 = 3;
 
 pub(super) fn waitid(
-    _task: &CurrentTask<'_>,
+    task: &CurrentTask<'_>,
     which: i32,
     id: i32,
-    _info: UserAddr,
+    info: UserAddr,
     options: u32,
-    _usage: UserAddr,
+    usage: UserAddr,
 ) -> Result<(), Errno> {
-    let known = WNOHANG | WNOWAIT | WEXITED | WSTOPPED | WCONTINUED | W_LINUX;
-    if options & !known != 0 || options & (WEXITED | WSTOPPED | WCONTINUED) == 0 {
+    let options = WaitOptions::from_bits(options).ok_or(Errno::EINVAL)?;
+    if !options.intersects(WaitOptions::EXITED | WaitOptions::STOPPED | WaitOptions::CONTINUED) {
         return Err(Errno::EINVAL);
     }
-    match which {
-        P_ALL => Err(Errno::ECHILD),
-        P_PID if id > 0 => Err(Errno::ECHILD),
-        P_PGID if id >= 0 => Err(Errno::ECHILD),
+    let which = match (which, id) {
+        (P_ALL, _) => WaitFor::Any,
+        (P_PID, 1..) => WaitFor::Process(Pid(id)),
+        (P_PGID, 0) => WaitFor::Group(task.group().process_group()),
+        (P_PGID, 1..) => WaitFor::Group(Pid(id)),
         // No descriptor stands for a process yet.
-        P_PIDFD if id >= 0 => Err(Errno::EBADF),
-        _ => Err(Errno::EINVAL),
+        (P_PIDFD, 0..) => return Err(Errno::EBADF),
+        _ => return Err(Errno::EINVAL),
+    };
+    let found = task.wait_for_child(which, options)?;
+    write_usage(task, usage, found.as_ref())?;
+    if info.0 != 0 {
+        write_info(task, info, found.as_ref())?;
     }
+    Ok(())
+}
+
+/// Writes the fields of `siginfo_t` that waitid sets, and no others; zeros if nothing was found.
+fn write_info(task: &CurrentTask<'_>, at: UserAddr, found: Option<&Found>) -> Result<(), Errno> {
+    let mut head = [0_i32; 3];
+    let mut child = [0_i32; 3];
+    if let Some(found) = found {
+        let (code, status) = match found.state {
+            ChildState::Ended(ExitStatus::Exited(code)) => (SignalCode::CLD_EXITED, i32::from(code)),
+            ChildState::Ended(ExitStatus::Signaled(signal)) => (SignalCode::CLD_KILLED, signal.raw()),
+            ChildState::Stopped(signal) => (SignalCode::CLD_STOPPED, signal.raw()),
+            ChildState::Continued => (SignalCode::CLD_CONTINUED, Signal::SIGCONT.raw()),
+        };
+        head = [Signal::SIGCHLD.raw(), 0, code.0];
+        child = [found.pid.0, found.uid.cast_signed(), status];
+    }
+    task.mm().write(at, head.as_bytes())?;
+    // The union, on an eight-byte boundary.
+    task.mm().write(UserAddr(at.0.wrapping_add(16)), child.as_bytes())
 }

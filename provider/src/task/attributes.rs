@@ -36,8 +36,6 @@ impl MceKill {
 pub struct Attributes {
     /// Sent when the parent ends; 0: none.
     pub parent_death_signal: i32,
-    /// PR_SET_CHILD_SUBREAPER.
-    pub subreaper: bool,
     /// PR_SET_NO_NEW_PRIVS. Set-user-id bits are ignored anyway.
     pub no_new_privileges: bool,
     /// PR_SET_IO_FLUSHER.
@@ -62,7 +60,6 @@ impl Default for Attributes {
     fn default() -> Self {
         Self {
             parent_death_signal: 0,
-            subreaper: false,
             no_new_privileges: false,
             io_flusher: false,
             mce_kill: MceKill::Default,
@@ -154,7 +151,7 @@ impl CurrentTask<'_> {
 impl ThreadGroup {
     /// CPU time that all threads of the process have used, `current` being the one that asks.
     pub fn cpu_usage(&self, current: &CurrentTask<'_>) -> Usage {
-        // One thread a process, so far; those that have ended leave theirs behind.
-        current.cpu_usage()
+        // Other live threads' time is known to the host threads that run them only.
+        current.cpu_usage().plus(&self.ended_usage())
     }
 }

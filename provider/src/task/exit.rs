@@ -27,6 +27,7 @@ impl ExitStatus {
 impl CurrentTask<'_> {
     /// Ends this thread; the last one of a process ends the process with `status`, unless that has one already.
     pub fn exit_thread(&mut self, status: ExitStatus) {
+        self.group().add_ended_usage(&self.cpu_usage());
         end(self.task(), status);
     }
 
@@ -51,20 +52,22 @@ pub(crate) fn request_exit(task: &Task, status: ExitStatus) {
 /// Ends a task: gives back what it holds; with the last one of a process, the process is a zombie, or gone.
 pub(crate) fn end(task: &Arc<Task>, status: ExitStatus) {
     let group = task.group();
-    let last = group.remove_thread(task.tid());
     futex::leave(task);
     // Dropped outside all locks: memory and files may take their time.
     drop(task.release());
+    task.return_memory();
+    // Only now: whoever waits for the process finds that all its threads have given everything back.
+    let last = group.remove_thread(task.tid());
+    let kernel = task.kernel();
+    kernel.families().thread_ended(task);
     if task.tid() != group.pid() {
-        task.kernel().tasks().remove(task.tid());
+        kernel.tasks().remove(task.tid());
     }
     if last {
         group.posix_timers().clear();
-        if group.parent().0 == 0 {
-            // Whoever waits for it is outside: no zombie stays.
-            task.kernel().tasks().remove(group.pid());
-        }
+        group.leave_process();
         let status = group.finish(status);
-        task.kernel().process_ended(group, status);
+        kernel.process_ended(group, status);
+        kernel.families().process_ended(kernel, group, status);
     }
 }

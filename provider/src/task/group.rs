@@ -4,8 +4,9 @@ use super::{ExitStatus, Pid, ResourceLimits, Task, WaitQueue};
 use crate::signal::{GroupSignals, Signal};
 use crate::sync::{Mutex, Rank};
 use crate::time::{IntervalTimers, PosixTimers};
-use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use vmm::usage::Usage;
 
 /// A process: the threads that share a pid, signal handlers and limits.
 #[derive(Debug)]
@@ -18,10 +19,12 @@ pub struct ThreadGroup {
     oom_adjustment: AtomicI32,
     /// Woken when a child ends, stops or continues.
     child_events: WaitQueue,
+    /// PR_SET_CHILD_SUBREAPER: it adopts its descendants' orphans.
+    subreaper: AtomicBool,
     interval_timers: IntervalTimers,
     posix_timers: PosixTimers,
-    /// The host's process; none in a test.
-    process: OnceLock<Arc<vmm::pico::Process>>,
+    /// The host's process, which holds on to this: given up at the end. None in a test.
+    process: Mutex<Option<Arc<vmm::pico::Process>>>,
 }
 
 #[derive(Debug)]
@@ -33,33 +36,74 @@ struct State {
     exit_status: Option<ExitStatus>,
     /// The signal that has stopped it.
     stopped: Option<Signal>,
+    /// It goes on, and its parent has not been sent a signal for that yet: the first thread that goes on does.
+    continued: bool,
+    /// What of a stop or of going on a waiting parent has not been told yet.
+    report: Option<StopReport>,
+    jobs: Jobs,
+    /// It has called exec since it was forked: its parent may not move it to another process group any more.
+    executed: bool,
+    parent: Pid,
+    /// CPU time of its threads that have ended.
+    ended: Usage,
+    /// CPU time of its children that it has waited for, and of theirs.
+    children: Usage,
+}
+
+/// The process group and the session of a process.
+#[derive(Clone, Copy, Debug)]
+struct Jobs {
     process_group: Pid,
     session: Pid,
-    parent: Pid,
+}
+
+/// A change of a process's that wait(2) tells once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopReport {
+    /// A signal has stopped it.
+    Stopped(Signal),
+    /// SIGCONT has let it go on.
+    Continued,
 }
 
 impl ThreadGroup {
     /// Makes a process with no thread yet, which leads a session of its own.
     pub fn new(pid: Pid, limits: ResourceLimits) -> Arc<Self> {
+        let jobs = Jobs { process_group: pid, session: pid };
+        Self::with(pid, limits, GroupSignals::default(), jobs, 0)
+    }
+
+    /// Makes the process of a forked child, with no thread yet.
+    pub(super) fn child_of(parent: &Self, pid: Pid, signals: GroupSignals) -> Arc<Self> {
+        let jobs = parent.state.lock().jobs;
+        Self::with(pid, parent.limits.duplicate(), signals, jobs, parent.oom_adjustment())
+    }
+
+    fn with(pid: Pid, limits: ResourceLimits, signals: GroupSignals, jobs: Jobs, oom_adjustment: i32) -> Arc<Self> {
         let state = State {
             threads: Vec::new(),
             exit_requested: None,
             exit_status: None,
             stopped: None,
-            process_group: pid,
-            session: pid,
+            continued: false,
+            report: None,
+            jobs,
+            executed: false,
             parent: Pid(0),
+            ended: Usage::default(),
+            children: Usage::default(),
         };
         Arc::new(Self {
             pid,
             limits,
-            signals: GroupSignals::default(),
+            signals,
             state: Mutex::new(Rank::ThreadGroup, state),
-            oom_adjustment: AtomicI32::new(0),
+            oom_adjustment: AtomicI32::new(oom_adjustment),
             child_events: WaitQueue::default(),
+            subreaper: AtomicBool::new(false),
             interval_timers: IntervalTimers::default(),
             posix_timers: PosixTimers::default(),
-            process: OnceLock::new(),
+            process: Mutex::new(Rank::Leaf, None),
         })
     }
 
@@ -95,17 +139,17 @@ impl ThreadGroup {
 
     /// Its process group.
     pub fn process_group(&self) -> Pid {
-        self.state.lock().process_group
+        self.state.lock().jobs.process_group
     }
 
     /// Its session.
     pub fn session(&self) -> Pid {
-        self.state.lock().session
+        self.state.lock().jobs.session
     }
 
     /// Moves it to a process group of its session; the caller has checked that it may.
     pub(crate) fn set_process_group(&self, group: Pid) {
-        self.state.lock().process_group = group;
+        self.state.lock().jobs.process_group = group;
     }
 
     /// Its parent; 0 for the first process, whose parent is outside.
@@ -113,10 +157,46 @@ impl ThreadGroup {
         self.state.lock().parent
     }
 
+    /// Notes who its parent is now.
+    pub(super) fn set_parent(&self, parent: Pid) {
+        self.state.lock().parent = parent;
+    }
+
+    /// Tells whether it has called exec since it was forked.
+    pub(crate) fn has_executed(&self) -> bool {
+        self.state.lock().executed
+    }
+
+    /// Notes that it has called exec.
+    pub(crate) fn note_exec(&self) {
+        self.state.lock().executed = true;
+    }
+
+    /// CPU time of its threads that have ended.
+    pub(crate) fn ended_usage(&self) -> Usage {
+        self.state.lock().ended
+    }
+
+    /// Counts the CPU time of a thread that ends.
+    pub(super) fn add_ended_usage(&self, usage: &Usage) {
+        let mut state = self.state.lock();
+        state.ended = state.ended.plus(usage);
+    }
+
+    /// CPU time of the children that it has waited for, and of theirs.
+    pub(crate) fn children_usage(&self) -> Usage {
+        self.state.lock().children
+    }
+
+    /// Counts the CPU time of a child that it has waited for.
+    pub(super) fn add_children_usage(&self, usage: &Usage) {
+        let mut state = self.state.lock();
+        state.children = state.children.plus(usage);
+    }
+
     /// Makes it the leader of a new session and process group; the caller has checked that it may.
     pub(crate) fn start_session(&self) {
-        let mut state = self.state.lock();
-        (state.session, state.process_group) = (self.pid, self.pid);
+        self.state.lock().jobs = Jobs { process_group: self.pid, session: self.pid };
     }
 
     /// Its live threads, the oldest first.
@@ -134,9 +214,29 @@ impl ThreadGroup {
         self.oom_adjustment.store(adjustment, Ordering::Relaxed);
     }
 
-    /// Adds a thread, which must be one of this process.
-    pub(crate) fn add_thread(&self, task: &Arc<Task>) {
-        self.state.lock().threads.push(task.clone());
+    /// Tells whether it adopts its descendants' orphans.
+    pub(crate) fn is_subreaper(&self) -> bool {
+        self.subreaper.load(Ordering::Relaxed)
+    }
+
+    /// Says whether it does.
+    pub(crate) fn set_subreaper(&self, adopts: bool) {
+        self.subreaper.store(adopts, Ordering::Relaxed);
+    }
+
+    /// Adds a thread, which must be one of this process. Answers `false` if the process is ending: then it must not run.
+    pub(crate) fn add_thread(&self, task: &Arc<Task>) -> bool {
+        let mut state = self.state.lock();
+        if state.exit_requested.is_some() {
+            return false;
+        }
+        state.threads.push(task.clone());
+        true
+    }
+
+    /// Tells whether a task is one of its live threads.
+    pub(crate) fn has_thread(&self, tid: Pid) -> bool {
+        self.state.lock().threads.iter().any(|thread| thread.tid() == tid)
     }
 
     /// Takes a thread off; answers whether it was the last.
@@ -181,28 +281,53 @@ impl ThreadGroup {
         let mut state = self.state.lock();
         if state.exit_requested.is_none() {
             state.stopped = Some(signal);
+            state.report = Some(StopReport::Stopped(signal));
         }
     }
 
-    /// Lets it go on after a stop.
-    pub(crate) fn continue_all(&self) {
+    /// Tells, once after each stop, that it goes on.
+    pub(crate) fn take_continued(&self) -> bool {
+        std::mem::take(&mut self.state.lock().continued)
+    }
+
+    /// What a waiting parent has not been told yet, if `wanted` says that it wants to know; with `keep` it stays untold.
+    pub(super) fn report(&self, wanted: impl Fn(StopReport) -> bool, keep: bool) -> Option<StopReport> {
+        let mut state = self.state.lock();
+        let report = state.report.filter(|report| wanted(*report))?;
+        if !keep {
+            state.report = None;
+        }
+        Some(report)
+    }
+
+    /// Lets it go on after a stop; answers whether it was stopped.
+    pub(crate) fn continue_all(&self) -> bool {
         let threads = {
             let mut state = self.state.lock();
             if state.stopped.take().is_none() {
-                return;
+                return false;
             }
+            state.continued = true;
+            state.report = Some(StopReport::Continued);
             state.threads.clone()
         };
         threads.iter().for_each(|thread| thread.parker().wake());
+        true
     }
 
     /// Ties it to the host's process, once.
     pub(crate) fn set_process(&self, process: Arc<vmm::pico::Process>) {
-        assert!(self.process.set(process).is_ok(), "a process is one process of the host's from start to end");
+        let before = self.process.lock().replace(process);
+        assert!(before.is_none(), "a process is one process of the host's from start to end");
     }
 
-    /// The host's process.
-    pub(crate) fn process(&self) -> Option<&Arc<vmm::pico::Process>> {
-        self.process.get()
+    /// The host's process; `None` once it has ended.
+    pub(crate) fn process(&self) -> Option<Arc<vmm::pico::Process>> {
+        self.process.lock().clone()
+    }
+
+    /// Gives the host's process up.
+    pub(super) fn leave_process(&self) {
+        drop(self.process.lock().take());
     }
 }

@@ -8,10 +8,13 @@ mod block;
 mod credentials;
 mod current;
 pub(crate) mod exit;
+mod family;
 mod group;
 mod limits;
 mod parker;
+mod spawn;
 mod table;
+mod wait;
 mod wait_queue;
 mod work;
 
@@ -20,10 +23,13 @@ pub use block::{Deadline, Waiter, Wake};
 pub use credentials::{Credentials, SecureBits};
 pub use current::CurrentTask;
 pub use exit::ExitStatus;
-pub use group::ThreadGroup;
+pub use family::Families;
+pub use group::{StopReport, ThreadGroup};
 pub use limits::{INFINITY, Limit, Resource, ResourceLimits};
 pub use parker::Parker;
+pub use spawn::{CloneFlags, CloneRequest};
 pub use table::{PID_MAX, TaskTable};
+pub use wait::{ChildState, Found, WaitFor, WaitOptions};
 pub use wait_queue::{Observation, Observer, Share, WaitQueue};
 pub use work::Work;
 
@@ -37,8 +43,8 @@ use crate::sync::{Mutex, Rank};
 use crate::syscall::Outcome;
 use rustix::time::{ClockId, clock_gettime};
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use vmm::addr::UserAddr;
 
@@ -78,8 +84,10 @@ pub struct Task {
     parker: Arc<Parker>,
     /// It is past the point where it gives up its futexes, so nobody may wait for it to do so.
     left_futexes: AtomicBool,
-    /// The host's thread that runs it; none in a test and before it starts.
-    thread: OnceLock<Arc<vmm::pico::Thread>>,
+    /// The host's thread that runs it, which holds on to this: given up at the end. None in a test and before it starts.
+    thread: Mutex<Option<Arc<vmm::pico::Thread>>>,
+    /// Whoever waits in vfork until this task has given its parent's memory back.
+    borrowed: Mutex<Option<Arc<spawn::Borrowed>>>,
     /// What restart_syscall(2) is to do, left by a call that ended with `ERESTART_RESTARTBLOCK`.
     restart: Mutex<Option<Restart>>,
     /// [`Work`]
@@ -111,20 +119,32 @@ impl Task {
         resources: Resources,
         credentials: Credentials,
     ) -> Arc<Self> {
-        resources.mm.iter().for_each(|mm| mm.add_user());
         let shared = Shared { resources, credentials: Arc::new(credentials), name: Vec::new() };
+        Self::with(kernel, group, tid, shared, Attributes::default(), TaskSignals::default())
+    }
+
+    fn with(
+        kernel: &Arc<Kernel>,
+        group: &Arc<ThreadGroup>,
+        tid: Pid,
+        shared: Shared,
+        attributes: Attributes,
+        signals: TaskSignals,
+    ) -> Arc<Self> {
+        shared.resources.mm.iter().for_each(|mm| mm.add_user());
         Arc::new(Self {
             kernel: kernel.clone(),
             tid,
             group: group.clone(),
             started: since_boot(),
             shared: Mutex::new(Rank::Leaf, shared),
-            attributes: Mutex::new(Rank::Leaf, Attributes::default()),
+            attributes: Mutex::new(Rank::Leaf, attributes),
             cpu_base: attributes::CpuBase::default(),
-            signals: TaskSignals::default(),
+            signals,
             parker: Arc::default(),
             left_futexes: AtomicBool::new(false),
-            thread: OnceLock::new(),
+            thread: Mutex::new(Rank::Leaf, None),
+            borrowed: Mutex::new(Rank::Leaf, None),
             restart: Mutex::new(Rank::Leaf, None),
             work: AtomicU32::new(0),
             seccomp: Mutex::new(Rank::Leaf, Seccomp::Disabled),
@@ -220,18 +240,21 @@ impl Task {
 
     /// Ties it to the host's thread that runs it, once.
     pub(crate) fn set_thread(&self, thread: Arc<vmm::pico::Thread>) {
-        assert!(self.thread.set(thread).is_ok(), "a task runs on one thread from start to end");
+        let before = self.thread.lock().replace(thread);
+        assert!(before.is_none(), "a task runs on one thread from start to end");
     }
 
     /// Makes the thread leave user mode.
     pub(crate) fn kick(&self) {
-        if let Some(thread) = self.thread.get() {
+        let thread = self.thread.lock().clone();
+        if let Some(thread) = thread {
             thread.kick();
         }
     }
 
     /// Gives back what dies at exit.
     fn release(&self) -> Resources {
+        drop(self.thread.lock().take());
         let resources = std::mem::take(&mut self.shared.lock().resources);
         resources.mm.iter().for_each(|mm| mm.remove_user());
         resources

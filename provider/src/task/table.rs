@@ -45,6 +45,33 @@ impl TaskTable {
         Ok(task)
     }
 
+    /// As [`Self::insert`], with a number that the caller wants: `EEXIST` if it is taken, `EINVAL` if there is none such.
+    pub fn insert_as(&self, tid: Pid, make: impl FnOnce(Pid) -> Arc<Task>) -> Result<Arc<Task>, Errno> {
+        if !(1..PID_MAX).contains(&tid.0) {
+            return Err(Errno::EINVAL);
+        }
+        let mut state = self.state.lock();
+        if state.tasks.len() >= self.limit {
+            return Err(Errno::EAGAIN);
+        }
+        if state.tasks.contains_key(&tid) {
+            return Err(Errno::EEXIST);
+        }
+        let task = make(tid);
+        state.tasks.insert(tid, task.clone());
+        Ok(task)
+    }
+
+    /// How many tasks there are, zombies included.
+    pub fn len(&self) -> usize {
+        self.state.lock().tasks.len()
+    }
+
+    /// Tells whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Finds a task by its thread id.
     pub fn get(&self, tid: Pid) -> Option<Arc<Task>> {
         self.state.lock().tasks.get(&tid).cloned()
