@@ -8,6 +8,7 @@ use crate::fs::pipe::Pipes;
 use crate::fs::tty::Terminals;
 use crate::fs::{Namespace, ViewError};
 use crate::futex::Futexes;
+use crate::net::Network;
 use crate::sync::{Mutex, Rank};
 use crate::syscall::trace::Tracer;
 use crate::task::{ExitStatus, Families, Pid, TaskTable, ThreadGroup};
@@ -76,6 +77,7 @@ pub struct Kernel {
     fate: Fate,
     timers: TimerService,
     futexes: Futexes,
+    network: Network,
     cpus: Cpus,
     names: Mutex<Names>,
 }
@@ -122,6 +124,7 @@ impl Kernel {
         let tasks = TaskTable::new(config.limits.pids);
         let cpus = Cpus::of_host(config.limits.cpus);
         let pipes = Pipes::new(config.limits.memory);
+        let network = Network::new(config.limits.memory);
         let names = Names { host: config.hostname.as_bytes().to_vec(), domain: b"(none)".to_vec() };
         Arc::new(Self {
             config,
@@ -138,6 +141,7 @@ impl Kernel {
             fate: Fate::default(),
             timers: TimerService::default(),
             futexes: Futexes::default(),
+            network,
             cpus,
             names: Mutex::new(Rank::Leaf, names),
         })
@@ -183,6 +187,11 @@ impl Kernel {
     /// Who waits for which futex.
     pub fn futexes(&self) -> &Futexes {
         &self.futexes
+    }
+
+    /// Sockets' names and ports.
+    pub fn network(&self) -> &Network {
+        &self.network
     }
 
     /// The CPUs.

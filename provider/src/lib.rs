@@ -13,6 +13,7 @@ pub mod fs;
 pub mod futex;
 pub mod kernel;
 pub mod mm;
+pub mod net;
 pub mod provider;
 pub mod sandbox;
 pub mod seccomp;

@@ -26,6 +26,12 @@ pub enum Rank {
     InodeChild,
     /// A pipe's contents, an eventfd's count.
     Pipe,
+    /// Names and ports of sockets.
+    Network,
+    /// A socket's state.
+    Socket,
+    /// What a socket has received; user memory is read and written under it.
+    SocketBuffer,
     /// Waiters for futexes, with the word they compare.
     Futexes,
     /// The second of two buckets of such waiters.

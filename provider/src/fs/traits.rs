@@ -288,6 +288,10 @@ pub trait File: Send + Sync + Debug {
     fn host_fd(&self) -> Option<BorrowedFd<'_>> {
         None
     }
+    /// The socket behind it, for what only sockets do.
+    fn as_socket(&self) -> Option<&crate::net::SocketFile> {
+        None
+    }
     /// The last reference is gone: flock and lease clean-up.
     fn released(&self) {}
 }

@@ -10,6 +10,9 @@ use vmm::addr::UserAddr;
 
 /// Reads at the file's offset, waiting for bytes unless the file is non-blocking.
 fn read_file(task: &CurrentTask<'_>, file: &OpenFile, to: &mut UserBuffers<'_>) -> Result<usize, Errno> {
+    if let Some(socket) = file.file().as_socket() {
+        return socket.read(task, file, to);
+    }
     match file.read(task, to) {
         Err(Errno::EAGAIN) if !file.flags().contains(OpenFlags::NONBLOCK) => {
             task.block_on_file(file.file().as_ref(), Ready::IN, || file.read(task, to))
@@ -21,6 +24,9 @@ fn read_file(task: &CurrentTask<'_>, file: &OpenFile, to: &mut UserBuffers<'_>) 
 /// Writes at the file's offset, waiting for room unless the file is non-blocking. A stream takes all bytes in several steps, as
 /// Linux's pipes and terminals do. A broken pipe raises SIGPIPE.
 fn write_file(task: &CurrentTask<'_>, file: &OpenFile, from: &mut UserBuffers<'_>) -> Result<usize, Errno> {
+    if let Some(socket) = file.file().as_socket() {
+        return socket.write(task, file, from);
+    }
     if !file.flags().writes() {
         return Err(Errno::EBADF);
     }

@@ -45,6 +45,8 @@ mod random;
 mod sched;
 mod seccomp;
 mod signals;
+mod socket;
+mod socket_io;
 mod stat;
 mod threads;
 mod time;
