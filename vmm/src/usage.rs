@@ -1,5 +1,6 @@
 //! CPU time of host threads: what a pico thread has used, since one host thread runs it.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// CPU time, and how it was spent. Guest mode counts as user time, as the host accounts it.
@@ -104,6 +105,67 @@ impl CpuClock {
     }
 }
 
+/// The CPU time of a pico thread: its host thread's since it began, and what other host threads did for it.
+#[derive(Debug, Default)]
+pub struct Meter {
+    state: Mutex<Metered>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Metered {
+    /// The host thread's clock, while that serves the pico thread.
+    clock: Option<CpuClock>,
+    /// What the host thread had used when it began.
+    begin: Usage,
+    /// What was used at the last look of the host thread itself.
+    sampled: Usage,
+    /// What others did.
+    others: Usage,
+}
+
+impl Meter {
+    fn state(&self) -> MutexGuard<'_, Metered> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The calling host thread serves the pico thread from now on.
+    pub(crate) fn begin(&self) {
+        let mut state = self.state();
+        (state.begin, state.clock) = (Usage::of_this_thread(), Some(CpuClock::of_this_thread()));
+    }
+
+    /// The calling host thread serves the pico thread no longer.
+    pub(crate) fn end(&self) {
+        self.sample();
+        self.state().clock = None;
+    }
+
+    /// Adds what another host thread did.
+    pub(crate) fn add(&self, usage: &Usage) {
+        let mut state = self.state();
+        state.others = state.others.plus(usage);
+    }
+
+    /// Looks at everything; for the host thread that serves the pico thread.
+    pub(crate) fn sample(&self) {
+        let mut state = self.state();
+        if state.clock.is_some() {
+            state.sampled = Usage::of_this_thread().since(&state.begin);
+        }
+    }
+
+    /// What was used so far. The total is exact; how it was spent is as of the last sample, and user time since.
+    pub(crate) fn usage(&self) -> Usage {
+        let state = *self.state();
+        let mut usage = state.sampled;
+        if let Some(now) = state.clock.and_then(CpuClock::now) {
+            let total = now.saturating_sub(state.begin.total());
+            usage.user += total.saturating_sub(state.sampled.total());
+        }
+        usage.plus(&state.others)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,5 +182,28 @@ mod tests {
         assert!(Usage::of_this_thread().since(&before.0).total() >= Duration::from_millis(5));
         let seen = std::thread::spawn(move || clock.now().unwrap()).join().unwrap();
         assert!(seen >= before.1 + Duration::from_millis(20));
+    }
+
+    #[test]
+    fn a_meter_counts_its_own_span_and_what_others_add() {
+        let meter = Meter::default();
+        assert_eq!(meter.usage(), Usage::default());
+        meter.begin();
+        let clock = CpuClock::of_this_thread();
+        let start = clock.now().unwrap();
+        while clock.now().unwrap() < start + Duration::from_millis(5) {
+            std::hint::spin_loop();
+        }
+        // Another thread sees it, too, before any sample.
+        let seen = std::thread::scope(|scope| scope.spawn(|| meter.usage().total()).join().unwrap());
+        assert!(seen >= Duration::from_millis(4));
+        meter.add(&Usage { system: Duration::from_secs(1), ..Usage::default() });
+        meter.end();
+        let ended = meter.usage();
+        assert!(ended.total() >= Duration::from_secs(1) + Duration::from_millis(4));
+        while clock.now().unwrap() < start + Duration::from_millis(10) {
+            std::hint::spin_loop();
+        }
+        assert_eq!(meter.usage(), ended);
     }
 }

@@ -10,6 +10,7 @@ use super::xsave::Layout;
 use crate::memory::AddressSpace;
 use crate::pico::{CpuState, reset_area};
 use crate::trap::{Attention, Registers, Resume, RunError, ThreadState, Trap, UserMode};
+use crate::usage::{Meter, Usage};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -108,12 +109,14 @@ pub(super) struct Borrower<'a> {
     turns: &'a Turns,
     layout: Layout,
     attention: Arc<Attention>,
+    /// Where the CPU time goes that lent virtual CPUs use.
+    meter: Arc<Meter>,
     state: ThreadState,
 }
 
 impl<'a> Borrower<'a> {
-    pub(super) fn new(turns: &'a Turns, layout: Layout, attention: Arc<Attention>) -> Self {
-        Self { turns, layout, attention, state: ThreadState::default() }
+    pub(super) fn new(turns: &'a Turns, layout: Layout, attention: Arc<Attention>, meter: Arc<Meter>) -> Self {
+        Self { turns, layout, attention, meter, state: ThreadState::default() }
     }
 
     /// Runs the thread in user mode on a borrowed virtual CPU until it leaves.
@@ -121,14 +124,16 @@ impl<'a> Borrower<'a> {
         let Some(worker) = self.turns.borrow(&self.attention)? else { return Ok(Trap::Kicked) };
         let (reply, answer) = channel();
         let (mut state, mut running) = (std::mem::take(&mut self.state), *registers);
-        let (space, attention) = (space.clone(), self.attention.clone());
+        let (space, attention, meter) = (space.clone(), self.attention.clone(), self.meter.clone());
         worker.send(Order::Burst(Box::new(move |vcpu: &mut Vcpu| {
+            let before = Usage::of_this_thread();
             vcpu.attach(&attention);
             vcpu.load(&state);
             let result = vcpu.run(&space, Resume::Full, &mut running, &attention);
             state = vcpu.save();
             attention.detach();
             vcpu.release();
+            meter.add(&Usage::of_this_thread().since(&before));
             let _ = reply.send((result, state, running));
         })));
         let answer = answer.recv();

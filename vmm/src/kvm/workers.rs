@@ -17,6 +17,7 @@ use super::vm::Vm;
 use crate::memory::GuestMemory;
 use crate::pico::{HostConfig, OpenError};
 use crate::trap::Attention;
+use crate::usage::Meter;
 use kvm_ioctls::Kvm;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -91,7 +92,12 @@ impl Workers {
     }
 
     /// Lets a parked worker, or a new one, run a pico thread to its end.
-    pub(crate) fn run(self: &Arc<Self>, job: Job, attention: &Arc<Attention>) -> Result<(), Exhausted> {
+    pub(crate) fn run(
+        self: &Arc<Self>,
+        job: Job,
+        attention: &Arc<Attention>,
+        meter: &Arc<Meter>,
+    ) -> Result<(), Exhausted> {
         let mut pool = lock(&self.pool);
         if pool.closed {
             return Err(Exhausted);
@@ -108,11 +114,11 @@ impl Workers {
             return Ok(());
         }
         drop(pool);
-        self.run_in_turns(job, attention.clone())
+        self.run_in_turns(job, attention.clone(), meter.clone())
     }
 
     /// Runs a pico thread on a host thread that has no virtual CPU of its own.
-    fn run_in_turns(self: &Arc<Self>, job: Job, attention: Arc<Attention>) -> Result<(), Exhausted> {
+    fn run_in_turns(self: &Arc<Self>, job: Job, attention: Arc<Attention>, meter: Arc<Meter>) -> Result<(), Exhausted> {
         if self.turns.wants_more() {
             let (mailbox, thread) = self.hire()?;
             lock(&self.pool).threads.push(thread);
@@ -120,7 +126,7 @@ impl Workers {
         }
         let workers = self.clone();
         let thread = spawn(move || {
-            let mut borrower = Borrower::new(&workers.turns, workers.flavour.extended, attention);
+            let mut borrower = Borrower::new(&workers.turns, workers.flavour.extended, attention, meter);
             job(&mut borrower);
         });
         let thread = thread.map_err(|_| Exhausted)?;

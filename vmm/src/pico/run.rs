@@ -18,7 +18,7 @@ pub(super) fn start(thread: &Arc<Thread>) -> Result<(), CreateError> {
         state.phase = Phase::Running;
     }
     let job = thread.clone();
-    let started = workers.run(Box::new(move |cpu| live(&job, cpu)), &thread.attention);
+    let started = workers.run(Box::new(move |cpu| live(&job, cpu)), &thread.attention, &thread.meter);
     started.map_err(|_| {
         thread.state().phase = Phase::Created;
         CreateError::HostExhausted
@@ -46,6 +46,7 @@ pub(super) fn terminate(thread: &Arc<Thread>) {
 
 /// Runs a thread from its first to its last instruction.
 fn live(thread: &Arc<Thread>, cpu: &mut dyn UserMode) {
+    thread.meter.begin();
     let reason = match thread.process().host.provider() {
         Some(provider) => {
             let provider = provider.clone();
@@ -56,6 +57,7 @@ fn live(thread: &Arc<Thread>, cpu: &mut dyn UserMode) {
     };
     thread.state().phase = Phase::Over;
     ended(thread, reason);
+    thread.meter.end();
 }
 
 fn ended(thread: &Arc<Thread>, reason: ExitReason) {

@@ -5,6 +5,7 @@ use super::process::Process;
 use super::provider::Context;
 use super::run;
 use crate::trap::{Attention, Registers, ThreadState};
+use crate::usage::{Meter, Usage};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use thiserror::Error;
 
@@ -57,6 +58,7 @@ pub struct Thread {
     process: Arc<Process>,
     context: Context,
     pub(super) attention: Arc<Attention>,
+    pub(super) meter: Arc<Meter>,
     state: Mutex<State>,
     pub(super) resumed: Condvar,
 }
@@ -70,6 +72,7 @@ impl Thread {
             process: process.clone(),
             context,
             attention: Arc::default(),
+            meter: Arc::default(),
             state: Mutex::new(State { phase: Phase::Created, suspended: 0, saved }),
             resumed: Condvar::new(),
         })
@@ -88,6 +91,18 @@ impl Thread {
     /// The process it belongs to.
     pub fn process(&self) -> &Arc<Process> {
         &self.process
+    }
+
+    /// CPU time that it has used, in user mode and in its provider. For another thread than the calling one the split is an
+    /// estimate: what was used since it last looked at its own counts as user time.
+    pub fn usage(&self) -> Usage {
+        self.meter.usage()
+    }
+
+    /// As [`usage`](Self::usage) and exact in all, for the host thread that serves this thread.
+    pub fn own_usage(&self) -> Usage {
+        self.meter.sample();
+        self.meter.usage()
     }
 
     /// The provider's object.
