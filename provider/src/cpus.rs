@@ -6,6 +6,8 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity}
 #[derive(Clone, Debug)]
 pub struct Cpus {
     host: Vec<usize>,
+    /// Those that the monitor itself may use.
+    allowed: CpuSet,
     /// The monitor may use others, too.
     fewer: bool,
 }
@@ -20,7 +22,7 @@ impl Cpus {
             host.push(0);
         }
         let fewer = host.len() < usize::try_from(allowed.count()).unwrap_or(usize::MAX);
-        Self { host, fewer }
+        Self { host, allowed, fewer }
     }
 
     /// Tells whether the monitor may use CPUs that the sandbox does not have.
@@ -59,6 +61,11 @@ impl Cpus {
         }
         let _ = sched_setaffinity(None, &set);
     }
+
+    /// Lets the calling host thread run wherever the monitor may.
+    pub fn release_this_thread(&self) {
+        let _ = sched_setaffinity(None, &self.allowed);
+    }
 }
 
 #[cfg(test)]
@@ -67,7 +74,7 @@ mod tests {
 
     #[test]
     fn masks_span_words() {
-        let cpus = Cpus { host: (0..70).collect(), fewer: false };
+        let cpus = Cpus { host: (0..70).collect(), allowed: CpuSet::new(), fewer: false };
         assert_eq!(cpus.all(), [u64::MAX, 0x3f]);
     }
 

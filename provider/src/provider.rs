@@ -42,7 +42,7 @@ fn with_task(
     let task = task_of(context);
     task.signals().entered_provider();
     let mut current = CurrentTask::new(task, TrapFrame { registers: frame.registers, cpu: &mut *frame.cpu });
-    current.begin_accounting();
+    current.follow_affinity();
     let disposition = act(&mut current);
     frame.registers = current.frame.registers;
     disposition
@@ -109,6 +109,7 @@ impl Provider for LinuxProvider {
     }
 
     fn exit_thread(&self, thread: &Context, reason: ExitReason) {
+        task_of(thread).release_cpus();
         if reason == ExitReason::Exited {
             return;
         }

@@ -222,6 +222,7 @@ fn run(host: &Host, current: &mut CurrentTask<'_>) -> Result<(), StartError> {
         ..ProcessAttributes::default()
     })?;
     task.group().set_process(process.clone());
+    task.group().watch_cpu_limit(task.kernel().timers());
     let (fs_base, gs_base) = current.frame.cpu.segment_bases();
     let thread = process.create_thread(ThreadAttributes {
         registers: current.frame.registers,

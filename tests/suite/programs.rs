@@ -55,5 +55,6 @@ programs! {
     simd: "simd.c", in Memory, linked Static, exits 0;
     unknown: "unknown.c", in Memory, linked Static, exits 0;
     futexes: "futexes.c", in Memory, linked Static, exits 0;
+    scheduling: "scheduling.c", in Memory, linked Static, exits 0;
     stdio: "stdio.c", input "some input\nmore", in Memory, linked Static | Dynamic, exits 0;
 }

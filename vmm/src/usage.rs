@@ -147,7 +147,7 @@ impl Meter {
     }
 
     /// Looks at everything; for the host thread that serves the pico thread.
-    pub(crate) fn sample(&self) {
+    pub fn sample(&self) {
         let mut state = self.state();
         if state.clock.is_some() {
             state.sampled = Usage::of_this_thread().since(&state.begin);
@@ -155,7 +155,7 @@ impl Meter {
     }
 
     /// What was used so far. The total is exact; how it was spent is as of the last sample, and user time since.
-    pub(crate) fn usage(&self) -> Usage {
+    pub fn usage(&self) -> Usage {
         let state = *self.state();
         let mut usage = state.sampled;
         if let Some(now) = state.clock.and_then(CpuClock::now) {

@@ -1,7 +1,7 @@
 //! What a process says about its memory as a whole (prctl(2)).
 
 use super::MemoryMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// Whether others with the same user may look at a process's memory, and own its files in /proc.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,11 +24,17 @@ impl Dumpable {
 pub(super) struct Conduct {
     dumpable: AtomicBool,
     refuses_huge_pages: AtomicBool,
+    /// Which barriers its threads have registered for (membarrier(2)).
+    barriers: AtomicU32,
 }
 
 impl Default for Conduct {
     fn default() -> Self {
-        Self { dumpable: AtomicBool::new(true), refuses_huge_pages: AtomicBool::new(false) }
+        Self {
+            dumpable: AtomicBool::new(true),
+            refuses_huge_pages: AtomicBool::new(false),
+            barriers: AtomicU32::new(0),
+        }
     }
 }
 
@@ -36,7 +42,11 @@ impl Conduct {
     /// A copy, for fork.
     pub(super) fn duplicate(&self) -> Self {
         let copy = |flag: &AtomicBool| AtomicBool::new(flag.load(Ordering::Relaxed));
-        Self { dumpable: copy(&self.dumpable), refuses_huge_pages: copy(&self.refuses_huge_pages) }
+        Self {
+            dumpable: copy(&self.dumpable),
+            refuses_huge_pages: copy(&self.refuses_huge_pages),
+            barriers: AtomicU32::new(self.barriers.load(Ordering::Relaxed)),
+        }
     }
 }
 
@@ -59,5 +69,15 @@ impl MemoryMap {
     /// Changes that.
     pub fn refuse_huge_pages(&self, refuse: bool) {
         self.conduct.refuses_huge_pages.store(refuse, Ordering::Relaxed);
+    }
+
+    /// Which barriers its threads have registered for: commands of membarrier(2).
+    pub fn barriers(&self) -> u32 {
+        self.conduct.barriers.load(Ordering::SeqCst)
+    }
+
+    /// Registers its threads for a barrier.
+    pub fn register_barrier(&self, command: u32) {
+        self.conduct.barriers.fetch_or(command, Ordering::SeqCst);
     }
 }

@@ -94,6 +94,9 @@ fn set(task: &CurrentTask<'_>, group: &Arc<ThreadGroup>, resource: Resource, new
         return Err(Errno::EPERM);
     }
     group.limits().set(resource, Limit { soft: new.soft, hard: new.hard })?;
+    if resource == Resource::Cpu {
+        group.watch_cpu_limit(task.kernel().timers());
+    }
     for thread in group.threads() {
         if let Some(mm) = thread.mm() {
             mm.limits().set(resource, new.soft);
@@ -125,7 +128,7 @@ const RUSAGE_THREAD: i32 = 1;
 
 pub(super) fn getrusage(task: &CurrentTask<'_>, who: UsageOf, to: UserOut<RawUsage>) -> Result<(), Errno> {
     let usage = match who.0 {
-        RUSAGE_SELF => task.group().cpu_usage(task),
+        RUSAGE_SELF => task.process_cpu_usage(),
         RUSAGE_THREAD => task.cpu_usage(),
         RUSAGE_CHILDREN => task.group().children_usage(),
         _ => return Err(Errno::EINVAL),
@@ -169,7 +172,7 @@ pub(super) struct ProcessTimes {
 const TICK_NS: u64 = 10_000_000;
 
 pub(super) fn times(task: &CurrentTask<'_>, to: UserOut<ProcessTimes>) -> Result<i64, Errno> {
-    let usage = task.group().cpu_usage(task);
+    let usage = task.process_cpu_usage();
     let ticks = |span: Duration| i64::try_from(span.as_nanos() / u128::from(TICK_NS)).unwrap_or(i64::MAX);
     let children = task.group().children_usage();
     let raw = ProcessTimes {

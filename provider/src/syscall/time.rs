@@ -3,9 +3,10 @@
 use super::Outcome;
 use super::constants::{ClockNumber, IntervalTimerNumber, TimerFlags};
 use crate::errno::Errno;
-use crate::task::{CurrentTask, Deadline, Wake};
+use crate::task::{CpuTimeOf, CurrentTask, Deadline, Wake};
 use crate::time::{ClockId, IntervalTimer, Timespec, Timeval, Which};
 use crate::user::{UserIn, UserOut};
+use std::sync::Arc;
 use std::time::Duration;
 use vmm::addr::UserAddr;
 use vmm::clock::ClockKind;
@@ -33,7 +34,7 @@ pub(super) fn clock_settime(task: &CurrentTask<'_>, clock: ClockNumber, from: Us
             // The host's time is not a sandbox's to change, whoever it believes to be.
             Err(Errno::EPERM)
         }
-        ClockId::ProcessCpu | ClockId::ThreadCpu => Err(Errno::EPERM),
+        ClockId::Cpu(_) => Err(Errno::EPERM),
         _ => Err(Errno::EINVAL),
     }
 }
@@ -85,10 +86,18 @@ pub(super) fn clock_nanosleep(
     let kind = match ClockId::from_raw(task, clock.0)? {
         ClockId::Running(kind @ (ClockKind::Wall | ClockKind::Monotonic | ClockKind::Boot | ClockKind::Atomic)) => kind,
         ClockId::Alarm(_) => return Err(Errno::EPERM),
-        ClockId::ProcessCpu => {
-            return Err(task.unsupported("clock_nanosleep: CLOCK_PROCESS_CPUTIME_ID", Errno::EOPNOTSUPP));
+        ClockId::Cpu(_) if clock.0 == THREAD_CPU => return Err(Errno::EOPNOTSUPP),
+        ClockId::Cpu(CpuTimeOf::Thread(thread)) if std::ptr::eq(thread.as_ptr(), Arc::as_ptr(task.task())) => {
+            // While it sleeps its clock stands still.
+            return Err(Errno::EINVAL);
         }
-        ClockId::Running(_) | ClockId::ThreadCpu => return Err(Errno::EOPNOTSUPP),
+        ClockId::Cpu(time) => {
+            let ns = request.read(task)?.to_nanoseconds()?;
+            let from = if flags.0 & ABSOLUTE == 0 { time.now().unwrap_or_default() } else { Duration::ZERO };
+            let left = (flags.0 & ABSOLUTE == 0).then_some(left);
+            return sleep_while_others_work(task, time, from.saturating_add(Duration::from_nanos(ns)), left);
+        }
+        ClockId::Running(_) => return Err(Errno::EOPNOTSUPP),
     };
     let ns = request.read(task)?.to_nanoseconds()?;
     if flags.0 & ABSOLUTE == 0 {
@@ -98,6 +107,36 @@ pub(super) fn clock_nanosleep(
     match task.block_until(deadline, |_| Ok(None::<()>))? {
         Wake::Done(()) | Wake::TimedOut => Ok(Outcome::Return(0)),
         Wake::Interrupted => Err(Errno::ERESTARTNOHAND),
+    }
+}
+
+/// CLOCK_THREAD_CPUTIME_ID
+const THREAD_CPU: i32 = 3;
+
+/// Sleeps until a CPU clock shows `until`. With `left` it is a span, which goes on to the same end after a signal without a handler.
+fn sleep_while_others_work(
+    task: &CurrentTask<'_>,
+    time: CpuTimeOf,
+    until: Duration,
+    left: Option<UserOut<Timespec>>,
+) -> Result<Outcome, Errno> {
+    /// It is looked at no more often than a scheduler ticks.
+    const TICK: Duration = Duration::from_millis(1);
+    loop {
+        // Nobody of whom it is the clock is left: it stands still for ever, and Linux returns, too.
+        let Some(now) = time.now() else { return Ok(Outcome::Return(0)) };
+        let remaining = until.saturating_sub(now);
+        if remaining.is_zero() {
+            return Ok(Outcome::Return(0));
+        }
+        let look = Deadline::after((remaining / time.parallel()).max(TICK));
+        if task.block_until(look, |_| Ok(None::<()>))? != Wake::Interrupted {
+            continue;
+        }
+        let Some(left) = left else { return Err(Errno::ERESTARTNOHAND) };
+        let ns = u64::try_from(remaining.as_nanos()).unwrap_or(u64::MAX);
+        left.write_opt(task, &Timespec::from_nanoseconds(ns))?;
+        return Err(task.restart_with(move |task| sleep_while_others_work(task, time, until, Some(left))));
     }
 }
 

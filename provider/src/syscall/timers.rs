@@ -9,7 +9,6 @@ use crate::time::{ClockId, Notify, TimerClock, TimerSpec};
 use crate::user::{UserIn, UserOut};
 use std::sync::Arc;
 use vmm::clock::ClockKind;
-use vmm::usage::CpuClock;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// `struct sigevent`.
@@ -70,7 +69,7 @@ pub(super) fn timer_create(
         }
         ClockId::Running(kind) => TimerClock::Running(kind),
         ClockId::Alarm(_) => return Err(Errno::EPERM),
-        ClockId::ProcessCpu | ClockId::ThreadCpu => TimerClock::Cpu(CpuClock::of_this_thread()),
+        ClockId::Cpu(time) => TimerClock::Cpu(time),
     };
     let notify = notify(task, event.as_ref())?;
     let limit = task.group().limits().soft(Resource::PendingSignals);

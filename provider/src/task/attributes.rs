@@ -1,9 +1,7 @@
-//! Small things that a task says about itself (prctl, personality, nice) and CPU accounting.
+//! Small things that a task says about itself: prctl, personality, nice.
 
-use super::{CurrentTask, Task, ThreadGroup};
-use std::sync::OnceLock;
+use super::{Scheduling, Task};
 use vmm::addr::UserAddr;
-use vmm::usage::Usage;
 
 /// The timer slack that a program starts with, in nanoseconds.
 pub const TIMER_SLACK_NS: u64 = 50_000;
@@ -46,8 +44,8 @@ pub struct Attributes {
     pub timer_slack_ns: u64,
     /// personality(2).
     pub personality: u32,
-    /// The nice value.
-    pub nice: i32,
+    /// How the task is to be scheduled.
+    pub scheduling: Scheduling,
     /// CPUs that sched_setaffinity asked for, as a mask of 64-bit words; `None`: all.
     pub affinity: Option<Vec<u64>>,
     /// Where 0 is written, and a futex woken, as the thread ends.
@@ -65,7 +63,7 @@ impl Default for Attributes {
             mce_kill: MceKill::Default,
             timer_slack_ns: TIMER_SLACK_NS,
             personality: 0,
-            nice: 0,
+            scheduling: Scheduling::default(),
             affinity: None,
             clear_child_tid: UserAddr(0),
             robust_list: UserAddr(0),
@@ -86,22 +84,17 @@ impl Task {
 
     /// The nice value.
     pub fn nice(&self) -> i32 {
-        self.attributes.lock().nice
+        self.attributes.lock().scheduling.nice
     }
 
     /// Sets the nice value. It is kept; the host's scheduler treats all threads of the sandbox alike.
     pub fn set_nice(&self, nice: i32) {
-        self.attributes.lock().nice = nice;
+        self.attributes.lock().scheduling.nice = nice;
     }
 
     /// The CPUs it asked for, if it did.
     pub fn affinity(&self) -> Option<Vec<u64>> {
         self.attributes.lock().affinity.clone()
-    }
-
-    /// Notes the CPUs it asked for.
-    pub fn set_affinity(&self, words: Vec<u64>) {
-        self.attributes.lock().affinity = Some(words);
     }
 
     /// Where 0 is written as it ends.
@@ -122,36 +115,5 @@ impl Task {
     /// Sets the head of its list of robust futexes.
     pub fn set_robust_list(&self, head: UserAddr) {
         self.attributes.lock().robust_list = head;
-    }
-}
-
-/// When a task's host thread began with it, in the host thread's CPU time.
-#[derive(Debug, Default)]
-pub(super) struct CpuBase(OnceLock<Usage>);
-
-impl CurrentTask<'_> {
-    /// Notes at the task's first trap that this host thread serves it, and keeps it to the sandbox's CPUs.
-    pub(crate) fn begin_accounting(&self) {
-        self.task().cpu_base.0.get_or_init(|| {
-            let cpus = self.kernel().cpus();
-            if cpus.are_fewer_than_the_hosts() {
-                cpus.bind_this_thread(&cpus.all());
-            }
-            Usage::of_this_thread()
-        });
-    }
-
-    /// CPU time that this thread has used. The host thread that serves the trap is the one that runs it.
-    pub fn cpu_usage(&self) -> Usage {
-        let base = self.task().cpu_base.0.get().copied().unwrap_or_default();
-        Usage::of_this_thread().since(&base)
-    }
-}
-
-impl ThreadGroup {
-    /// CPU time that all threads of the process have used, `current` being the one that asks.
-    pub fn cpu_usage(&self, current: &CurrentTask<'_>) -> Usage {
-        // Other live threads' time is known to the host threads that run them only.
-        current.cpu_usage().plus(&self.ended_usage())
     }
 }

@@ -27,7 +27,8 @@ impl ExitStatus {
 impl CurrentTask<'_> {
     /// Ends this thread; the last one of a process ends the process with `status`, unless that has one already.
     pub fn exit_thread(&mut self, status: ExitStatus) {
-        self.group().add_ended_usage(&self.cpu_usage());
+        // The last look of its own, so that its process counts it exactly.
+        self.cpu_usage();
         end(self.task(), status);
     }
 

@@ -1,11 +1,11 @@
 //! Thread groups: processes.
 
-use super::{ExitStatus, Pid, ResourceLimits, Task, WaitQueue};
+use super::{ExitStatus, INFINITY, Limit, Pid, Resource, ResourceLimits, Task, WaitQueue};
 use crate::signal::{GroupSignals, Signal};
 use crate::sync::{Mutex, Rank};
-use crate::time::{IntervalTimers, PosixTimers};
-use std::sync::Arc;
+use crate::time::{CpuLimit, IntervalTimers, PosixTimers, TimerService};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Arc, OnceLock};
 use vmm::usage::Usage;
 
 /// A process: the threads that share a pid, signal handlers and limits.
@@ -23,6 +23,8 @@ pub struct ThreadGroup {
     subreaper: AtomicBool,
     interval_timers: IntervalTimers,
     posix_timers: PosixTimers,
+    /// Watches RLIMIT_CPU, once there is one.
+    cpu_limit: OnceLock<Arc<CpuLimit>>,
     /// The host's process, which holds on to this: given up at the end. None in a test.
     process: Mutex<Option<Arc<vmm::pico::Process>>>,
 }
@@ -103,6 +105,7 @@ impl ThreadGroup {
             subreaper: AtomicBool::new(false),
             interval_timers: IntervalTimers::default(),
             posix_timers: PosixTimers::default(),
+            cpu_limit: OnceLock::new(),
             process: Mutex::new(Rank::Leaf, None),
         })
     }
@@ -177,12 +180,6 @@ impl ThreadGroup {
         self.state.lock().ended
     }
 
-    /// Counts the CPU time of a thread that ends.
-    pub(super) fn add_ended_usage(&self, usage: &Usage) {
-        let mut state = self.state.lock();
-        state.ended = state.ended.plus(usage);
-    }
-
     /// CPU time of the children that it has waited for, and of theirs.
     pub(crate) fn children_usage(&self) -> Usage {
         self.state.lock().children
@@ -239,9 +236,24 @@ impl ThreadGroup {
         self.state.lock().threads.iter().any(|thread| thread.tid() == tid)
     }
 
+    /// Sees to it that RLIMIT_CPU is kept from now on, if there is one.
+    pub(crate) fn watch_cpu_limit(self: &Arc<Self>, service: &TimerService) {
+        if self.limits.get(Resource::Cpu) != (Limit { soft: INFINITY, hard: INFINITY }) {
+            self.cpu_limit.get_or_init(|| CpuLimit::new(service, self)).check(service);
+        }
+    }
+
+    /// CPU time of the threads that have ended, and the live ones: together all of the process's.
+    pub(super) fn accounts(&self) -> (Usage, Vec<Arc<Task>>) {
+        let state = self.state.lock();
+        (state.ended, state.threads.clone())
+    }
+
     /// Takes a thread off; answers whether it was the last.
     pub(super) fn remove_thread(&self, tid: Pid) -> bool {
         let mut state = self.state.lock();
+        let used = state.threads.iter().find(|thread| thread.tid() == tid).map(|thread| thread.cpu_usage());
+        state.ended = state.ended.plus(&used.unwrap_or_default());
         let before = state.threads.len();
         state.threads.retain(|thread| thread.tid() != tid);
         before == 1 && state.threads.is_empty()

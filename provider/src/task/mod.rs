@@ -3,6 +3,7 @@
 //! A [`Task`]'s state is split into what never changes (its ids), what changes under a lock, and what dies at exit
 //! ([`Resources`]), so that a zombie holds nothing. [`CurrentTask`] is the capability to act as a task.
 
+mod accounting;
 mod attributes;
 mod block;
 mod credentials;
@@ -12,12 +13,14 @@ mod family;
 mod group;
 mod limits;
 mod parker;
+mod scheduling;
 mod spawn;
 mod table;
 mod wait;
 mod wait_queue;
 mod work;
 
+pub use accounting::CpuTimeOf;
 pub use attributes::{Attributes, MceKill, TIMER_SLACK_NS};
 pub use block::{Deadline, Waiter, Wake};
 pub use credentials::{Credentials, SecureBits};
@@ -27,6 +30,7 @@ pub use family::Families;
 pub use group::{StopReport, ThreadGroup};
 pub use limits::{INFINITY, Limit, Resource, ResourceLimits};
 pub use parker::Parker;
+pub use scheduling::{Policy, Reservation, Scheduling};
 pub use spawn::{CloneFlags, CloneRequest};
 pub use table::{PID_MAX, TaskTable};
 pub use wait::{ChildState, Found, WaitFor, WaitOptions};
@@ -43,10 +47,11 @@ use crate::sync::{Mutex, Rank};
 use crate::syscall::Outcome;
 use rustix::time::{ClockId, clock_gettime};
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use vmm::addr::UserAddr;
+use vmm::usage::Meter;
 
 /// A thread or process id as the sandbox sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,13 +84,15 @@ pub struct Task {
     /// A leaf, so that the accessors may be called whatever else is locked.
     shared: Mutex<Shared>,
     attributes: Mutex<Attributes>,
-    cpu_base: attributes::CpuBase,
+    binding: accounting::Binding,
     signals: TaskSignals,
     parker: Arc<Parker>,
     /// It is past the point where it gives up its futexes, so nobody may wait for it to do so.
     left_futexes: AtomicBool,
     /// The host's thread that runs it, which holds on to this: given up at the end. None in a test and before it starts.
     thread: Mutex<Option<Arc<vmm::pico::Thread>>>,
+    /// That thread's CPU time, which outlives it.
+    meter: OnceLock<Arc<Meter>>,
     /// Whoever waits in vfork until this task has given its parent's memory back.
     borrowed: Mutex<Option<Arc<spawn::Borrowed>>>,
     /// What restart_syscall(2) is to do, left by a call that ended with `ERESTART_RESTARTBLOCK`.
@@ -139,11 +146,12 @@ impl Task {
             started: since_boot(),
             shared: Mutex::new(Rank::Leaf, shared),
             attributes: Mutex::new(Rank::Leaf, attributes),
-            cpu_base: attributes::CpuBase::default(),
+            binding: accounting::Binding::default(),
             signals,
             parker: Arc::default(),
             left_futexes: AtomicBool::new(false),
             thread: Mutex::new(Rank::Leaf, None),
+            meter: OnceLock::new(),
             borrowed: Mutex::new(Rank::Leaf, None),
             restart: Mutex::new(Rank::Leaf, None),
             work: AtomicU32::new(0),
@@ -240,6 +248,7 @@ impl Task {
 
     /// Ties it to the host's thread that runs it, once.
     pub(crate) fn set_thread(&self, thread: Arc<vmm::pico::Thread>) {
+        let _ = self.meter.set(thread.meter().clone());
         let before = self.thread.lock().replace(thread);
         assert!(before.is_none(), "a task runs on one thread from start to end");
     }

@@ -242,6 +242,7 @@ impl CurrentTask<'_> {
             ThreadGroup::child_of(self.group(), tid, GroupSignals::new(self.copy_handlers(flags)))
         };
         let mut attributes = self.attributes();
+        attributes.scheduling = attributes.scheduling.for_child();
         attributes.parent_death_signal = 0;
         (attributes.clear_child_tid, attributes.robust_list) = (UserAddr(0), UserAddr(0));
         if flags.contains(CloneFlags::CHILD_CLEARTID) {
@@ -356,6 +357,7 @@ fn child_process(own: &Process, child: &Arc<Task>, mm: Option<&MemoryMap>) -> Re
     };
     let process = own.create_child(attributes).map_err(errno)?;
     child.group().set_process(process.clone());
+    child.group().watch_cpu_limit(child.kernel().timers());
     Ok(process)
 }
 

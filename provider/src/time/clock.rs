@@ -1,20 +1,19 @@
 //! Clock ids, see clock_gettime(2).
 
 use crate::errno::Errno;
-use crate::task::CurrentTask;
+use crate::task::{CpuTimeOf, CurrentTask, Pid};
+use std::sync::Arc;
 use vmm::clock::ClockKind;
 
 /// A clock that a program may name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum ClockId {
     /// One that runs by itself, and whether timers may use it.
     Running(ClockKind),
     /// CLOCK_REALTIME_ALARM, CLOCK_BOOTTIME_ALARM: as their plain forms, but timers could wake the machine.
     Alarm(ClockKind),
-    /// CPU time of the calling process.
-    ProcessCpu,
-    /// CPU time of the calling thread.
-    ThreadCpu,
+    /// CPU time of a process or a thread.
+    Cpu(CpuTimeOf),
 }
 
 /// Bits of a clock id that names a process's or thread's CPU clock (include/linux/posix-timers_types.h).
@@ -24,13 +23,13 @@ const CPU_CLOCK_THREAD: i32 = 4;
 const FD_CLOCK: i32 = 3;
 
 impl ClockId {
-    /// Finds a clock by Linux's number; `EINVAL`. CPU clocks of other processes and clock devices are not there.
+    /// Finds a clock by Linux's number; `EINVAL`. Clock devices are not there.
     pub fn from_raw(task: &CurrentTask<'_>, raw: i32) -> Result<Self, Errno> {
         Ok(match raw {
             0 => Self::Running(ClockKind::Wall),
             1 => Self::Running(ClockKind::Monotonic),
-            2 => Self::ProcessCpu,
-            3 => Self::ThreadCpu,
+            2 => Self::Cpu(task.process_cpu_time()),
+            3 => Self::Cpu(task.thread_cpu_time()),
             4 => Self::Running(ClockKind::Raw),
             5 => Self::Running(ClockKind::WallCoarse),
             6 => Self::Running(ClockKind::MonotonicCoarse),
@@ -44,28 +43,36 @@ impl ClockId {
     }
 
     fn cpu_clock(task: &CurrentTask<'_>, raw: i32) -> Result<Self, Errno> {
-        let pid = !(raw >> 3);
+        let pid = Pid(!(raw >> 3));
         if raw & CPU_CLOCK_KIND == FD_CLOCK {
             return Err(Errno::EINVAL);
         }
-        match raw & CPU_CLOCK_THREAD {
-            0 if pid == 0 || pid == task.group().pid().0 => Ok(Self::ProcessCpu),
-            CPU_CLOCK_THREAD if pid == 0 || pid == task.tid().0 => Ok(Self::ThreadCpu),
-            _ => Err(Errno::EINVAL),
+        let found = match pid {
+            Pid(0) => Some(task.task().clone()),
+            _ => task.kernel().tasks().get(pid),
+        };
+        let found = found.ok_or(Errno::EINVAL)?;
+        if raw & CPU_CLOCK_THREAD == 0 {
+            // Any process, by its own number; 0 is the caller's.
+            let group = found.group();
+            let named = pid.0 == 0 || pid == group.pid();
+            return if named { Ok(Self::Cpu(CpuTimeOf::Process(Arc::downgrade(group)))) } else { Err(Errno::EINVAL) };
         }
+        // Any thread of the caller's process.
+        let ours = Arc::ptr_eq(found.group(), task.group());
+        if ours { Ok(Self::Cpu(CpuTimeOf::Thread(Arc::downgrade(&found)))) } else { Err(Errno::EINVAL) }
     }
 
     /// The clock's value in nanoseconds; the vDSO gives the same.
-    pub fn now(self, task: &CurrentTask<'_>) -> u64 {
+    pub fn now(&self, task: &CurrentTask<'_>) -> u64 {
         match self {
-            Self::Running(kind) | Self::Alarm(kind) => task.kernel().now(kind),
-            Self::ThreadCpu => nanoseconds(task.cpu_usage().total()),
-            Self::ProcessCpu => nanoseconds(task.group().cpu_usage(task).total()),
+            Self::Running(kind) | Self::Alarm(kind) => task.kernel().now(*kind),
+            Self::Cpu(time) => nanoseconds(time.now().unwrap_or_default()),
         }
     }
 
     /// The distance between two values, in nanoseconds.
-    pub fn resolution(self, task: &CurrentTask<'_>) -> u64 {
+    pub fn resolution(&self, task: &CurrentTask<'_>) -> u64 {
         match self {
             Self::Running(ClockKind::WallCoarse | ClockKind::MonotonicCoarse) => task.kernel().coarse_step_ns(),
             _ => 1,

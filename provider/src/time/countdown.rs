@@ -1,31 +1,31 @@
 //! A timer's next expiration on the clock it counts by.
 
 use super::service::after;
+use crate::task::CpuTimeOf;
 use std::time::{Duration, Instant};
-use vmm::usage::CpuClock;
 
 /// What a timer counts by.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Base {
     /// A clock that nobody sets.
     Monotonic,
     /// The host's wall clock, in nanoseconds since the epoch. That it was set is noticed as the timer would have expired.
     Wall,
-    /// The CPU time of a host thread.
-    Cpu(CpuClock),
+    /// CPU time.
+    Cpu(CpuTimeOf),
 }
 
 /// When a timer expires next.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Countdown {
     Monotonic(Instant),
     Wall(u64),
-    Cpu(CpuClock, Duration),
+    Cpu(CpuTimeOf, Duration),
 }
 
 impl Base {
     /// The wall or CPU clock's present value in nanoseconds; the monotonic clock's callers know theirs.
-    fn now_ns(self) -> u64 {
+    fn now_ns(&self) -> u64 {
         match self {
             Self::Monotonic => 0,
             Self::Wall => wall_ns(),
@@ -46,7 +46,8 @@ fn to_ns(span: Duration) -> u64 {
 impl Countdown {
     /// Expires a span after `now`.
     pub(super) fn after(base: Base, now: Instant, ns: u64) -> Self {
-        Self::at(base, now, base.now_ns().saturating_add(ns), ns)
+        let point = base.now_ns().saturating_add(ns);
+        Self::at(base, now, point, ns)
     }
 
     /// Expires when the base shows `point` nanoseconds; for the monotonic clock, which shows no number here, `left` from `now`.
@@ -58,8 +59,8 @@ impl Countdown {
         }
     }
 
-    /// What is left. CPU time passes at most as fast as real time, so this is also the soonest that it can be over.
-    pub(super) fn remaining(self, now: Instant) -> Duration {
+    /// What is left.
+    pub(super) fn remaining(&self, now: Instant) -> Duration {
         match self {
             Self::Monotonic(at) => at.saturating_duration_since(now),
             Self::Wall(at) => Duration::from_nanos(at.saturating_sub(wall_ns())),
@@ -67,19 +68,30 @@ impl Countdown {
         }
     }
 
+    /// When to look whether it is over. CPU time passes at most as fast as real time on each CPU; it is looked at no more
+    /// often than a scheduler ticks.
+    pub(super) fn next_look(&self, now: Instant) -> Instant {
+        const TICK: Duration = Duration::from_millis(1);
+        let left = self.remaining(now);
+        match self {
+            Self::Cpu(clock, _) => now + (left / clock.parallel()).max(TICK),
+            _ => now + left,
+        }
+    }
+
     /// The next expiration of a timer that is due, and how many were missed. Intervals are counted from the last due time.
-    pub(super) fn advance(self, now: Instant, interval_ns: u64) -> (Self, u64) {
+    pub(super) fn advance(&self, now: Instant, interval_ns: u64) -> (Self, u64) {
         let late = match self {
-            Self::Monotonic(at) => to_ns(now.saturating_duration_since(at)),
-            Self::Wall(at) => wall_ns().saturating_sub(at),
-            Self::Cpu(clock, at) => to_ns(clock.now().unwrap_or_default().saturating_sub(at)),
+            Self::Monotonic(at) => to_ns(now.saturating_duration_since(*at)),
+            Self::Wall(at) => wall_ns().saturating_sub(*at),
+            Self::Cpu(clock, at) => to_ns(clock.now().unwrap_or_default().saturating_sub(*at)),
         };
         let missed = late.checked_div(interval_ns).unwrap_or(0);
         let step = missed.saturating_add(1).saturating_mul(interval_ns);
         let next = match self {
-            Self::Monotonic(at) => Self::Monotonic(after(at, step)),
+            Self::Monotonic(at) => Self::Monotonic(after(*at, step)),
             Self::Wall(at) => Self::Wall(at.saturating_add(step)),
-            Self::Cpu(clock, at) => Self::Cpu(clock, at.saturating_add(Duration::from_nanos(step))),
+            Self::Cpu(clock, at) => Self::Cpu(clock.clone(), at.saturating_add(Duration::from_nanos(step))),
         };
         (next, missed)
     }

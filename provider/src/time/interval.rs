@@ -7,10 +7,9 @@ use crate::errno::Errno;
 use crate::signal::send::send_to_group;
 use crate::signal::{SigInfo, Signal};
 use crate::sync::{Mutex, Rank};
-use crate::task::ThreadGroup;
+use crate::task::{CpuTimeOf, ThreadGroup};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
-use vmm::usage::CpuClock;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Which of the three.
@@ -62,7 +61,7 @@ struct Timer {
     state: Mutex<State>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct State {
     armed: Option<Countdown>,
     interval_ns: u64,
@@ -71,19 +70,17 @@ struct State {
 impl Expiry for Timer {
     fn expired(&self, now: Instant) -> Option<Instant> {
         let mut state = self.state.lock();
-        let armed = state.armed?;
-        let left = armed.remaining(now);
-        if !left.is_zero() {
-            // CPU time runs at most as fast as real time on one CPU: this is the earliest that it can be over.
-            return Some(now + left);
+        let armed = state.armed.clone()?;
+        if !armed.remaining(now).is_zero() {
+            return Some(armed.next_look(now));
         }
         let next = (state.interval_ns != 0).then(|| armed.advance(now, state.interval_ns).0);
-        state.armed = next;
+        state.armed.clone_from(&next);
         drop(state);
         let group = self.group.upgrade()?;
         // A standard signal is never refused.
         let _ = send_to_group(&group, SigInfo::kernel(self.which.signal()));
-        next.map(|next| now + next.remaining(now))
+        next.map(|next| next.next_look(now))
     }
 }
 
@@ -104,8 +101,8 @@ impl IntervalTimers {
     pub fn get(&self, which: Which) -> IntervalTimer {
         let slot = self.slot(which).lock();
         let Some(timer) = slot.as_ref() else { return IntervalTimer::default() };
-        let state = *timer.state.lock();
-        let left = state.armed.map_or(Duration::ZERO, |armed| armed.remaining(Instant::now()));
+        let state = timer.state.lock().clone();
+        let left = state.armed.as_ref().map_or(Duration::ZERO, |armed| armed.remaining(Instant::now()));
         let mut left_ns = u64::try_from(left.as_nanos()).unwrap_or(u64::MAX);
         if state.armed.is_some() {
             // Armed never reads as 0, which would mean disarmed (it_real_value in kernel/time/itimer.c).
@@ -117,7 +114,7 @@ impl IntervalTimers {
         }
     }
 
-    /// Sets a timer; returns what it was. Must be called by a thread of the process: CPU time is its host thread's.
+    /// Sets a timer; returns what it was.
     pub fn set(
         &self,
         service: &TimerService,
@@ -129,7 +126,7 @@ impl IntervalTimers {
         let old = self.get(which);
         let base = match which {
             Which::Real => Base::Monotonic,
-            Which::Virtual | Which::Profile => Base::Cpu(CpuClock::of_this_thread()),
+            Which::Virtual | Which::Profile => Base::Cpu(CpuTimeOf::Process(Arc::downgrade(group))),
         };
         let mut slot = self.slot(which).lock();
         let timer = slot.get_or_insert_with(|| {
@@ -138,9 +135,10 @@ impl IntervalTimers {
         });
         let now = Instant::now();
         let armed = (value_ns != 0).then(|| Countdown::after(base, now, value_ns));
+        let look = armed.as_ref().map(|armed| armed.next_look(now));
         *timer.state.lock() = State { armed, interval_ns: if value_ns == 0 { 0 } else { interval_ns } };
         let target: Weak<Timer> = Arc::downgrade(timer);
-        service.set(timer.key, armed.map(|armed| now + armed.remaining(now)), target);
+        service.set(timer.key, look, target);
         Ok(old)
     }
 

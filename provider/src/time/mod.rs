@@ -2,12 +2,14 @@
 
 mod clock;
 mod countdown;
+mod cpu_limit;
 mod interval;
 mod posix;
 mod service;
 mod types;
 
 pub use clock::ClockId;
+pub use cpu_limit::CpuLimit;
 pub use interval::{IntervalTimer, IntervalTimers, Which};
 pub use posix::{Notify, PosixTimers, TimerClock, TimerSpec};
 pub use service::TimerService;

@@ -7,12 +7,11 @@ use crate::errno::Errno;
 use crate::signal::send::{Target, send_timer};
 use crate::signal::{Detail, SigInfo, Signal, SignalCode};
 use crate::sync::{Mutex, Rank};
-use crate::task::Task;
+use crate::task::{CpuTimeOf, Task};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use vmm::clock::ClockKind;
-use vmm::usage::CpuClock;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// `struct itimerspec`.
@@ -26,12 +25,12 @@ pub struct TimerSpec {
 }
 
 /// Which clock a timer counts by.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum TimerClock {
     /// One that runs by itself.
     Running(ClockKind),
-    /// The CPU time of the thread that made the timer, which is its process's only one.
-    Cpu(CpuClock),
+    /// CPU time.
+    Cpu(CpuTimeOf),
 }
 
 /// What happens when a timer expires.
@@ -75,15 +74,14 @@ struct State {
 impl Expiry for Timer {
     fn expired(&self, now: Instant) -> Option<Instant> {
         let mut state = self.state.lock();
-        let armed = state.armed?;
-        let left = armed.remaining(now);
-        if !left.is_zero() {
-            return Some(now + left);
+        let armed = state.armed.clone()?;
+        if !armed.remaining(now).is_zero() {
+            return Some(armed.next_look(now));
         }
         let next = (state.interval_ns != 0).then(|| armed.advance(now, state.interval_ns));
+        let missed = next.as_ref().map_or(0, |(_, missed)| *missed);
         state.armed = next.map(|(next, _)| next);
-        let missed = next.map_or(0, |(_, missed)| missed);
-        let again = state.armed.map(|next| now + next.remaining(now));
+        let again = state.armed.as_ref().map(|next| next.next_look(now));
         let Notify::Signal { signal, value, target, task } = &self.notify else { return again };
         if state.pending {
             state.overruns = state.overruns.saturating_add(missed).saturating_add(1);
@@ -159,16 +157,17 @@ impl PosixTimers {
     ) -> Result<TimerSpec, Errno> {
         let (value, interval_ns) = (new.value.to_nanoseconds()?, new.interval.to_nanoseconds()?);
         let timer = self.find(id)?;
-        let base = match timer.clock {
+        let base = match &timer.clock {
             TimerClock::Running(ClockKind::Wall | ClockKind::WallCoarse) => Base::Wall,
             TimerClock::Running(_) => Base::Monotonic,
-            TimerClock::Cpu(clock) => Base::Cpu(clock),
+            TimerClock::Cpu(clock) => Base::Cpu(clock.clone()),
         };
         let now = Instant::now();
         let armed = (value != 0).then(|| match absolute {
             None => Countdown::after(base, now, value),
             Some(now_ns) => Countdown::at(base, now, value, value.saturating_sub(now_ns)),
         });
+        let look = armed.as_ref().map(|armed| armed.next_look(now));
         let old = {
             let mut state = timer.state.lock();
             let old = report(&state, matches!(timer.notify, Notify::Nothing));
@@ -177,13 +176,13 @@ impl PosixTimers {
             old
         };
         let target: Weak<Timer> = Arc::downgrade(&timer);
-        service.set(timer.key, armed.map(|armed| now + armed.remaining(now)), target);
+        service.set(timer.key, look, target);
         Ok(old)
     }
 
     /// The clock of a timer; `EINVAL` for no such timer.
     pub fn clock(&self, id: i32) -> Result<TimerClock, Errno> {
-        self.find(id).map(|timer| timer.clock)
+        self.find(id).map(|timer| timer.clock.clone())
     }
 
     /// The overruns of the last signal that was taken.
@@ -218,7 +217,7 @@ impl PosixTimers {
 }
 
 fn report(state: &State, silent: bool) -> TimerSpec {
-    let left = state.armed.map_or(Duration::ZERO, |armed| armed.remaining(Instant::now()));
+    let left = state.armed.as_ref().map_or(Duration::ZERO, |armed| armed.remaining(Instant::now()));
     let mut left_ns = u64::try_from(left.as_nanos()).unwrap_or(u64::MAX);
     if state.armed.is_some() && !silent {
         // Armed never reads as 0, which would mean disarmed (common_timer_get).

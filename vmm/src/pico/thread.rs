@@ -5,7 +5,7 @@ use super::process::Process;
 use super::provider::Context;
 use super::run;
 use crate::trap::{Attention, Registers, ThreadState};
-use crate::usage::{Meter, Usage};
+use crate::usage::Meter;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use thiserror::Error;
 
@@ -93,16 +93,9 @@ impl Thread {
         &self.process
     }
 
-    /// CPU time that it has used, in user mode and in its provider. For another thread than the calling one the split is an
-    /// estimate: what was used since it last looked at its own counts as user time.
-    pub fn usage(&self) -> Usage {
-        self.meter.usage()
-    }
-
-    /// As [`usage`](Self::usage) and exact in all, for the host thread that serves this thread.
-    pub fn own_usage(&self) -> Usage {
-        self.meter.sample();
-        self.meter.usage()
+    /// The meter of the CPU time that it uses, in user mode and in its provider. It may be kept when the thread is gone.
+    pub fn meter(&self) -> &Arc<Meter> {
+        &self.meter
     }
 
     /// The provider's object.

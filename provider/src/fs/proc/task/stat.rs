@@ -8,7 +8,6 @@ use crate::signal::{Disposition, Signal, SignalSet};
 use crate::task::{CurrentTask, Resource, Task};
 use std::sync::Arc;
 use vmm::addr::PAGE_SIZE;
-use vmm::usage::Usage;
 
 /// The signals that a process ignores, and those that it catches.
 pub(super) fn dispositions(task: &Task) -> (SignalSet, SignalSet) {
@@ -68,12 +67,9 @@ pub(super) fn render(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
     let (ignored, caught) = dispositions(task);
     // Linux shows the classic signals only, as decimal numbers.
     let classic = |set: SignalSet| set.0 & 0x7fff_ffff;
-    // A thread's time is known to the host thread that runs it only.
-    let asks_itself = Arc::ptr_eq(group, shown.reader.group());
     let usage_of_cpu = match shown.scope {
-        Scope::Process if asks_itself => group.cpu_usage(shown.reader),
-        Scope::Thread if Arc::ptr_eq(task, shown.reader.task()) => shown.reader.cpu_usage(),
-        _ => Usage::default(),
+        Scope::Process => group.cpu_usage(),
+        Scope::Thread => task.cpu_usage(),
     };
     let nice = task.nice();
     let mut line = format!("{} (", task.tid().0).into_bytes();
