@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, Condvar, OnceLock, PoisonError};
 use vmm::clock::{Clock, ClockKind};
+use vmm::events::HostEvents;
 use vmm::memory::GuestMemory;
 
 /// What uname(2) says this is. Fixed, so that runs can be reproduced: the Linux release whose behaviour we follow.
@@ -68,6 +69,7 @@ pub struct Kernel {
     families: Families,
     terminals: Terminals,
     pipes: Pipes,
+    host_events: HostEvents,
     counters: Counters,
     tracer: Option<Tracer>,
     /// None in a test, and where its page found no memory: then the host's clocks are asked.
@@ -134,6 +136,7 @@ impl Kernel {
             families: Families::default(),
             terminals: Terminals::default(),
             pipes,
+            host_events: HostEvents::default(),
             counters: Counters::default(),
             tracer,
             clock: OnceLock::new(),
@@ -292,6 +295,11 @@ impl Kernel {
     /// The pipes.
     pub(crate) fn pipes(&self) -> &Pipes {
         &self.pipes
+    }
+
+    /// Who is told when host descriptors become ready.
+    pub(crate) fn host_events(&self) -> &HostEvents {
+        &self.host_events
     }
 
     /// What was asked for and not served.

@@ -8,6 +8,8 @@ use std::sync::PoisonError;
 /// The order in which locks are taken: a thread may only take a lock of a higher rank than those it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
+    /// Links between epolls: first, since looking for circles may close files.
+    EpollLinks,
     /// A descriptor table.
     Files,
     /// Working directory, root and umask.
@@ -54,6 +56,10 @@ pub enum Rank {
     Signals,
     /// Wait queues.
     Waiters,
+    /// An epoll's list of what may be ready.
+    EpollReady,
+    /// What an epoll keeps of a descriptor.
+    EpollItem,
     /// Leaves: nothing is taken while they are held.
     Leaf,
 }

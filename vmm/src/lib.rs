@@ -9,6 +9,7 @@ extern crate self as vmm;
 
 pub mod addr;
 pub mod clock;
+pub mod events;
 pub mod inherited;
 mod kvm;
 mod machine;

@@ -9,6 +9,7 @@ mod changes;
 mod context;
 pub(crate) mod dev;
 mod directory_file;
+pub(crate) mod epoll;
 pub(crate) mod eventfd;
 mod fd;
 mod hiding;

@@ -1,12 +1,13 @@
 //! Open file descriptions.
 
+use super::epoll::Item;
 use super::{DirSink, File, FileLocks, Location, OffsetKeeper, OpenFlags, Sink, Source};
 use crate::errno::Errno;
 use crate::sync::{Mutex, Rank};
 use crate::task::CurrentTask;
 use linux_raw_sys::general::{SEEK_CUR, SEEK_DATA, SEEK_END, SEEK_HOLE, SEEK_SET};
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 /// The most bytes one read or write moves (MAX_RW_COUNT in include/linux/fs.h): INT_MAX without the last page's part.
 pub const MAX_RW_COUNT: usize = 0x7fff_f000;
@@ -28,6 +29,8 @@ pub struct OpenFile {
     owner: AtomicI32,
     /// Where it has locks, if it ever had one: they go with it.
     locks: OnceLock<Arc<FileLocks>>,
+    /// The items of epolls that watch it: they go with it.
+    watches: Mutex<Vec<Weak<Item>>>,
 }
 
 impl OpenFile {
@@ -55,6 +58,7 @@ impl OpenFile {
             offset: Mutex::new(Rank::OpenFile, 0),
             owner: AtomicI32::new(0),
             locks: OnceLock::new(),
+            watches: Mutex::new(Rank::Leaf, Vec::new()),
         })
     }
 
@@ -100,6 +104,16 @@ impl OpenFile {
     pub(super) fn remember_locks(&self, locks: &Arc<FileLocks>) {
         // There is one table of locks in a sandbox.
         let _ = self.locks.set(locks.clone());
+    }
+
+    /// Notes that an epoll watches it.
+    pub(super) fn add_watch(&self, item: &Arc<Item>) {
+        self.watches.lock().push(Arc::downgrade(item));
+    }
+
+    /// Forgets an item of an epoll.
+    pub(super) fn remove_watch(&self, item: &Arc<Item>) {
+        self.watches.lock().retain(|other| !std::ptr::eq(other.as_ptr(), Arc::as_ptr(item)));
     }
 
     /// The present offset.
@@ -254,6 +268,10 @@ impl OpenFile {
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
+        let watches = std::mem::take(&mut *self.watches.lock());
+        for item in watches.iter().filter_map(Weak::upgrade) {
+            item.file_closed();
+        }
         if let Some(locks) = self.locks.get() {
             locks.released(self);
         }

@@ -122,7 +122,7 @@ impl MemoryMap {
 }
 
 /// The range of `len` bytes at `from`, if it lies in the user half (`access_ok`).
-pub(super) fn checked_range(from: UserAddr, len: usize) -> Result<UserRange, Errno> {
+pub(crate) fn checked_range(from: UserAddr, len: usize) -> Result<UserRange, Errno> {
     let len = u64::try_from(len).map_err(|_| Errno::EFAULT)?;
     let range = UserRange::new(from, len).ok_or(Errno::EFAULT)?;
     // Zero bytes are fine anywhere below the end, as for Linux.

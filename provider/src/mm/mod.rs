@@ -28,6 +28,7 @@ mod tests;
 mod tree;
 mod vma;
 
+pub(crate) use access::checked_range;
 pub use account::MemoryLimits;
 pub use advise::{Advice, advised_range};
 pub use buffers::{IOV_MAX, UserBuffers};

@@ -153,7 +153,7 @@ impl CurrentTask<'_> {
         let old = self.signals().blocked();
         self.set_blocked(mask);
         let result = wait();
-        if result.as_ref().err().is_some_and(|error| error.is_restart()) {
+        if result.as_ref().err().is_some_and(|error| error.is_restart() || *error == Errno::EINTR) {
             self.signals().state().saved_mask = Some(old);
         } else {
             self.set_blocked(old);

@@ -19,6 +19,7 @@ mod xattr;
 mod clone;
 mod constants;
 mod dir;
+mod epoll;
 mod events;
 mod exec;
 mod file;

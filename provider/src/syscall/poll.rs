@@ -140,7 +140,11 @@ pub(super) fn ppoll(
     give_back(task, result, deadline, |left| timeout.write(task, &to_timespec(left)))
 }
 
-fn read_mask(task: &CurrentTask<'_>, mask: UserIn<SignalSet>, size: usize) -> Result<Option<SignalSet>, Errno> {
+pub(super) fn read_mask(
+    task: &CurrentTask<'_>,
+    mask: UserIn<SignalSet>,
+    size: usize,
+) -> Result<Option<SignalSet>, Errno> {
     if mask.is_null() {
         return Ok(None);
     }
