@@ -173,6 +173,12 @@ impl Errno {
         matches!(self, Self::ERESTARTSYS | Self::ERESTARTNOINTR | Self::ERESTARTNOHAND | Self::ERESTART_RESTARTBLOCK)
     }
 
+    /// The internal error that a call's result stands for, if it is one.
+    pub fn restart_in(result: u64) -> Option<Self> {
+        let raw = u16::try_from(0u64.wrapping_sub(result)).ok()?;
+        Some(Self(raw)).filter(|error| error.is_restart())
+    }
+
     /// The value a system call returns for this error: the number negated.
     pub fn to_return(self) -> u64 {
         0u64.wrapping_sub(u64::from(self.0))

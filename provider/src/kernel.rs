@@ -9,6 +9,7 @@ use crate::fs::tty::Terminals;
 use crate::fs::{Namespace, ViewError};
 use crate::futex::Futexes;
 use crate::net::Network;
+use crate::ptrace::Bonds;
 use crate::sync::{Mutex, Rank};
 use crate::syscall::trace::Tracer;
 use crate::task::{ExitStatus, Families, Pid, TaskTable, ThreadGroup};
@@ -67,6 +68,7 @@ pub struct Kernel {
     namespace: OnceLock<Namespace>,
     tasks: TaskTable,
     families: Families,
+    bonds: Bonds,
     terminals: Terminals,
     pipes: Pipes,
     host_events: HostEvents,
@@ -134,6 +136,7 @@ impl Kernel {
             namespace: OnceLock::new(),
             tasks,
             families: Families::default(),
+            bonds: Bonds::default(),
             terminals: Terminals::default(),
             pipes,
             host_events: HostEvents::default(),
@@ -285,6 +288,11 @@ impl Kernel {
     /// Who is whose child.
     pub fn families(&self) -> &Families {
         &self.families
+    }
+
+    /// Who traces whom.
+    pub(crate) fn bonds(&self) -> &Bonds {
+        &self.bonds
     }
 
     /// The terminals that the caller handed over.

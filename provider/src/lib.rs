@@ -15,6 +15,7 @@ pub mod kernel;
 pub mod mm;
 pub mod net;
 pub mod provider;
+pub mod ptrace;
 pub mod sandbox;
 pub mod seccomp;
 pub mod signal;

@@ -71,12 +71,8 @@ fn leave(
 
 /// Serves the call in the task's registers.
 fn system_call(task: &mut CurrentTask<'_>) -> Disposition {
-    let registers = &task.frame.registers;
-    // Linux's number is an int: the upper half of the register is ignored, but comes back if the call is restarted.
-    let requested = registers.rax;
-    let number = requested & u64::from(u32::MAX);
-    let args = [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9];
-    let result = syscall::entry::serve(task, number, &args);
+    let result = syscall::entry::serve(task);
+    let requested = task.original;
     let (disposition, interrupted) = match result {
         Ok(Outcome::Return(value)) => {
             task.frame.registers.rax = value;

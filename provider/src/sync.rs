@@ -44,6 +44,8 @@ pub enum Rank {
     Timers,
     /// One timer.
     TimerState,
+    /// Who traces whom.
+    Tracing,
     /// Changes of what seccomp allows.
     Seccomp,
     /// Who is whose child.

@@ -19,6 +19,7 @@ mod home;
 mod layout;
 mod lock;
 mod map;
+mod poke;
 mod program;
 mod protect;
 mod remap;

@@ -3,7 +3,7 @@
 use super::frame::{self, FrameError};
 use super::{ActionFlags, DefaultAction, Disposition, SigAction, SigInfo, Signal, SignalSet};
 use crate::errno::Errno;
-use crate::task::{CurrentTask, ExitStatus};
+use crate::task::{CurrentTask, ExitStatus, NO_CALL};
 
 /// How the task goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,15 @@ pub struct InterruptedCall {
     pub error: Errno,
 }
 
+impl InterruptedCall {
+    /// The call that the registers say was interrupted, if they do.
+    fn in_registers(task: &CurrentTask<'_>) -> Option<Self> {
+        let number = task.original;
+        let error = Errno::restart_in(task.frame.registers.rax)?;
+        (number != NO_CALL).then_some(Self { number, error })
+    }
+}
+
 /// Bytes in the SYSCALL instruction.
 const SYSCALL_LEN: u64 = 2;
 
@@ -35,17 +44,27 @@ impl CurrentTask<'_> {
         let mut delivery = Delivery::Nothing;
         loop {
             self.signals().clear_attention();
-            if self.group().is_stopped() {
+            if self.tracee().is_traced() {
+                self.stop_with_group();
+            } else if self.group().is_stopped() {
                 self.wait_while_stopped();
             }
             let Some(status) = self.group().exit_requested() else {
-                match self.next_handler() {
+                let next = self.next_handler();
+                if std::mem::take(&mut self.registers_changed) {
+                    // What the tracer left in the registers says whether there is a call to restart.
+                    delivery = Delivery::Registers;
+                    interrupted = InterruptedCall::in_registers(self);
+                }
+                match next {
                     Next::Handler(info, action) => {
                         delivery = Delivery::Registers;
                         if let Some(call) = interrupted.take() {
                             self.finish_call(call, &action);
                         }
                         self.run_handler(&info, &action);
+                        self.original = NO_CALL;
+                        self.stop_for_step();
                         continue;
                     }
                     Next::Killed(signal) => {
@@ -58,6 +77,12 @@ impl CurrentTask<'_> {
             self.exit_process(status);
             return Delivery::Exit;
         }
+        if self.registers_changed {
+            delivery = Delivery::Registers;
+            interrupted = InterruptedCall::in_registers(self);
+            self.registers_changed = false;
+        }
+        self.forget_stepping();
         if let Some(call) = interrupted {
             self.restart_call(call);
             delivery = Delivery::Registers;
@@ -74,7 +99,14 @@ impl CurrentTask<'_> {
     fn next_handler(&mut self) -> Next {
         loop {
             let wanted = !self.signals().blocked();
-            let Some(info) = self.take_signal(wanted) else { return Next::Nothing };
+            let Some(mut info) = self.take_signal(wanted) else { return Next::Nothing };
+            if self.tracee().is_traced() && info.signal != Signal::SIGKILL {
+                match self.show_signal(info) {
+                    Some(shown) => info = shown,
+                    None if self.is_dying() => return Next::Nothing,
+                    None => continue,
+                }
+            }
             let signal = info.signal;
             let action = self.group().signals().handlers().take(signal);
             self.trace_signal(&info);

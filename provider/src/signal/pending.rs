@@ -24,6 +24,11 @@ impl Pending {
         self.queue.len()
     }
 
+    /// What is queued, oldest first.
+    pub fn list(&self) -> Vec<SigInfo> {
+        self.queue.iter().cloned().collect()
+    }
+
     /// Queues a signal. A standard signal that is pending already stays as it is.
     pub fn push(&mut self, info: SigInfo) {
         if !info.signal.is_real_time() && self.set.contains(info.signal) {

@@ -31,7 +31,9 @@ pub fn send(task: &Arc<Task>, target: Target, info: SigInfo) -> Result<(), Errno
     let signal = info.signal;
     prepare(group, signal);
     let blocked = task.signals().blocked().contains(signal);
-    if !blocked && group.signals().handlers().ignores(signal) {
+    // A tracer sees what its tracee ignores, too.
+    let hidden = !task.tracee().is_traced() || signal == Signal::SIGKILL;
+    if !blocked && hidden && group.signals().handlers().ignores(signal) {
         return Ok(());
     }
     let limit = group.limits().soft(Resource::PendingSignals);

@@ -74,6 +74,18 @@ impl TaskSignals {
         self.state.lock().pending.queued()
     }
 
+    /// What is queued, oldest first.
+    pub(crate) fn queue(&self) -> Vec<SigInfo> {
+        self.state.lock().pending.list()
+    }
+
+    /// Replaces the mask of a task that stands still.
+    pub(crate) fn set_mask_from_outside(&self, mask: SignalSet) {
+        self.state.lock().blocked = mask.blockable();
+        // What it no longer blocks it finds as it goes on.
+        self.raise_attention();
+    }
+
     /// The alternate stack.
     pub fn alt_stack(&self) -> AltStack {
         self.state.lock().alt_stack
@@ -155,6 +167,11 @@ impl GroupSignals {
     /// How many signals have information queued.
     pub fn queued(&self) -> usize {
         self.pending.lock().queued()
+    }
+
+    /// What is queued, oldest first.
+    pub(crate) fn queue(&self) -> Vec<SigInfo> {
+        self.pending.lock().list()
     }
 
     pub(super) fn take(&self, wanted: SignalSet) -> Option<SigInfo> {

@@ -44,6 +44,7 @@ mod poll;
 mod prctl;
 mod priority;
 mod process;
+mod ptrace;
 mod random;
 mod sched;
 mod sched_policy;

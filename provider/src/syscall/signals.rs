@@ -8,7 +8,7 @@ use crate::signal::send::{self, Target, may_signal, send, send_to_group};
 use crate::signal::{
     ActionFlags, AltStack, Disposition, SIGINFO_SIZE, SigAction, SigInfo, Signal, SignalCode, SignalSet, frame,
 };
-use crate::task::{CurrentTask, Deadline, Pid, Task, ThreadGroup, Wake};
+use crate::task::{CurrentTask, Deadline, NO_CALL, Pid, Task, ThreadGroup, Wake};
 use crate::time::Timespec;
 use crate::user::{UserIn, UserOut};
 use std::fmt::Write;
@@ -147,6 +147,8 @@ pub(super) fn rt_sigtimedwait(
 
 pub(super) fn rt_sigreturn(task: &mut CurrentTask<'_>) -> Result<Outcome, Errno> {
     frame::pop(task);
+    // What the frame restores is no call's result.
+    task.original = NO_CALL;
     Ok(Outcome::Resume)
 }
 

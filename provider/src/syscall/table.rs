@@ -146,6 +146,7 @@ pub static TABLE: [Option<Syscall>; SIZE] = syscalls! {
     __NR_getrusage => limits::getrusage, Partial("the largest resident size is the present one");
     __NR_sysinfo => misc::sysinfo, Partial("load averages are zero");
     __NR_times => limits::times, Full;
+    __NR_ptrace => ptrace::ptrace, Partial("no debug registers, no block steps");
     __NR_getuid => identity::getuid, Full;
     __NR_syslog => misc::syslog, Partial("the kernel's log is empty");
     __NR_getgid => identity::getgid, Full;

@@ -16,12 +16,19 @@ pub struct CurrentTask<'a> {
     task: Arc<Task>,
     /// The trapped registers; only calls that take `&mut CurrentTask` change them.
     pub frame: TrapFrame<'a>,
+    /// What `rax` held when it asked for the call that it is in; all ones if it is in none (Linux: orig_ax).
+    pub original: u64,
+    /// A tracer may have changed any register: more than `rax` must be loaded.
+    pub(crate) registers_changed: bool,
 }
+
+/// No call: what [`CurrentTask::original`] is outside of one.
+pub const NO_CALL: u64 = u64::MAX;
 
 impl<'a> CurrentTask<'a> {
     /// Takes on the role of `task`, whose thread is trapped with this frame.
     pub fn new(task: Arc<Task>, frame: TrapFrame<'a>) -> Self {
-        Self { task, frame }
+        Self { task, frame, original: NO_CALL, registers_changed: false }
     }
 
     /// The task itself, to keep.

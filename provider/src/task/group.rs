@@ -288,13 +288,23 @@ impl ThreadGroup {
         self.state.lock().stopped.is_some()
     }
 
+    /// The signal that has stopped it.
+    pub(crate) fn stop_signal(&self) -> Option<Signal> {
+        self.state.lock().stopped
+    }
+
     /// Stops it.
     pub(crate) fn stop_all(&self, signal: Signal) {
-        let mut state = self.state.lock();
-        if state.exit_requested.is_none() {
+        let threads = {
+            let mut state = self.state.lock();
+            if state.exit_requested.is_some() {
+                return;
+            }
             state.stopped = Some(signal);
             state.report = Some(StopReport::Stopped(signal));
-        }
+            state.threads.clone()
+        };
+        threads.iter().for_each(|thread| thread.group_stop_changed(true));
     }
 
     /// Tells, once after each stop, that it goes on.
@@ -323,7 +333,10 @@ impl ThreadGroup {
             state.report = Some(StopReport::Continued);
             state.threads.clone()
         };
-        threads.iter().for_each(|thread| thread.parker().wake());
+        for thread in &threads {
+            thread.group_stop_changed(false);
+            thread.parker().wake();
+        }
         true
     }
 

@@ -24,7 +24,7 @@ pub use accounting::CpuTimeOf;
 pub use attributes::{Attributes, MceKill, TIMER_SLACK_NS};
 pub use block::{Deadline, Waiter, Wake};
 pub use credentials::{Credentials, SecureBits};
-pub use current::CurrentTask;
+pub use current::{CurrentTask, NO_CALL};
 pub use exit::ExitStatus;
 pub use family::Families;
 pub use group::{StopReport, ThreadGroup};
@@ -41,8 +41,9 @@ use crate::errno::Errno;
 use crate::fs::{FdTable, FsContext};
 use crate::kernel::Kernel;
 use crate::mm::MemoryMap;
+use crate::ptrace::Tracee;
 use crate::seccomp::Seccomp;
-use crate::signal::TaskSignals;
+use crate::signal::{Signal, TaskSignals};
 use crate::sync::{Mutex, Rank};
 use crate::syscall::Outcome;
 use rustix::time::{ClockId, clock_gettime};
@@ -100,6 +101,7 @@ pub struct Task {
     /// [`Work`]
     work: AtomicU32,
     seccomp: Mutex<Seccomp>,
+    tracee: Tracee,
 }
 
 /// Goes on with an interrupted call.
@@ -156,6 +158,7 @@ impl Task {
             restart: Mutex::new(Rank::Leaf, None),
             work: AtomicU32::new(0),
             seccomp: Mutex::new(Rank::Leaf, Seccomp::Disabled),
+            tracee: Tracee::default(),
         })
     }
 
@@ -217,6 +220,11 @@ impl Task {
         &self.seccomp
     }
 
+    /// What tracing it needs.
+    pub(crate) fn tracee(&self) -> &Tracee {
+        &self.tracee
+    }
+
     /// What wakes it when it sleeps.
     pub fn parker(&self) -> &Arc<Parker> {
         &self.parker
@@ -243,7 +251,15 @@ impl Task {
             return false;
         }
         let pending = self.signals.pending() | self.group.signals().pending();
-        !(pending & !self.signals.blocked()).is_empty() || self.group.exit_requested().is_some()
+        !(pending & !self.signals.blocked()).is_empty()
+            || self.group.exit_requested().is_some()
+            || self.tracee.has_trap()
+    }
+
+    /// Tells whether it is about to end: its process ends, or SIGKILL is pending.
+    pub(crate) fn is_dying(&self) -> bool {
+        let pending = self.signals.pending() | self.group.signals().pending();
+        pending.contains(Signal::SIGKILL) || self.group.exit_requested().is_some()
     }
 
     /// Ties it to the host's thread that runs it, once.

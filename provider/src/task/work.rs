@@ -9,6 +9,12 @@ bitflags::bitflags! {
     pub struct Work: u32 {
         /// It is under seccomp's rules.
         const SECCOMP = 1;
+        /// Its tracer wants to see it before and after each call.
+        const TRACE_CALLS = 1 << 1;
+        /// Its tracer serves its calls.
+        const EMULATE_CALLS = 1 << 2;
+        /// Its tracer steps: a call ends in a trap.
+        const STEP = 1 << 3;
     }
 }
 
@@ -22,5 +28,11 @@ impl Task {
     /// Asks for work from the next call on.
     pub(crate) fn add_work(&self, work: Work) {
         self.work.fetch_or(work.bits(), Ordering::SeqCst);
+    }
+
+    /// Replaces the part of its work that `mask` names.
+    pub(crate) fn replace_work(&self, mask: Work, work: Work) {
+        self.work.fetch_and(!mask.bits(), Ordering::SeqCst);
+        self.add_work(work & mask);
     }
 }

@@ -20,11 +20,9 @@ use crate::fs::pseudo::{
 };
 use crate::fs::{FileKind, Inode};
 use crate::mm::Dumpable;
-use crate::task::{Credentials, CurrentTask, Pid, Task};
+use crate::ptrace::{Look as Eyes, may_access};
+use crate::task::{CurrentTask, Pid, Task};
 use std::sync::{Arc, Weak};
-
-/// CAP_SYS_PTRACE
-const CAP_SYS_PTRACE: u32 = 19;
 
 /// Numbers of a task's objects lie above those of fixed objects: the thread id times this, plus the object's index.
 const INODES_A_TASK: u64 = 1 << 24;
@@ -99,15 +97,9 @@ fn is_dumpable(task: &Task) -> bool {
     task.mm().is_none_or(|mm| mm.dumpable() == Dumpable::Yes)
 }
 
-/// Tells whether `reader` may look into `task` (ptrace_may_access with PTRACE_MODE_READ).
+/// Tells whether `reader` may look into `task` (ptrace_may_access with PTRACE_MODE_READ_FSCREDS).
 fn may_look(reader: &CurrentTask<'_>, task: &Arc<Task>) -> bool {
-    if Arc::ptr_eq(reader.group(), task.group()) {
-        return true;
-    }
-    let (ours, theirs): (Arc<Credentials>, Arc<Credentials>) = (reader.credentials(), task.credentials());
-    let same_user = [theirs.uid, theirs.euid, theirs.suid].iter().all(|uid| *uid == ours.fsuid);
-    let same_group = [theirs.gid, theirs.egid, theirs.sgid].iter().all(|gid| *gid == ours.fsgid);
-    (same_user && same_group && is_dumpable(task)) || ours.has(CAP_SYS_PTRACE)
+    may_access(reader, task, Eyes::AsFile)
 }
 
 /// Who may read a file, beyond its permission bits.
