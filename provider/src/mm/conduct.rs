@@ -26,7 +26,11 @@ pub(super) struct Conduct {
     refuses_huge_pages: AtomicBool,
     /// Which barriers its threads have registered for (membarrier(2)).
     barriers: AtomicU32,
+    core_filter: AtomicU32,
 }
+
+/// What a core has unless it is changed: private and shared anonymous memory, ELF headers, private huge pages.
+const CORE_FILTER: u32 = 0x33;
 
 impl Default for Conduct {
     fn default() -> Self {
@@ -34,6 +38,7 @@ impl Default for Conduct {
             dumpable: AtomicBool::new(true),
             refuses_huge_pages: AtomicBool::new(false),
             barriers: AtomicU32::new(0),
+            core_filter: AtomicU32::new(CORE_FILTER),
         }
     }
 }
@@ -46,6 +51,7 @@ impl Conduct {
             dumpable: copy(&self.dumpable),
             refuses_huge_pages: copy(&self.refuses_huge_pages),
             barriers: AtomicU32::new(self.barriers.load(Ordering::Relaxed)),
+            core_filter: AtomicU32::new(self.core_filter.load(Ordering::Relaxed)),
         }
     }
 }
@@ -79,5 +85,13 @@ impl MemoryMap {
     /// Registers its threads for a barrier.
     pub fn register_barrier(&self, command: u32) {
         self.conduct.barriers.fetch_or(command, Ordering::SeqCst);
+    /// Which mappings a core would have (/proc/PID/coredump_filter). Kept: no core is ever written.
+    pub fn core_filter(&self) -> u32 {
+        self.conduct.core_filter.load(Ordering::Relaxed)
+    }
+
+    /// Changes that; bits without a meaning are dropped.
+    pub fn set_core_filter(&self, filter: u32) {
+        self.conduct.core_filter.store(filter & 0x1ff, Ordering::Relaxed);
     }
 }

@@ -3,12 +3,16 @@
 use super::Shown;
 use crate::errno::Errno;
 use crate::mm::MemoryMap;
-use crate::task::{INFINITY, NAME_MAX, Resource};
+use crate::task::{INFINITY, NAME_MAX, Resource, TIMER_SLACK_NS};
 use std::sync::Arc;
 use vmm::addr::UserRange;
 
 /// Bytes of arguments or environment that are shown: more than exec accepts with the largest stack limit.
 const LONGEST_STRINGS: u64 = 8 << 20;
+/// The highest value of `oom_score_adj`.
+const OOM_ADJUSTMENT_MAX: i32 = 1000;
+/// CAP_SYS_NICE
+const CAP_SYS_NICE: u32 = 23;
 /// CAP_SYS_RESOURCE
 const CAP_SYS_RESOURCE: u32 = 24;
 /// What user and group id maps show where no user namespace was made.
@@ -108,16 +112,6 @@ pub(super) fn limits(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
     Ok(out.into_bytes())
 }
 
-/// `wchan`: where in the kernel a task sleeps is not shown.
-pub(super) fn wait_channel(_shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
-    Ok(b"0".to_vec())
-}
-
-/// `schedstat`: as a kernel without CONFIG_SCHED_INFO shows it.
-pub(super) fn scheduling(_shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
-    Ok(b"0 0 0\n".to_vec())
-}
-
 /// `cgroup`: the root of the unified hierarchy, which is not mounted.
 pub(super) fn control_groups(_shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
     Ok(b"0::/\n".to_vec())
@@ -157,6 +151,82 @@ pub(super) fn login_user(_shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
 /// `sessionid`: likewise.
 pub(super) fn login_session(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
     login_user(shown)
+}
+
+/// `oom_adj`: the older name and scale (−17 to 15) of `oom_score_adj`.
+pub(super) fn old_oom_adjustment(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
+    let adjustment = shown.task.group().oom_adjustment();
+    let old = if adjustment == OOM_ADJUSTMENT_MAX { 15 } else { adjustment * 17 / OOM_ADJUSTMENT_MAX };
+    Ok(format!("{old}\n").into_bytes())
+}
+
+/// A write to `oom_adj`.
+pub(super) fn set_old_oom_adjustment(shown: &Shown<'_, '_>, bytes: &[u8]) -> Result<(), Errno> {
+    let text = std::str::from_utf8(bytes).map_err(|_| Errno::EINVAL)?.trim();
+    let old: i32 = text.parse().map_err(|_| Errno::EINVAL)?;
+    if !(-17..=15).contains(&old) {
+        return Err(Errno::EINVAL);
+    }
+    let adjustment = if old == 15 { OOM_ADJUSTMENT_MAX } else { old * OOM_ADJUSTMENT_MAX / 17 };
+    set_oom_adjustment(shown, adjustment.to_string().as_bytes())
+}
+
+/// `coredump_filter`: which mappings a core would have, as a mask in hexadecimal; nothing for a task without memory.
+pub(super) fn core_filter(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
+    Ok(shown.task.mm().map(|mm| format!("{:08x}\n", mm.core_filter()).into_bytes()).unwrap_or_default())
+}
+
+/// A write to `coredump_filter`: a number as C writes them.
+pub(super) fn set_core_filter(shown: &Shown<'_, '_>, bytes: &[u8]) -> Result<(), Errno> {
+    let text = std::str::from_utf8(bytes).map_err(|_| Errno::EINVAL)?.trim();
+    let parsed = match (text.strip_prefix("0x"), text.strip_prefix('0')) {
+        (Some(digits), _) => u32::from_str_radix(digits, 16),
+        (None, Some(digits)) if !digits.is_empty() => u32::from_str_radix(digits, 8),
+        _ => text.parse(),
+    };
+    shown.task.mm().ok_or(Errno::ESRCH)?.set_core_filter(parsed.map_err(|_| Errno::EINVAL)?);
+    Ok(())
+}
+
+/// `clear_refs`: resets of what accounting there is. Neither referenced nor dirty pages are told apart.
+pub(super) fn nothing(_shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
+    Err(Errno::EINVAL)
+}
+
+/// A write to `clear_refs`: 1 to 5.
+pub(super) fn clear_references(_shown: &Shown<'_, '_>, bytes: &[u8]) -> Result<(), Errno> {
+    match bytes.trim_ascii() {
+        b"1" | b"2" | b"3" | b"4" | b"5" => Ok(()),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// `timens_offsets`: the clocks are the machine's.
+pub(super) fn clock_offsets(_shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
+    Ok(b"monotonic           0         0\nboottime            0         0\n".to_vec())
+}
+
+/// `cpuset`: the root.
+pub(super) fn cpu_set(_shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
+    Ok(b"/\n".to_vec())
+}
+
+/// `arch_status`: when AVX-512 was last used is not known.
+pub(super) fn architecture(_shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
+    Ok(b"AVX512_elapsed_ms:\t-1\n".to_vec())
+}
+
+/// A write to `timerslack_ns`: of one's own threads, or with CAP_SYS_NICE; 0 is the default.
+pub(super) fn set_timer_slack(shown: &Shown<'_, '_>, bytes: &[u8]) -> Result<(), Errno> {
+    let text = std::str::from_utf8(bytes).map_err(|_| Errno::EINVAL)?.trim();
+    let slack: u64 = text.parse().map_err(|_| Errno::EINVAL)?;
+    let own = Arc::ptr_eq(&shown.task, shown.reader.task());
+    if !own && !shown.reader.credentials().has(CAP_SYS_NICE) {
+        return Err(Errno::EPERM);
+    }
+    let slack = if slack == 0 { TIMER_SLACK_NS } else { slack };
+    shown.task.with_attributes(|attributes| attributes.timer_slack_ns = slack);
+    Ok(())
 }
 
 /// `io`: transfers are not counted.

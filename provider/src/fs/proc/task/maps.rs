@@ -24,6 +24,32 @@ pub(super) fn render(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
     Ok(out)
 }
 
+/// `numa_maps`: everything lies on the one node that there is.
+pub(super) fn by_node(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
+    let mut out = Vec::new();
+    let Some(mm) = shown.task.mm() else { return Ok(out) };
+    for mapping in mm.mappings() {
+        let pages = mm.space().assigned(mapping.range) / PAGE_SIZE;
+        // Writing to a Vec cannot fail.
+        let _ = write!(out, "{:08x} default", mapping.range.start.0);
+        match &mapping.name {
+            MappingName::File(_) => {
+                out.extend(b" file=");
+                out.extend(name(&mapping.name));
+            }
+            MappingName::Heap => out.extend(b" heap"),
+            MappingName::Stack => out.extend(b" stack"),
+            MappingName::Anonymous | MappingName::Special(_) | MappingName::SharedAnonymous => {}
+        }
+        if pages > 0 {
+            let kind = if matches!(mapping.name, MappingName::File(_)) { "mapped" } else { "anon" };
+            let _ = write!(out, " {kind}={pages} N0={pages} kernelpagesize_kB=4");
+        }
+        out.push(b'\n');
+    }
+    Ok(out)
+}
+
 /// Appends a mapping's line.
 fn line(mapping: &MappingInfo, out: &mut Vec<u8>) {
     let start = out.len();

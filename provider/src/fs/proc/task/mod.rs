@@ -4,12 +4,14 @@
 //! computed from the thread id, so nothing is kept for a task that nobody looks at. After the task has ended its files
 //! answer `ESRCH`.
 
+mod attributes;
 mod fd;
 mod files;
 mod links;
 mod maps;
 mod memory;
 mod mounts;
+mod scheduler;
 mod stat;
 mod status;
 
@@ -151,19 +153,29 @@ const FILES: &[Spec] = &[
     file("status", status::render),
     guarded("personality", 0o400, files::personality),
     file("limits", files::limits),
+    settable("sched", 0o644, scheduler::details, scheduler::reset_details),
+    file("autogroup", scheduler::autogroup),
+    file("timens_offsets", files::clock_offsets),
     settable("comm", 0o644, files::name, files::set_name),
+    guarded("syscall", 0o400, scheduler::call),
     file("cmdline", files::command_line),
     file("stat", stat::render),
     file("statm", stat::memory),
     guarded("maps", 0o444, maps::render),
+    guarded("numa_maps", 0o444, maps::by_node),
     file("mounts", mounts::table),
     file("mountinfo", mounts::information),
+    guarded("mountstats", 0o400, mounts::statistics),
+    settable("clear_refs", 0o200, files::nothing, files::clear_references),
     guarded("smaps", 0o444, maps::detailed),
     guarded("smaps_rollup", 0o444, maps::summed),
-    file("wchan", files::wait_channel),
-    file("schedstat", files::scheduling),
+    file("wchan", scheduler::wait_channel),
+    guarded("stack", 0o400, scheduler::kernel_stack),
+    file("schedstat", scheduler::statistics),
+    file("cpuset", files::cpu_set),
     file("cgroup", files::control_groups),
     file("oom_score", files::oom_score),
+    settable("oom_adj", 0o644, files::old_oom_adjustment, files::set_old_oom_adjustment),
     settable("oom_score_adj", 0o644, files::oom_adjustment, files::set_oom_adjustment),
     file("loginuid", files::login_user),
     file("sessionid", files::login_session),
@@ -172,7 +184,9 @@ const FILES: &[Spec] = &[
     file("gid_map", files::identity_map),
     file("projid_map", files::identity_map),
     file("setgroups", files::setgroups),
-    file("timerslack_ns", files::timer_slack),
+    settable("coredump_filter", 0o644, files::core_filter, files::set_core_filter),
+    settable("timerslack_ns", 0o666, files::timer_slack, files::set_timer_slack),
+    file("arch_status", files::architecture),
 ];
 
 /// A rendered file of a task.
@@ -211,7 +225,7 @@ struct TaskDir {
 }
 
 /// What else the directory has, before the rendered files in the listing.
-const SUBDIRECTORIES: &[&str] = &["task", "fd", "fdinfo", "ns", "net"];
+const SUBDIRECTORIES: &[&str] = &["task", "fd", "fdinfo", "ns", "net", "attr"];
 /// And behind them.
 const OTHERS: &[(&str, FileKind)] = &[
     ("cwd", FileKind::Symlink),
@@ -258,6 +272,7 @@ impl Entries for TaskDir {
             "fd" => self.subdirectory(inode, 0o500, fd::Descriptors { home, subject, shows: fd::Shows::Files }),
             "fdinfo" => self.subdirectory(inode, 0o555, fd::Descriptors { home, subject, shows: fd::Shows::Details }),
             "ns" => self.subdirectory(inode, 0o511, links::Namespaces { home, subject }),
+            "attr" => self.subdirectory(inode, 0o555, attributes::Labels { home, subject }),
             "net" => {
                 let look = Look { seeks: Seeks::Sequence, directory_mode: 0o555 };
                 self.subdirectory(inode, 0o555, grow(&home, look, &super::system::network_leaves()))

@@ -34,6 +34,20 @@ pub(super) fn information(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
     Ok(out)
 }
 
+/// `mountstats`: what is mounted; no file system here has figures of its own.
+pub(super) fn statistics(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
+    let mut out = Vec::new();
+    for mount in shown.task.kernel().namespace().mounts() {
+        out.extend(b"device ");
+        escape(&mount.source, &mut out);
+        out.extend(b" mounted on ");
+        escape(&mount.path(), &mut out);
+        // Writing to a Vec cannot fail.
+        let _ = writeln!(out, " with fstype {}", mount.file_system.type_name());
+    }
+    Ok(out)
+}
+
 fn access(mount: &Mount) -> &'static str {
     if mount.read_only { "ro" } else { "rw" }
 }

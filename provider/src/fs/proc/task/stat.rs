@@ -27,6 +27,8 @@ pub(super) fn dispositions(task: &Task) -> (SignalSet, SignalSet) {
 pub(super) fn state(task: &Arc<Task>, reader: &CurrentTask<'_>) -> (char, &'static str) {
     if task.group().exit_status().is_some() || task.mm().is_none() {
         ('Z', "zombie")
+    } else if task.tracee().is_stopped() {
+        ('t', "tracing stop")
     } else if task.group().is_stopped() {
         ('T', "stopped")
     } else if Arc::ptr_eq(task, reader.task()) || task.signals().is_in_user_mode() {
@@ -42,6 +44,14 @@ const FLAGS: u32 = 0x40_0000;
 const EXIT_SIGNAL: u32 = 17;
 /// The priority of an ordinary task with nice value 0.
 const PRIORITY: i32 = 20;
+
+/// CPU time and faults of the process or the thread.
+pub(super) fn cpu_usage(shown: &Shown<'_, '_>) -> Usage {
+    match shown.scope {
+        Scope::Process => shown.task.group().cpu_usage(),
+        Scope::Thread => shown.task.cpu_usage(),
+    }
+}
 
 /// `stat`, see proc_pid_stat(5) for the 52 fields.
 pub(super) fn render(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
@@ -67,10 +77,7 @@ pub(super) fn render(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
     let (ignored, caught) = dispositions(task);
     // Linux shows the classic signals only, as decimal numbers.
     let classic = |set: SignalSet| set.0 & 0x7fff_ffff;
-    let usage_of_cpu = match shown.scope {
-        Scope::Process => group.cpu_usage(),
-        Scope::Thread => task.cpu_usage(),
-    };
+    let usage_of_cpu = cpu_usage(shown);
     let nice = task.nice();
     let mut line = format!("{} (", task.tid().0).into_bytes();
     line.extend(task.name());

@@ -50,8 +50,11 @@ fn identity(shown: &Shown<'_, '_>, out: &mut Vec<u8>) {
         let _ = writeln!(out, "Umask:\t{:04o}", context.umask());
     }
     let (pid, tid, parent) = (group.pid().0, task.tid().0, group.parent().0);
-    let _ =
-        write!(out, "State:\t{letter} ({word})\nTgid:\t{pid}\nNgid:\t0\nPid:\t{tid}\nPPid:\t{parent}\nTracerPid:\t0\n");
+    let tracer = task.tracee().tracer().map_or(0, |tracer| tracer.process.0);
+    let _ = write!(
+        out,
+        "State:\t{letter} ({word})\nTgid:\t{pid}\nNgid:\t0\nPid:\t{tid}\nPPid:\t{parent}\nTracerPid:\t{tracer}\n"
+    );
     tabbed("Uid", [credentials.uid, credentials.euid, credentials.suid, credentials.fsuid], out);
     tabbed("Gid", [credentials.gid, credentials.egid, credentials.sgid, credentials.fsgid], out);
     let highest = task.files().and_then(|files| files.numbers().last().copied()).unwrap_or(Fd(0));
