@@ -44,12 +44,12 @@ pub enum Rank {
     Timers,
     /// One timer.
     TimerState,
-    /// Who traces whom.
-    Tracing,
     /// Changes of what seccomp allows.
     Seccomp,
     /// Who is whose child.
     Family,
+    /// Who traces whom.
+    Tracing,
     /// The table of processes and threads: late, since procfs looks tasks up wherever a path leads through it.
     Tasks,
     /// A thread group's shared state.

@@ -55,6 +55,8 @@ programs! {
     simd: "simd.c", in Memory, linked Static, exits 0;
     unknown: "unknown.c", in Memory, linked Static, exits 0;
     futexes: "futexes.c", in Memory, linked Static, exits 0;
+    seccomp: "seccomp.c", in Memory, linked Static | Dynamic, exits 0;
+    ptrace: "ptrace.c", in Memory, linked Static | Dynamic, exits 0;
     scheduling: "scheduling.c", in Memory, linked Static, exits 0;
     stdio: "stdio.c", input "some input\nmore", in Memory, linked Static | Dynamic, exits 0;
 }

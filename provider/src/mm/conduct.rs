@@ -85,6 +85,8 @@ impl MemoryMap {
     /// Registers its threads for a barrier.
     pub fn register_barrier(&self, command: u32) {
         self.conduct.barriers.fetch_or(command, Ordering::SeqCst);
+    }
+
     /// Which mappings a core would have (/proc/PID/coredump_filter). Kept: no core is ever written.
     pub fn core_filter(&self) -> u32 {
         self.conduct.core_filter.load(Ordering::Relaxed)

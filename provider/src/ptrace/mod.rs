@@ -14,7 +14,9 @@ pub(crate) mod registers;
 pub(crate) mod stop;
 
 pub(crate) use access::{Look, may_access};
-pub(crate) use bonds::{Bonds, Dead};
+pub use bonds::Bonds;
+pub(crate) use bonds::{Dead, News};
+pub(crate) use events::Making;
 
 use crate::signal::{SigInfo, Signal};
 use crate::sync::{Mutex, MutexGuard, Rank};
@@ -25,23 +27,31 @@ use std::sync::atomic::{AtomicBool, Ordering};
 bitflags::bitflags! {
     /// PTRACE_O_*
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    #[expect(missing_docs, reason = "ptrace(2) describes them")]
     pub struct Options: u32 {
+        /// Stops at calls are told from SIGTRAP by bit 7.
         const SYSGOOD = 1;
+        /// Children by fork are traced.
         const FORK = 1 << 1;
+        /// Children by vfork are traced.
         const VFORK = 1 << 2;
+        /// Other children and threads are traced.
         const CLONE = 1 << 3;
+        /// An exec is told by an event.
         const EXEC = 1 << 4;
+        /// The end of a vfork is told.
         const VFORK_DONE = 1 << 5;
+        /// The end of a task is told before it.
         const EXIT = 1 << 6;
+        /// SECCOMP_RET_TRACE is told.
         const SECCOMP = 1 << 7;
+        /// Tracees do not outlive the tracer.
         const EXIT_KILL = 1 << 20;
     }
 }
 
 /// What a tracer may ask to be told of: PTRACE_EVENT_*.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "ptrace(2) describes them")]
+#[expect(missing_docs, reason = "the names are those of ptrace(2)")]
 pub enum Event {
     Fork,
     Vfork,
@@ -226,6 +236,16 @@ impl Tracee {
     /// Tells whether the task stands still for its tracer.
     pub fn is_stopped(&self) -> bool {
         self.is_traced() && self.lock().stop.is_some()
+    }
+
+    /// Tells whether the task's trap flag is the tracer's.
+    pub(crate) fn is_stepping(&self) -> bool {
+        self.is_traced() && self.lock().stepping
+    }
+
+    /// Tells whether the task is to go on.
+    fn has_order(&self) -> bool {
+        self.lock().order.is_some()
     }
 
     /// Ties the task to a tracer.

@@ -28,7 +28,6 @@ const SOFTWARE: std::ops::Range<usize> = 464..512;
 /// `struct user_regs_struct`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-#[expect(missing_docs, reason = "the names are the processor's")]
 pub struct UserRegisters {
     pub r15: u64,
     pub r14: u64,

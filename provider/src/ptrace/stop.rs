@@ -93,16 +93,24 @@ impl CurrentTask<'_> {
         SigInfo { signal: Signal::SIGTRAP, errno: 0, code: SignalCode(code), detail }
     }
 
+    /// Whether the task will not stop for this, or no longer: it is killed. A task that ends anyway still tells that it does.
+    fn is_over_for(&self, kind: StopKind) -> bool {
+        match kind {
+            StopKind::Event(Event::Exit) => self.has_kill_pending(),
+            _ => self.is_killed(),
+        }
+    }
+
     /// Stands still until the tracer lets the task go on, the tracer goes, or the task is killed.
     fn stand_still(&mut self, code: i32, kind: StopKind, info: Option<SigInfo>, message: Option<u64>) -> Option<Order> {
         let stepping = self.tracee().lock().stepping;
         let snapshot = Snapshot::take(self, stepping);
+        if self.is_over_for(kind) {
+            return None;
+        }
         let tracer = {
             let mut state = self.tracee().lock();
             let tracer = state.tracer?;
-            if self.is_dying() && !matches!(kind, StopKind::Event(Event::Exit)) {
-                return None;
-            }
             if let Some(message) = message {
                 state.message = message;
             }
@@ -115,7 +123,7 @@ impl CurrentTask<'_> {
         let why = if kind == StopKind::Group && !seized { SignalCode::CLD_STOPPED } else { SignalCode::CLD_TRAPPED };
         super::bonds::tell(self.kernel(), tracer, self.task(), why, code & 0x7f);
         let task = self.task().clone();
-        self.sleep_through_signals(|| task.tracee().lock().order.is_some() || task.is_dying());
+        self.sleep_until(|| task.tracee().has_order() || self.is_over_for(kind));
         let mut state = self.tracee().lock();
         // Killed: the registers do not matter any more.
         state.stop = None;
@@ -160,7 +168,7 @@ impl CurrentTask<'_> {
         let info = self.trap_info(code);
         let (resumed, _) = self.stop_for_tracer(code, kind, Some(info), Some(message));
         self.receive(resumed.signal);
-        if self.is_dying() { None } else { resumed.onward }
+        if self.is_killed() { None } else { resumed.onward }
     }
 
     /// Sends the task what its tracer gave it in a stop that was about something else.
@@ -188,7 +196,7 @@ impl CurrentTask<'_> {
         let code = info.signal.raw();
         let (resumed, kept) = self.stop_for_tracer(code, StopKind::Signal, Some(info.clone()), Some(0));
         if resumed.onward.is_none() {
-            return if self.is_dying() { None } else { Some(info) };
+            return if self.is_killed() { None } else { Some(info) };
         }
         let signal = resumed.signal?;
         let info = kept.unwrap_or_else(|| {
@@ -203,6 +211,13 @@ impl CurrentTask<'_> {
             return None;
         }
         Some(info)
+    }
+
+    /// Before a handler's frame is built: the trap flag in it is to be the program's own.
+    pub(crate) fn hide_step(&mut self) {
+        if self.tracee().is_stepping() {
+            self.frame.registers.rflags &= !TF;
+        }
     }
 
     /// Stops where a handler is about to start, if the tracer steps (signal_setup_done).

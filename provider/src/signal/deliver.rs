@@ -44,11 +44,7 @@ impl CurrentTask<'_> {
         let mut delivery = Delivery::Nothing;
         loop {
             self.signals().clear_attention();
-            if self.tracee().is_traced() {
-                self.stop_with_group();
-            } else if self.group().is_stopped() {
-                self.wait_while_stopped();
-            }
+            self.wait_while_stopped();
             let Some(status) = self.group().exit_requested() else {
                 let next = self.next_handler();
                 if std::mem::take(&mut self.registers_changed) {
@@ -62,6 +58,7 @@ impl CurrentTask<'_> {
                         if let Some(call) = interrupted.take() {
                             self.finish_call(call, &action);
                         }
+                        self.hide_step();
                         self.run_handler(&info, &action);
                         self.original = NO_CALL;
                         self.stop_for_step();
@@ -103,7 +100,7 @@ impl CurrentTask<'_> {
             if self.tracee().is_traced() && info.signal != Signal::SIGKILL {
                 match self.show_signal(info) {
                     Some(shown) => info = shown,
-                    None if self.is_dying() => return Next::Nothing,
+                    None if self.is_killed() => return Next::Nothing,
                     None => continue,
                 }
             }

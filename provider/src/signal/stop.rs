@@ -12,9 +12,22 @@ impl CurrentTask<'_> {
         self.wait_while_stopped();
     }
 
-    /// Waits as long as the process is stopped.
-    pub(super) fn wait_while_stopped(&self) {
-        self.sleep_through_signals(|| !self.group().is_stopped());
+    /// Waits as long as the process is stopped. A tracee waits for its tracer instead, be it stopped or only interrupted.
+    pub(super) fn wait_while_stopped(&mut self) {
+        loop {
+            if self.tracee().is_traced() {
+                self.stop_with_group();
+                if self.tracee().has_trap() && !self.is_killed() {
+                    // News came meanwhile, which goes before signals.
+                    continue;
+                }
+            }
+            // It may have been set free in its stop, and may become a tracee while it waits.
+            if self.tracee().is_traced() || self.is_killed() || !self.group().is_stopped() {
+                break;
+            }
+            self.sleep_through_signals(|| !self.group().is_stopped() || self.tracee().is_traced());
+        }
         if self.group().take_continued() {
             self.kernel().families().notify_stop(self.kernel(), self.group(), None);
         }

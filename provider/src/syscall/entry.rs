@@ -78,7 +78,7 @@ fn ask_tracer(task: &mut CurrentTask<'_>, data: u16) -> Option<Result<Outcome, E
     }
     task.frame.registers.rax = Errno::ENOSYS.to_return();
     task.stop_for_event(Event::Seccomp, u64::from(data));
-    if task.is_dying() {
+    if task.is_killed() {
         return Some(Ok(Outcome::Return(task.frame.registers.rax)));
     }
     if let Some(result) = skipped(task) {
@@ -114,7 +114,7 @@ fn leave(task: &mut CurrentTask<'_>, result: Result<Outcome, Errno>) -> Result<O
     if task.work().contains(Work::STEP) {
         let here = UserAddr(task.frame.registers.rip);
         task.force_signal(SigInfo::fault(Signal::SIGTRAP, SignalCode::TRAP_BRKPT, here));
-    } else if task.work().contains(Work::TRACE_CALLS) && !task.is_dying() {
+    } else if task.work().contains(Work::TRACE_CALLS) && !task.is_killed() {
         task.stop_at_call(StopKind::CallExit);
     }
     if !std::mem::take(&mut task.registers_changed) {

@@ -84,12 +84,14 @@ fn run(
     let args = read_strings(&mm, args, &mut room)?;
     let env = read_strings(&mm, env, &mut room)?;
     drop(mm);
+    let old_tid = task.tid();
     exec::execute(task, file, name, args, env).map_err(|error| {
         if !matches!(error, LoadError::Open(_)) {
             tracing::debug!(%error, "execve failed");
         }
         error.errno()
     })?;
+    task.tell_exec(old_tid);
     Ok(Outcome::Resume)
 }
 

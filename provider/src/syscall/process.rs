@@ -105,6 +105,7 @@ fn write_info(task: &CurrentTask<'_>, at: UserAddr, found: Option<&Found>) -> Re
             ChildState::Ended(ExitStatus::Exited(code)) => (SignalCode::CLD_EXITED, i32::from(code)),
             ChildState::Ended(ExitStatus::Signaled(signal)) => (SignalCode::CLD_KILLED, signal.raw()),
             ChildState::Stopped(signal) => (SignalCode::CLD_STOPPED, signal.raw()),
+            ChildState::Trapped(code) => (SignalCode::CLD_TRAPPED, code),
             ChildState::Continued => (SignalCode::CLD_CONTINUED, Signal::SIGCONT.raw()),
         };
         head = [Signal::SIGCHLD.raw(), 0, code.0];

@@ -230,10 +230,16 @@ impl CurrentTask<'_> {
 
     /// Sleeps until `over` is true, signals or not; only SIGKILL ends it early. Whatever makes it true wakes the task.
     pub(crate) fn sleep_through_signals(&self, mut over: impl FnMut() -> bool) {
+        self.sleep_until(|| over() || self.is_killed());
+    }
+
+    /// Sleeps until `over` is true, whatever else happens. Whatever makes it true wakes the task; SIGKILL and the end of the
+    /// process must be among it.
+    pub(crate) fn sleep_until(&self, mut over: impl FnMut() -> bool) {
         assert_none_held();
         loop {
             self.parker().prepare();
-            if over() || self.is_killed() {
+            if over() {
                 return;
             }
             self.parker().park(None);

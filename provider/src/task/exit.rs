@@ -2,8 +2,10 @@
 
 use super::{CurrentTask, Task};
 use crate::futex;
+use crate::ptrace::Dead;
 use crate::signal::{Signal, send};
 use std::sync::Arc;
+use vmm::usage::Usage;
 
 /// How a process ended, as wait(2) reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +29,7 @@ impl ExitStatus {
 impl CurrentTask<'_> {
     /// Ends this thread; the last one of a process ends the process with `status`, unless that has one already.
     pub fn exit_thread(&mut self, status: ExitStatus) {
+        self.tell_exit(status);
         // The last look of its own, so that its process counts it exactly.
         self.cpu_usage();
         end(self.task(), status);
@@ -61,7 +64,11 @@ pub(crate) fn end(task: &Arc<Task>, status: ExitStatus) {
     let last = group.remove_thread(task.tid());
     let kernel = task.kernel();
     kernel.families().thread_ended(task);
-    if task.tid() != group.pid() {
+    for orphan in kernel.bonds().tracer_ended(task.tid()) {
+        kernel.families().bury_tracee(kernel, &orphan);
+    }
+    if task.tid() != group.pid() && !kernel.bonds().tracee_ended(kernel, task, Dead { status, usage: Usage::default() })
+    {
         kernel.tasks().remove(task.tid());
     }
     if last {

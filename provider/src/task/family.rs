@@ -10,6 +10,7 @@
 use super::exit::ExitStatus;
 use super::{Pid, Task, ThreadGroup};
 use crate::kernel::{INIT, Kernel};
+use crate::ptrace::Dead;
 use crate::signal::send::send_to_group;
 use crate::signal::{ActionFlags, Detail, Disposition, SigInfo, Signal, SignalCode};
 use crate::sync::{Mutex, MutexGuard, Rank};
@@ -103,6 +104,16 @@ impl Families {
         }
     }
 
+    /// The thread that made a process, or has taken it over; `None` if nobody inside has.
+    pub(crate) fn parent_thread(&self, pid: Pid) -> Option<Pid> {
+        self.lock().members.get(&pid).map(|member| member.parent_thread).filter(|parent| parent.0 != 0)
+    }
+
+    /// As [`Tree::bury_tracee`].
+    pub(super) fn bury_tracee(&self, kernel: &Kernel, tracee: &Task) {
+        self.lock().bury_tracee(kernel, tracee);
+    }
+
     /// All processes that have not been waited for, by number.
     pub fn all(&self) -> Vec<Arc<ThreadGroup>> {
         self.lock().members.values().map(|member| member.group.clone()).collect()
@@ -143,6 +154,9 @@ impl Families {
         let children = tree.members.get_mut(&group.pid()).map(|own| std::mem::take(&mut own.children));
         for child in children.unwrap_or_default() {
             tree.adopt(kernel, child, group, reaper);
+        }
+        if tree.tell_tracer(kernel, group, status) {
+            return;
         }
         if tree.notify_end(kernel, group.pid(), status) {
             tree.forget(kernel, group.pid());
@@ -186,6 +200,18 @@ impl Tree {
     pub(super) fn forget(&mut self, kernel: &Kernel, pid: Pid) {
         self.remove(pid);
         kernel.tasks().remove(pid);
+    }
+
+    /// The tracer of a task that has ended has waited for it, or is gone: a thread is forgotten, a process is its parent's now.
+    pub(super) fn bury_tracee(&mut self, kernel: &Kernel, tracee: &Task) {
+        let group = tracee.group();
+        if tracee.tid() != group.pid() {
+            kernel.tasks().remove(tracee.tid());
+        } else if let Some(status) = group.exit_status()
+            && self.notify_end(kernel, group.pid(), status)
+        {
+            self.forget(kernel, group.pid());
+        }
     }
 
     fn add(&mut self, birth: &Birth<'_>) {
@@ -241,12 +267,29 @@ impl Tree {
             reaper.children.push(child);
         }
         if let Some(status) = group.exit_status() {
-            if self.notify_end(kernel, child, status) {
+            let is_tracers = kernel.bonds().tracer_of(child).is_some();
+            if !is_tracers && self.notify_end(kernel, child, status) {
                 self.forget(kernel, child);
             }
         } else {
             self.check_group_of(&group, Some(father));
         }
+    }
+
+    /// Tells the tracer of a process that has ended, unless that is its parent; answers whether there is one. Its parent is told
+    /// when the tracer has waited for it (exit_notify).
+    fn tell_tracer(&self, kernel: &Kernel, group: &ThreadGroup, status: ExitStatus) -> bool {
+        let pid = group.pid();
+        let Some(tracer) = kernel.bonds().tracer_of(pid) else { return false };
+        let parent = self.members.get(&pid).map(|member| member.parent);
+        if parent == Some(tracer.process) {
+            return false;
+        }
+        let usage = group.ended_usage();
+        kernel
+            .tasks()
+            .get(pid)
+            .is_some_and(|leader| kernel.bonds().tracee_ended(kernel, &leader, Dead { status, usage }))
     }
 
     /// Tells the parent that a process has ended; answers whether nobody will wait for it (do_notify_parent).

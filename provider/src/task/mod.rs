@@ -256,10 +256,9 @@ impl Task {
             || self.tracee.has_trap()
     }
 
-    /// Tells whether it is about to end: its process ends, or SIGKILL is pending.
-    pub(crate) fn is_dying(&self) -> bool {
-        let pending = self.signals.pending() | self.group.signals().pending();
-        pending.contains(Signal::SIGKILL) || self.group.exit_requested().is_some()
+    /// Tells whether SIGKILL is pending.
+    pub(crate) fn has_kill_pending(&self) -> bool {
+        (self.signals.pending() | self.group.signals().pending()).contains(Signal::SIGKILL)
     }
 
     /// Ties it to the host's thread that runs it, once.

@@ -5,7 +5,9 @@ use super::{CurrentTask, Pid, Resources, Shared, Task, ThreadGroup};
 use crate::errno::Errno;
 use crate::kernel::{INIT, Kernel};
 use crate::mm::MemoryMap;
-use crate::signal::{AltStack, GroupSignals};
+use crate::ptrace::registers::TF;
+use crate::ptrace::{Event, Making};
+use crate::signal::{AltStack, GroupSignals, Signal};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use vmm::addr::UserAddr;
@@ -174,8 +176,13 @@ impl CurrentTask<'_> {
         let child = self.copy(request, borrowed.clone())?;
         let tid = child.tid();
         drop((child, pidfd));
+        let message = u64::try_from(tid.0).unwrap_or_default();
+        if let Some(event) = self.event_of(making(request)) {
+            self.stop_for_event(event, message);
+        }
         if let Some(borrowed) = borrowed {
             self.sleep_through_signals(|| borrowed.returned.load(Ordering::SeqCst));
+            self.stop_for_event(Event::VforkDone, message);
         }
         Ok(tid)
     }
@@ -291,6 +298,8 @@ impl CurrentTask<'_> {
             return Err(error);
         }
         child.inherit_seccomp(self);
+        let making = making(request);
+        self.share_tracer(child, self.event_of(making), making);
         // From here on a signal kicks the thread; one that came before, or a stop, kicks it now.
         if child.group().is_stopped() || !child.signals().leaving_provider() {
             child.signals().raise_attention();
@@ -327,7 +336,11 @@ impl CurrentTask<'_> {
         let tls = request.flags.contains(CloneFlags::SETTLS);
         let mut xsave = vec![0; self.frame.cpu.xsave_size()].into_boxed_slice();
         self.frame.cpu.save_xsave(&mut xsave);
-        let caller = self.frame.registers;
+        let mut caller = self.frame.registers;
+        if self.tracee().is_stepping() {
+            // The tracer steps the caller, not the child.
+            caller.rflags &= !TF;
+        }
         let rsp = request.stack.map_or(caller.rsp, |stack| stack.0);
         ThreadAttributes {
             registers: Registers { rax: 0, rsp, ..caller },
@@ -339,9 +352,20 @@ impl CurrentTask<'_> {
     }
 }
 
+/// What a tracer cares about in a request.
+fn making(request: &CloneRequest) -> Making {
+    Making {
+        vfork: request.flags.contains(CloneFlags::VFORK),
+        tells_by_sigchld: request.exit_signal == Signal::SIGCHLD.raw(),
+        untraced: request.flags.contains(CloneFlags::UNTRACED),
+        traced: request.flags.contains(CloneFlags::PTRACE),
+    }
+}
+
 /// Takes back what [`CurrentTask::join`] has done.
 fn leave(kernel: &Kernel, child: &Task, flags: CloneFlags) {
     child.group().remove_thread(child.tid());
+    kernel.bonds().bury(child.tid());
     if !flags.contains(CloneFlags::THREAD) {
         kernel.families().remove(child.group().pid());
         child.group().leave_process();

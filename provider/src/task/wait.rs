@@ -2,8 +2,9 @@
 
 use super::exit::ExitStatus;
 use super::family::{Member, Tree, real_uid};
-use super::{CurrentTask, Deadline, Pid, StopReport};
+use super::{CurrentTask, Deadline, Pid, StopReport, Task};
 use crate::errno::Errno;
+use crate::ptrace::News;
 use crate::signal::Signal;
 use vmm::usage::Usage;
 
@@ -48,6 +49,8 @@ pub enum ChildState {
     Ended(ExitStatus),
     /// A signal has stopped it.
     Stopped(Signal),
+    /// It stands still for its tracer, with this code in the upper bytes of the status.
+    Trapped(i32),
     /// It goes on.
     Continued,
 }
@@ -63,6 +66,8 @@ pub struct Found {
     pub state: ChildState,
     /// The CPU time that it and the children it waited for have used.
     pub usage: Usage,
+    /// It was found because the caller traces it.
+    pub(super) is_tracee: bool,
 }
 
 impl ChildState {
@@ -71,6 +76,7 @@ impl ChildState {
         match self {
             Self::Ended(status) => status.to_wait_status(),
             Self::Stopped(signal) => signal.raw() << 8 | 0x7f,
+            Self::Trapped(code) => code << 8 | 0x7f,
             Self::Continued => 0xffff,
         }
     }
@@ -108,13 +114,18 @@ impl CurrentTask<'_> {
         let mut none = true;
         let found = tree.children(self.group().pid()).filter(chosen).find_map(|child| {
             none = false;
-            let state = changed(child, options)?;
+            let state = self.changed(child, options)?;
             let group = &child.group;
             let usage = group.ended_usage().plus(&group.children_usage());
-            Some(Found { pid: group.pid(), uid: real_uid(kernel, group.pid()), state, usage })
+            Some(Found { pid: group.pid(), uid: real_uid(kernel, group.pid()), state, usage, is_tracee: false })
         });
+        let found = match found {
+            None => self.look_for_tracee(&mut tree, which, options, &mut none),
+            found => found,
+        };
         match found {
             None if none => return Err(Errno::ECHILD),
+            Some(Found { is_tracee: true, .. }) => {}
             Some(Found { state: ChildState::Ended(_), .. }) if !options.contains(WaitOptions::NO_WAIT) => {
                 found.iter().for_each(|zombie| self.bury(&mut tree, zombie));
             }
@@ -123,9 +134,48 @@ impl CurrentTask<'_> {
         Ok(found)
     }
 
+    /// What has become of a child that the caller wants to know and was not told yet. The stops of one that the caller's process
+    /// traces are its tracer's to see, and the end of one that others trace is theirs first.
+    fn changed(&self, child: &Member, options: WaitOptions) -> Option<ChildState> {
+        let tracer = self.kernel().bonds().tracer_of(child.group.pid());
+        let ended = child.group.exit_status().is_some();
+        match tracer {
+            Some(tracer) if (tracer.process == self.group().pid()) != ended => None,
+            _ => changed(child, options),
+        }
+    }
+
+    /// Takes a tracee that stands still or has ended, if the caller may wait for one (ptrace_do_wait).
+    fn look_for_tracee(&self, tree: &mut Tree, which: WaitFor, options: WaitOptions, none: &mut bool) -> Option<Found> {
+        let kernel = self.kernel();
+        let bonds = kernel.bonds();
+        let thread = options.contains(WaitOptions::NO_THREAD).then(|| self.tid());
+        let chosen = |tracee: &std::sync::Arc<Task>| match which {
+            WaitFor::Any => true,
+            WaitFor::Process(pid) => tracee.tid() == pid,
+            WaitFor::Group(group) => tracee.group().process_group() == group,
+        };
+        let (wants_ends, keep) = (options.contains(WaitOptions::EXITED), options.contains(WaitOptions::NO_WAIT));
+        for tracee in bonds.tracees(self.group().pid(), thread).into_iter().filter(chosen) {
+            *none = false;
+            let (state, usage) = match bonds.news(&tracee, wants_ends, keep) {
+                None => continue,
+                Some(News::Stopped(code)) => (ChildState::Trapped(code), Usage::default()),
+                Some(News::Ended(dead)) => (ChildState::Ended(dead.status), dead.usage),
+            };
+            if matches!(state, ChildState::Ended(_)) && !keep {
+                bonds.bury(tracee.tid());
+                tree.bury_tracee(kernel, &tracee);
+            }
+            return Some(Found { pid: tracee.tid(), uid: tracee.credentials().uid, state, usage, is_tracee: true });
+        }
+        None
+    }
+
     /// Forgets a zombie that was waited for, and counts its time as a child's.
     fn bury(&self, tree: &mut Tree, zombie: &Found) {
         self.group().add_children_usage(&zombie.usage);
+        self.kernel().bonds().bury(zombie.pid);
         tree.forget(self.kernel(), zombie.pid);
     }
 }

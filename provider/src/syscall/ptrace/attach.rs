@@ -17,7 +17,8 @@ pub(super) fn trace_me(task: &CurrentTask<'_>) -> Result<u64, Errno> {
     if task.tracee().is_traced() {
         return Err(Errno::EPERM);
     }
-    let parent = task.kernel().tasks().get(task.group().parent()).ok_or(Errno::EPERM)?;
+    let parent = task.kernel().families().parent_thread(task.group().pid()).ok_or(Errno::EPERM)?;
+    let parent = task.kernel().tasks().get(parent).ok_or(Errno::EPERM)?;
     let tracer = Tracer { thread: parent.tid(), process: parent.group().pid() };
     task.kernel().bonds().attach(tracer, task.task(), false, Options::empty())?;
     Ok(0)

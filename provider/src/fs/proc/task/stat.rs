@@ -8,6 +8,7 @@ use crate::signal::{Disposition, Signal, SignalSet};
 use crate::task::{CurrentTask, Resource, Task};
 use std::sync::Arc;
 use vmm::addr::PAGE_SIZE;
+use vmm::usage::Usage;
 
 /// The signals that a process ignores, and those that it catches.
 pub(super) fn dispositions(task: &Task) -> (SignalSet, SignalSet) {
