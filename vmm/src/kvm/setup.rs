@@ -4,8 +4,8 @@ use super::supervisor::{SyscallRing, TSS_LIMIT};
 use crate::addr::GuestPhys;
 use guest::layout;
 use kvm_bindings::{
-    CpuId, KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET, Msrs, kvm_device_attr, kvm_dtable, kvm_msr_entry, kvm_segment,
-    kvm_sregs, kvm_xcr, kvm_xcrs,
+    CpuId, KVM_MP_STATE_RUNNABLE, KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET, Msrs, kvm_device_attr, kvm_dtable,
+    kvm_mp_state, kvm_msr_entry, kvm_segment, kvm_sregs, kvm_xcr, kvm_xcrs,
 };
 use kvm_ioctls::{Error, VcpuFd};
 use vmm_sys_util::ioctl::ioctl_with_ref;
@@ -94,6 +94,8 @@ fn cr4(cpuid: &CpuId, syscall: SyscallRing) -> u64 {
 /// Gives a new virtual CPU everything but a thread. CPUID comes first: KVM checks CR4 and XCR0 against it.
 pub(super) fn set_up(vcpu: &VcpuFd, cpuid: &CpuId, syscall: SyscallRing, xcr0: u64) -> Result<(), Error> {
     vcpu.set_cpuid2(cpuid)?;
+    // With an interrupt controller, all but the first would wait for the start-up interrupt of a guest's kernel.
+    vcpu.set_mp_state(kvm_mp_state { mp_state: KVM_MP_STATE_RUNNABLE })?;
     let mut sregs = vcpu.get_sregs()?;
     sregs.cr0 = cr::CR0;
     sregs.cr4 = cr4(cpuid, syscall);

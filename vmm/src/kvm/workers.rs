@@ -18,7 +18,8 @@ use crate::memory::GuestMemory;
 use crate::pico::{HostConfig, OpenError};
 use crate::trap::Attention;
 use crate::usage::Meter;
-use kvm_ioctls::Kvm;
+use kvm_bindings::{KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_X86_DISABLE_EXITS, KVM_X86_DISABLE_EXITS_HLT, kvm_enable_cap};
+use kvm_ioctls::{Kvm, VmFd};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -200,7 +201,7 @@ impl Started {
         door::install_handler().map_err(failed)?;
         raise_descriptor_limit();
         let refused = |error: kvm_ioctls::Error| failed(error.into());
-        let vm = Arc::new(Vm::new(kvm.create_vm().map_err(refused)?));
+        let vm = Arc::new(Vm::new(create_machine(&kvm).map_err(refused)?));
         let supervisor = Supervisor::new(&vm).map_err(|_| Refusal::Memory)?;
         let (pool, mailbox) = (Arc::new(Mutex::new(Pool::default())), Mailbox::new());
         let (tell, told) = channel();
@@ -221,6 +222,27 @@ impl Started {
         let (flavour, supervisor) = probed?;
         Ok(Self { vm, supervisor, flavour, report: HostReport::default(), pool, first: mailbox })
     }
+}
+
+/// Makes a virtual machine whose interrupt controllers are KVM's own, though nothing ever interrupts it: for the first
+/// virtual CPU without one KVM patches its own code, on every processor of the host, and again when the last is closed.
+/// That took 0.3 ms of a start, half of what KVM took in all. A KVM that refuses costs this time only.
+///
+/// With them KVM would also let a virtual CPU wait while it fetches a page, and try for ever where the host has none
+/// (a file that shrank). It does not for guests that halt by themselves and have not asked for it: so these "may" halt,
+/// which user mode cannot.
+fn create_machine(kvm: &Kvm) -> Result<VmFd, kvm_ioctls::Error> {
+    let vm = kvm.create_vm()?;
+    let halts = kvm_enable_cap {
+        cap: KVM_CAP_X86_DISABLE_EXITS,
+        args: [KVM_X86_DISABLE_EXITS_HLT.into(), 0, 0, 0],
+        ..Default::default()
+    };
+    let split = kvm_enable_cap { cap: KVM_CAP_SPLIT_IRQCHIP, ..Default::default() };
+    if let Err(error) = vm.enable_cap(&halts).and_then(|()| vm.enable_cap(&split)) {
+        tracing::debug!(%error, "no interrupt controllers in the kernel");
+    }
+    Ok(vm)
 }
 
 /// Looks at KVM as a start would, with the trap probe, and keeps nothing of it.
