@@ -12,7 +12,7 @@ use crate::net::Network;
 use crate::ptrace::Bonds;
 use crate::sync::{Mutex, Rank};
 use crate::syscall::trace::Tracer;
-use crate::task::{ExitStatus, Families, Pid, TaskTable, ThreadGroup};
+use crate::task::{ExitStatus, Families, Pid, TaskTable, ThreadGroup, WaitQueue};
 use crate::time::TimerService;
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
@@ -72,6 +72,7 @@ pub struct Kernel {
     terminals: Terminals,
     pipes: Pipes,
     host_events: HostEvents,
+    signal_arrivals: WaitQueue,
     counters: Counters,
     tracer: Option<Tracer>,
     /// None in a test, and where its page found no memory: then the host's clocks are asked.
@@ -140,6 +141,7 @@ impl Kernel {
             terminals: Terminals::default(),
             pipes,
             host_events: HostEvents::default(),
+            signal_arrivals: WaitQueue::default(),
             counters: Counters::default(),
             tracer,
             clock: OnceLock::new(),
@@ -303,6 +305,11 @@ impl Kernel {
     /// The pipes.
     pub(crate) fn pipes(&self) -> &Pipes {
         &self.pipes
+    }
+
+    /// Woken whenever a signal is queued anywhere in the sandbox: for those who wait for signalfds.
+    pub(crate) fn signal_arrivals(&self) -> &WaitQueue {
+        &self.signal_arrivals
     }
 
     /// Who is told when host descriptors become ready.

@@ -68,7 +68,7 @@ impl File for EventFd {
     }
 
     fn write_at(&self, _task: &CurrentTask<'_>, _offset: u64, from: &mut dyn Source) -> Result<usize, Errno> {
-        if from.remaining() < BYTES {
+        if from.remaining() != BYTES {
             return Err(Errno::EINVAL);
         }
         let mut bytes = [0; BYTES];
@@ -86,8 +86,6 @@ impl File for EventFd {
         }
         self.changed.wake(Ready::IN);
         from.skip(BYTES);
-        // A write of more is a write of eight: the caller must not write the rest.
-        from.limit(0);
         Ok(BYTES)
     }
 

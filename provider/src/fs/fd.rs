@@ -166,6 +166,11 @@ impl FdTable {
         Self { slots: Mutex::new(Rank::Files, self.slots.lock().clone()) }
     }
 
+    /// One more than the highest number that was in use.
+    pub fn size(&self) -> usize {
+        self.slots.lock().slots.len()
+    }
+
     /// The numbers in use, ascending (/proc/PID/fd).
     pub fn numbers(&self) -> Vec<Fd> {
         let slots = self.slots.lock();

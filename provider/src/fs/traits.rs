@@ -251,6 +251,10 @@ pub trait File: Send + Sync + Debug {
     fn ready(&self) -> Ready {
         Ready::IN | Ready::OUT | Ready::RDNORM | Ready::WRNORM
     }
+    /// What the file is ready for now, for this task: what it reads may be its own (signals).
+    fn ready_for(&self, _task: &CurrentTask<'_>) -> Ready {
+        self.ready()
+    }
     /// What to wait on until it may be ready for more.
     fn wait_source(&self) -> WaitSource<'_> {
         WaitSource::Always

@@ -8,6 +8,7 @@
 mod action;
 mod code;
 pub mod deliver;
+mod descriptor;
 pub mod exception;
 mod fpu;
 pub mod frame;
@@ -23,6 +24,7 @@ mod tests;
 
 pub use action::{ActionFlags, DefaultAction, Disposition, Handlers, SigAction};
 pub use code::SignalCode;
+pub(crate) use descriptor::SignalFd;
 pub use info::{Detail, SIGINFO_SIZE, SigInfo};
 pub use mask::SignalSet;
 pub use pending::Pending;

@@ -2,6 +2,7 @@
 
 use super::{AltStack, DefaultAction, SigInfo, Signal, SignalSet};
 use crate::errno::Errno;
+use crate::fs::Ready;
 use crate::task::{Credentials, CurrentTask, Resource, Task, ThreadGroup};
 use std::sync::Arc;
 
@@ -52,6 +53,7 @@ pub fn send(task: &Arc<Task>, target: Target, info: SigInfo) -> Result<(), Errno
         Target::Thread => notify(task),
         Target::Process => notify_group(group, signal),
     }
+    task.kernel().signal_arrivals().wake(Ready::IN);
     Ok(())
 }
 
@@ -73,6 +75,7 @@ pub(crate) fn send_timer(task: &Arc<Task>, target: Target, info: SigInfo) -> boo
             notify_group(group, signal);
         }
     }
+    task.kernel().signal_arrivals().wake(Ready::IN);
     true
 }
 

@@ -83,7 +83,7 @@ pub(super) fn epoll_ctl(
     match operation {
         ADD => epoll.add(task, fd, &file, interest),
         DELETE => epoll.remove(fd, &file),
-        CHANGE => epoll.change(fd, &file, interest),
+        CHANGE => epoll.change(task, fd, &file, interest),
         _ => Err(Errno::EINVAL),
     }
 }
@@ -157,7 +157,7 @@ fn wait(task: &CurrentTask<'_>, epoll: Fd, at: UserAddr, max: i32, deadline: Dea
 
 /// Tells the program what is ready now; events that it could not be told stay for the next wait.
 fn deliver(task: &CurrentTask<'_>, epoll: &Epoll, at: UserAddr, max: usize) -> Result<usize, Errno> {
-    let mut found = epoll.take(max);
+    let mut found = epoll.take(task, max);
     let mut told = 0;
     let mut failed = None;
     for batch in found.chunks(BATCH) {

@@ -34,15 +34,40 @@ struct Asked {
     interest: Ready,
 }
 
-/// Registers with the waiter and asks a file what it is ready for.
-fn look<'w>(waiter: &mut Waiter<'w>, asked: &'w Asked) -> Ready {
+/// Registers with the waiter, if there is one, and asks a file what it is ready for.
+fn look<'w>(task: &CurrentTask<'_>, waiter: Option<&mut Waiter<'w>>, asked: &'w Asked) -> Ready {
     let file: &'w dyn File = asked.file.file().as_ref();
-    match file.wait_source() {
-        // Never changes: waiting for it would be busy waiting.
-        WaitSource::Always => {}
-        source => waiter.on_source(source, asked.interest),
+    if let Some(waiter) = waiter {
+        match file.wait_source() {
+            // Never changes: waiting for it would be busy waiting.
+            WaitSource::Always => {}
+            source => waiter.on_source(source, asked.interest),
+        }
     }
-    file.ready() & asked.interest
+    file.ready_for(task) & asked.interest
+}
+
+/// Looks at all files until something is found or the deadline passes; returns how much was found, 0 at the deadline,
+/// `ERESTARTNOHAND` if a signal came. The first look registers nowhere: with many files that is most of the work, and often something
+/// is ready, or the caller does not want to wait. Once something is found no further file is registered with.
+fn look_until<'w>(
+    task: &CurrentTask<'_>,
+    deadline: Deadline,
+    mut look: impl FnMut(Option<&mut Waiter<'w>>) -> usize,
+) -> Result<usize, Errno> {
+    match look(None) {
+        0 if deadline.remaining() != Some(Duration::ZERO) => {}
+        found => return Ok(found),
+    }
+    let woken = task.block_until(deadline, |waiter| {
+        let found = look(Some(waiter));
+        Ok((found > 0).then_some(found))
+    })?;
+    match woken {
+        Wake::Done(found) => Ok(found),
+        Wake::TimedOut => Ok(0),
+        Wake::Interrupted => Err(Errno::ERESTARTNOHAND),
+    }
 }
 
 /// How long a call waits at the most.
@@ -71,24 +96,20 @@ fn wait_for_files(task: &CurrentTask<'_>, fds: &mut [PollFd], deadline: Deadline
             (entry.fd >= 0).then(|| table.get(Fd(entry.fd)).map(|file| Asked { file, interest }))
         })
         .collect();
-    let woken = task.block_until(deadline, |waiter| {
+    look_until(task, deadline, |mut waiter| {
         let mut count = 0;
         for (entry, asked) in fds.iter_mut().zip(&asked) {
+            let waiter = waiter.as_deref_mut().filter(|_| count == 0);
             let ready = match asked {
                 None => Ready::empty(),
                 Some(Err(_)) => Ready::NVAL,
-                Some(Ok(asked)) => look(waiter, asked),
+                Some(Ok(asked)) => look(task, waiter, asked),
             };
             entry.revents = u16::try_from(ready.bits()).unwrap_or_default();
             count += usize::from(!ready.is_empty());
         }
-        Ok((count > 0).then_some(count))
-    })?;
-    match woken {
-        Wake::Done(count) => Ok(count),
-        Wake::TimedOut => Ok(0),
-        Wake::Interrupted => Err(Errno::ERESTARTNOHAND),
-    }
+        count
+    })
 }
 
 /// Reads the array, waits, and writes what was found back.
@@ -209,8 +230,7 @@ impl Sets {
 
 /// Descriptors that select looks at: those the table has room for.
 fn table_size(table: &FdTable) -> usize {
-    let highest = table.numbers().last().map_or(0, |fd| fd.0);
-    usize::try_from(highest).unwrap_or_default().saturating_add(1).next_power_of_two().max(SMALLEST_TABLE)
+    table.size().next_power_of_two().max(SMALLEST_TABLE)
 }
 
 /// Reads the sets, waits, and writes the results; the bits that are set in the results are counted.
@@ -233,10 +253,10 @@ fn select_sets(
         }
     }
     let mut found = Sets { addresses, words: addresses.map(|_| vec![0; bits.div_ceil(WORD_BITS)]) };
-    let woken = task.block_until(deadline, |waiter| {
+    let count = look_until(task, deadline, |mut waiter| {
         let mut count = 0;
         for (bit, asked) in &asked {
-            let ready = look(waiter, asked);
+            let ready = look(task, waiter.as_deref_mut().filter(|_| count == 0), asked);
             for (set, meaning) in MEANINGS.into_iter().enumerate() {
                 if given.contains(set, *bit) && ready.intersects(meaning) {
                     found.words[set][bit / WORD_BITS] |= 1 << (bit % WORD_BITS);
@@ -244,13 +264,8 @@ fn select_sets(
                 }
             }
         }
-        Ok((count > 0).then_some(count))
+        count
     })?;
-    let count = match woken {
-        Wake::Done(count) => count,
-        Wake::TimedOut => 0,
-        Wake::Interrupted => return Err(Errno::ERESTARTNOHAND),
-    };
     found.write(task)?;
     Ok(count)
 }

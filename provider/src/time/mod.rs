@@ -3,6 +3,7 @@
 mod clock;
 mod countdown;
 mod cpu_limit;
+mod descriptor;
 mod interval;
 mod posix;
 mod service;
@@ -10,6 +11,7 @@ mod types;
 
 pub use clock::ClockId;
 pub use cpu_limit::CpuLimit;
+pub(crate) use descriptor::{Setting, TimerFd};
 pub use interval::{IntervalTimer, IntervalTimers, Which};
 pub use posix::{Notify, PosixTimers, TimerClock, TimerSpec};
 pub use service::TimerService;

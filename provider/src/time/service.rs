@@ -1,6 +1,6 @@
 //! The host thread that lets timers expire. It belongs to the sandbox as a whole, starts with the first timer, and sleeps otherwise.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -27,14 +27,23 @@ struct Shared {
 struct State {
     /// By time, then by key: two may expire at once.
     queue: BTreeMap<(Instant, TimerKey), Weak<dyn Expiry>>,
+    /// Where in the queue a timer stands.
+    due: HashMap<TimerKey, Instant>,
     next_key: u64,
     running: bool,
     over: bool,
 }
 
 /// Names a timer of the service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TimerKey(u64);
+
+impl State {
+    fn insert(&mut self, at: Instant, key: TimerKey, target: Weak<dyn Expiry>) {
+        self.queue.insert((at, key), target);
+        self.due.insert(key, at);
+    }
+}
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -54,14 +63,15 @@ impl Shared {
                 }
                 Some(_) => {
                     let Some(((_, key), target)) = state.queue.pop_first() else { continue };
+                    state.due.remove(&key);
                     drop(state);
                     let again = target.upgrade().and_then(|target| target.expired(now));
                     state = self.lock();
                     // Only if it was not set anew meanwhile.
                     if let Some(at) = again
-                        && !state.queue.keys().any(|(_, other)| *other == key)
+                        && !state.due.contains_key(&key)
                     {
-                        state.queue.insert((at, key), target);
+                        state.insert(at, key, target);
                     }
                 }
             }
@@ -80,9 +90,11 @@ impl TimerService {
     /// Lets `target` expire at `at` instead of whenever it was to; `None`: never. A target that is dropped never expires.
     pub fn set(&self, key: TimerKey, at: Option<Instant>, target: Weak<dyn Expiry>) {
         let mut state = self.shared.lock();
-        state.queue.retain(|(_, other), _| *other != key);
+        if let Some(at) = state.due.remove(&key) {
+            state.queue.remove(&(at, key));
+        }
         let Some(at) = at else { return };
-        state.queue.insert((at, key), target);
+        state.insert(at, key, target);
         if !state.running {
             let shared = self.shared.clone();
             let thread = std::thread::Builder::new().name("timers".into()).stack_size(STACK);

@@ -106,15 +106,21 @@ impl Epoll {
             self.forget(&item);
             return Err(error);
         }
-        self.look(&item, file);
+        self.look(task, &item, file);
         Ok(())
     }
 
     /// Changes what is asked of a file; `ENOENT` if it is not watched, `EINVAL` if it is watched exclusively.
-    pub(crate) fn change(&self, fd: Fd, file: &Arc<OpenFile>, interest: Interest) -> Result<(), Errno> {
+    pub(crate) fn change(
+        &self,
+        task: &CurrentTask<'_>,
+        fd: Fd,
+        file: &Arc<OpenFile>,
+        interest: Interest,
+    ) -> Result<(), Errno> {
         let item = self.find(fd, file)?;
         item.change(interest)?;
-        self.look(&item, file);
+        self.look(task, &item, file);
         Ok(())
     }
 
@@ -138,8 +144,8 @@ impl Epoll {
     }
 
     /// Queues an item that is ready already.
-    fn look(&self, item: &Arc<Item>, file: &OpenFile) {
-        if item.wants(file.file().ready()) {
+    fn look(&self, task: &CurrentTask<'_>, item: &Arc<Item>, file: &OpenFile) {
+        if item.wants(file.file().ready_for(task)) {
             self.queue(item);
         }
     }
@@ -153,7 +159,7 @@ impl Epoll {
     }
 
     /// Takes at most `max` ready items. Each must go to [`Self::told`] or [`Self::put_back`].
-    pub(crate) fn take(&self, max: usize) -> Vec<Found> {
+    pub(crate) fn take(&self, task: &CurrentTask<'_>, max: usize) -> Vec<Found> {
         let mut found = Vec::new();
         // Those that come while this looks are for the next wait.
         let mut left = self.ready.len();
@@ -161,7 +167,7 @@ impl Epoll {
             left -= 1;
             let Some(item) = self.ready.pop() else { break };
             let Some(file) = item.file() else { continue };
-            found.extend(item.take(file.file().ready()));
+            found.extend(item.take(file.file().ready_for(task)));
         }
         found
     }
@@ -181,6 +187,21 @@ impl Epoll {
             self.ready.push_front(&found.item);
         }
         self.pass_on();
+    }
+
+    /// Ready if any item really is; items that are not leave the list, as in `__ep_eventpoll_poll`.
+    fn any_ready(&self, ready: impl Fn(&OpenFile) -> Ready) -> Ready {
+        let mut left = self.ready.len();
+        while left > 0 {
+            left -= 1;
+            let Some(item) = self.ready.pop() else { break };
+            let Some(file) = item.file() else { continue };
+            if item.wants(ready(&file)) {
+                self.ready.push_front(&item);
+                return Ready::IN | Ready::RDNORM;
+            }
+        }
+        Ready::empty()
     }
 
     /// Lets another task that waits look at what is left.
@@ -208,19 +229,12 @@ impl File for Epoll {
         OffsetKeeper::Zero
     }
 
-    /// Ready if any item really is; items that are not leave the list, as in `__ep_eventpoll_poll`.
     fn ready(&self) -> Ready {
-        let mut left = self.ready.len();
-        while left > 0 {
-            left -= 1;
-            let Some(item) = self.ready.pop() else { break };
-            let Some(file) = item.file() else { continue };
-            if item.wants(file.file().ready()) {
-                self.ready.push_front(&item);
-                return Ready::IN | Ready::RDNORM;
-            }
-        }
-        Ready::empty()
+        self.any_ready(|file| file.file().ready())
+    }
+
+    fn ready_for(&self, task: &CurrentTask<'_>) -> Ready {
+        self.any_ready(|file| file.file().ready_for(task))
     }
 
     fn wait_source(&self) -> WaitSource<'_> {

@@ -27,8 +27,8 @@ fn add(fixture: &mut Fixture, outer: &OpenFile, file: &Arc<OpenFile>, events: u3
 }
 
 /// What a wait of at most `max` is told.
-fn wait(outer: &OpenFile, max: usize) -> Vec<u64> {
-    let found = epoll(outer).take(max);
+fn wait(fixture: &mut Fixture, outer: &OpenFile, max: usize) -> Vec<u64> {
+    let found = epoll(outer).take(&fixture.current(), max);
     let data = found.iter().map(|found| found.data).collect();
     epoll(outer).told(found);
     data
@@ -45,19 +45,19 @@ fn level_triggered_items_take_turns() {
     for (data, file) in (0..).zip(&files) {
         add(&mut fixture, &outer, file, IN, data).unwrap();
     }
-    assert_eq!(wait(&outer, 2), [0, 1]);
-    assert_eq!(wait(&outer, 2), [2, 0]);
-    assert_eq!(wait(&outer, 9), [1, 2, 0]);
+    assert_eq!(wait(&mut fixture, &outer, 2), [0, 1]);
+    assert_eq!(wait(&mut fixture, &outer, 2), [2, 0]);
+    assert_eq!(wait(&mut fixture, &outer, 9), [1, 2, 0]);
 }
 
 #[test]
 fn an_edge_is_told_once() {
     let (mut fixture, outer, file) = (fixture(), epoll_file(), eventfd(1));
     add(&mut fixture, &outer, &file, IN | EDGE, 5).unwrap();
-    assert_eq!(wait(&outer, 9), [5]);
-    assert!(wait(&outer, 9).is_empty());
+    assert_eq!(wait(&mut fixture, &outer, 9), [5]);
+    assert!(wait(&mut fixture, &outer, 9).is_empty());
     write(&mut fixture, &file);
-    assert_eq!(wait(&outer, 9), [5]);
+    assert_eq!(wait(&mut fixture, &outer, 9), [5]);
 }
 
 #[test]
@@ -66,9 +66,9 @@ fn an_item_goes_with_the_last_descriptor_of_its_open_file() {
     add(&mut fixture, &outer, &file, IN, 5).unwrap();
     let shared = file.clone();
     drop(file);
-    assert_eq!(wait(&outer, 9), [5]);
+    assert_eq!(wait(&mut fixture, &outer, 9), [5]);
     drop(shared);
-    assert!(wait(&outer, 9).is_empty());
+    assert!(wait(&mut fixture, &outer, 9).is_empty());
     assert!(epoll(&outer).items.lock().is_empty());
     assert_eq!(epoll(&outer).ready.len(), 0);
 }
@@ -89,11 +89,11 @@ fn epolls_that_watch_epolls_pass_on_what_is_ready() {
     let (mut fixture, outer, inner, file) = (fixture(), epoll_file(), epoll_file(), eventfd(0));
     add(&mut fixture, &outer, &inner, IN, 1).unwrap();
     add(&mut fixture, &inner, &file, IN, 2).unwrap();
-    assert!(wait(&outer, 9).is_empty());
+    assert!(wait(&mut fixture, &outer, 9).is_empty());
     write(&mut fixture, &file);
     assert_eq!(outer.file().ready(), Ready::IN | Ready::RDNORM);
-    assert_eq!(wait(&outer, 9), [1]);
-    assert_eq!(wait(&inner, 9), [2]);
+    assert_eq!(wait(&mut fixture, &outer, 9), [1]);
+    assert_eq!(wait(&mut fixture, &inner, 9), [2]);
 }
 
 #[test]
@@ -139,11 +139,11 @@ fn a_host_descriptor_tells_through_the_events_thread() {
     let outer = epoll_file();
     let file = adopt(&fixture.current(), reader).unwrap();
     add(&mut fixture, &outer, &file, IN, 1).unwrap();
-    assert!(wait(&outer, 9).is_empty());
+    assert!(wait(&mut fixture, &outer, 9).is_empty());
     rustix::io::write(&writer, b"x").unwrap();
     // The thread tells it, sooner or later.
     while epoll(&outer).ready.len() == 0 {
         std::thread::yield_now();
     }
-    assert_eq!(wait(&outer, 9), [1]);
+    assert_eq!(wait(&mut fixture, &outer, 9), [1]);
 }
