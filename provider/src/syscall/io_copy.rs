@@ -1,4 +1,4 @@
-//! Copies from file to file: sendfile(2), copy_file_range(2), splice(2).
+//! Copies from file to file: sendfile(2), copy_file_range(2).
 
 use super::io::limit_size;
 use crate::errno::Errno;
@@ -85,12 +85,12 @@ fn bytes(count: usize) -> u64 {
 }
 
 /// The most bytes of one call.
-fn cap(len: u64) -> usize {
+pub(super) fn cap(len: u64) -> usize {
     usize::try_from(len).unwrap_or(usize::MAX).min(MAX_RW_COUNT)
 }
 
 /// An offset that the caller passed by reference.
-fn offset_at(task: &CurrentTask<'_>, at: UserInOut<i64>) -> Result<Option<u64>, Errno> {
+pub(super) fn offset_at(task: &CurrentTask<'_>, at: UserInOut<i64>) -> Result<Option<u64>, Errno> {
     if at.is_null() {
         return Ok(None);
     }
@@ -103,7 +103,13 @@ fn own_offset(file: &OpenFile) -> Result<u64, Errno> {
 }
 
 /// Moves the caller's offset, or the file's own.
-fn advance(task: &CurrentTask<'_>, at: UserInOut<i64>, file: &OpenFile, from: u64, count: usize) -> Result<(), Errno> {
+pub(super) fn advance(
+    task: &CurrentTask<'_>,
+    at: UserInOut<i64>,
+    file: &OpenFile,
+    from: u64,
+    count: usize,
+) -> Result<(), Errno> {
     let next = from.saturating_add(bytes(count));
     let next = i64::try_from(next).unwrap_or(i64::MAX);
     if at.is_null() {
@@ -261,40 +267,4 @@ pub(super) fn copy_file_range(
     advance(task, from_at, &source, from_offset, copied)?;
     advance(task, to_at, &target, to_offset, copied)?;
     Ok(copied)
-}
-
-/// splice(2): one end must be a pipe of the sandbox's own, and there are none yet.
-pub(super) fn splice(
-    task: &CurrentTask<'_>,
-    from: Fd,
-    _from_at: UserInOut<i64>,
-    to: Fd,
-    _to_at: UserInOut<i64>,
-    len: u64,
-    flags: u32,
-) -> Result<usize, Errno> {
-    if len == 0 {
-        return Ok(0);
-    }
-    if flags & !0xf != 0 {
-        return Err(Errno::EINVAL);
-    }
-    let (source, target) = (task.files().get(from)?, task.files().get(to)?);
-    if !source.flags().reads() || !target.flags().writes() {
-        return Err(Errno::EBADF);
-    }
-    Err(task.unsupported("splice", Errno::EINVAL))
-}
-
-/// tee(2): both ends must be pipes of the sandbox's own, and there are none yet.
-pub(super) fn tee(task: &CurrentTask<'_>, from: Fd, to: Fd, len: u64, flags: u32) -> Result<usize, Errno> {
-    if flags & !0xf != 0 {
-        return Err(Errno::EINVAL);
-    }
-    if len == 0 {
-        return Ok(0);
-    }
-    task.files().get(from)?;
-    task.files().get(to)?;
-    Err(task.unsupported("tee", Errno::EINVAL))
 }

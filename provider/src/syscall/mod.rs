@@ -52,6 +52,7 @@ mod seccomp;
 mod signals;
 mod socket;
 mod socket_io;
+mod splice;
 mod stat;
 mod threads;
 mod time;

@@ -2,10 +2,11 @@
 
 use super::fs::install;
 use crate::errno::Errno;
-use crate::fs::pipe::PipeFile;
+use crate::fs::pipe::{Pipe, PipeFile};
 use crate::fs::{OpenFile, OpenFlags};
 use crate::task::CurrentTask;
 use crate::user::UserOut;
+use std::sync::Arc;
 
 /// What pipe2(2) takes. O_NOTIFICATION_PIPE is O_EXCL's bit; like a kernel without watch queues, we do not know it.
 const FLAGS: OpenFlags = OpenFlags::CLOEXEC.union(OpenFlags::NONBLOCK).union(OpenFlags::DIRECT);
@@ -37,16 +38,17 @@ fn undo(task: &CurrentTask<'_>, fd: crate::fs::Fd, error: Errno) -> Errno {
 
 /// F_GETPIPE_SZ; `EBADF` for what is no pipe.
 pub(super) fn size(file: &OpenFile) -> Result<u64, Errno> {
-    Ok(bytes(pipe_file(file)?.pipe().size()))
+    Ok(bytes(pipe_of(file).ok_or(Errno::EBADF)?.size()))
 }
 
 /// F_SETPIPE_SZ: returns the new capacity.
 pub(super) fn resize(task: &CurrentTask<'_>, file: &OpenFile, size: u32) -> Result<u64, Errno> {
-    pipe_file(file)?.pipe().resize(size, &task.credentials()).map(bytes)
+    pipe_of(file).ok_or(Errno::EBADF)?.resize(size, &task.credentials()).map(bytes)
 }
 
-fn pipe_file(file: &OpenFile) -> Result<&PipeFile, Errno> {
-    file.file().as_any().and_then(|file| file.downcast_ref()).ok_or(Errno::EBADF)
+/// The pipe behind an open file, if it is one.
+pub(super) fn pipe_of(file: &OpenFile) -> Option<&Arc<Pipe>> {
+    file.file().as_any().and_then(|file| file.downcast_ref()).map(PipeFile::pipe)
 }
 
 fn bytes(count: usize) -> u64 {

@@ -12,9 +12,11 @@ mod ring;
 mod state;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
 pub(crate) use file::PipeFile;
 pub(crate) use state::Pipe;
+pub(crate) use transfer::Taken;
 
 use super::{File, Inode, Location, OpenFile, OpenFlags, Timestamp};
 use crate::errno::Errno;

@@ -16,6 +16,8 @@ pub(super) const PAGE: usize = 4096;
 pub(super) enum Kind {
     /// The next write may add to it.
     Mergeable,
+    /// It is as it came, from a splice.
+    Closed,
     /// It is a packet: a read takes it whole or loses the rest (O_DIRECT).
     Packet,
 }
@@ -43,8 +45,19 @@ impl Buffer {
     }
 
     /// Takes read bytes off the front.
-    pub(super) fn consume(&mut self, len: usize) {
+    fn consume(&mut self, len: usize) {
         self.start += len;
+    }
+
+    /// What a reader loses by taking less than all.
+    pub(super) fn is_packet(&self) -> bool {
+        self.kind == Kind::Packet
+    }
+
+    /// A copy of the first `len` unread bytes as another pipe's buffer, which nothing is added to.
+    pub(super) fn copy(&self, len: usize, charge: Charge) -> Self {
+        let kind = if self.kind == Kind::Packet { Kind::Packet } else { Kind::Closed };
+        Self::new(self.unread()[..len].to_vec(), kind, charge)
     }
 
     /// Room for another write's bytes.
@@ -72,12 +85,14 @@ pub(super) struct Ring {
     buffers: VecDeque<Buffer>,
     /// How many buffers it may hold.
     slots: usize,
+    /// Slots that a splice under way will fill.
+    reserved: usize,
 }
 
 impl Ring {
     /// Makes an empty one; its buffers are made as they are filled.
     pub(super) fn new(slots: usize) -> Self {
-        Self { buffers: VecDeque::new(), slots }
+        Self { buffers: VecDeque::new(), slots, reserved: 0 }
     }
 
     pub(super) fn slots(&self) -> usize {
@@ -86,7 +101,7 @@ impl Ring {
 
     /// Buffers in use.
     pub(super) fn used(&self) -> usize {
-        self.buffers.len()
+        self.buffers.len() + self.reserved
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -177,6 +192,73 @@ impl Ring {
         }
         Ok(read)
     }
+
+    /// The buffers, the oldest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Buffer> {
+        self.buffers.iter()
+    }
+
+    /// Takes at most `len` bytes in at most `slots` buffers out; the last may be a part, for which `charge` accounts.
+    pub(super) fn take(
+        &mut self,
+        slots: usize,
+        mut len: usize,
+        charge: impl FnOnce() -> Result<Charge, Errno>,
+    ) -> Result<Vec<Buffer>, Errno> {
+        let mut taken = Vec::new();
+        while taken.len() < slots
+            && len > 0
+            && let Some(front) = self.buffers.front_mut()
+        {
+            if front.unread().len() > len {
+                match charge() {
+                    Ok(charge) => {
+                        taken.push(front.copy(len, charge));
+                        front.consume(len);
+                    }
+                    Err(error) if taken.is_empty() => return Err(error),
+                    Err(_) => {}
+                }
+                break;
+            }
+            len -= front.unread().len();
+            taken.extend(self.buffers.pop_front());
+        }
+        for buffer in &mut taken {
+            if buffer.kind == Kind::Mergeable {
+                buffer.kind = Kind::Closed;
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Puts back what was taken and not used: `skip` bytes were. They were counted before, so they fit.
+    pub(super) fn give_back(&mut self, buffers: Vec<Buffer>, mut skip: usize) {
+        let mut rest = VecDeque::new();
+        for mut buffer in buffers {
+            let used = skip.min(buffer.unread().len());
+            skip -= used;
+            buffer.consume(used);
+            if !buffer.unread().is_empty() {
+                rest.push_back(buffer);
+            }
+        }
+        rest.append(&mut self.buffers);
+        self.buffers = rest;
+    }
+
+    /// Adds buffers to slots that were set aside; `reserved` of them are given back.
+    pub(super) fn fill(&mut self, reserved: usize, buffers: Vec<Buffer>) {
+        self.reserved -= reserved;
+        self.buffers.extend(buffers);
+    }
+
+    /// Sets free slots aside, at most `wanted`; returns how many.
+    pub(super) fn reserve(&mut self, wanted: usize) -> usize {
+        let free = self.slots.saturating_sub(self.used()).min(wanted);
+        self.reserved += free;
+        free
+    }
 }
 
 #[cfg(test)]
@@ -255,9 +337,12 @@ mod tests {
         assert_eq!(write(&mut ring, &[0; 3 * PAGE], false), Ok(3 * PAGE));
         assert_eq!(ring.resize(2), Err(Errno::EBUSY));
         assert_eq!(ring.resize(3), Ok(()));
-        assert!(ring.is_full());
+        assert_eq!(ring.reserve(1), 0);
         assert_eq!(ring.resize(8), Ok(()));
-        assert!(!ring.is_full());
+        assert_eq!(ring.reserve(9), 5);
+        assert!(ring.is_full());
+        ring.fill(5, Vec::new());
+        assert_eq!(ring.used(), 3);
     }
 
     #[test]
@@ -269,5 +354,19 @@ mod tests {
         assert_eq!(ring.write(&mut source, false, || Charge::take(&account)), Err(Errno::ENOMEM));
         ring.clear();
         assert_eq!(ring.write(&mut source, false, || Charge::take(&account)), Ok(PAGE));
+    }
+
+    #[test]
+    fn what_was_taken_and_not_used_comes_back_in_order() {
+        let account = Arc::new(Account::new(1 << 30));
+        let mut ring = Ring::new(4);
+        for part in [b"abc", b"def", b"ghi"] {
+            assert_eq!(write(&mut ring, part, true), Ok(3));
+        }
+        let taken = ring.take(9, 7, || Charge::take(&account)).unwrap();
+        assert_eq!((taken.len(), ring.bytes()), (3, 2));
+        ring.give_back(taken, 4);
+        let left: Vec<u8> = ring.iter().flat_map(|buffer| buffer.unread().to_vec()).collect();
+        assert_eq!(left, b"efghi");
     }
 }
