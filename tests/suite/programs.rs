@@ -59,5 +59,7 @@ programs! {
     seccomp: "seccomp.c", in Memory, linked Static | Dynamic, exits 0;
     ptrace: "ptrace.c", in Memory, linked Static | Dynamic, exits 0;
     scheduling: "scheduling.c", in Memory, linked Static, exits 0;
+    inotify: "inotify.c", in HostFolder | Overlay | Memory, linked Static, exits 0;
+    seals: "seals.c", in Overlay | HostFolder, linked Static, exits 0;
     stdio: "stdio.c", input "some input\nmore", in Memory, linked Static | Dynamic, exits 0;
 }

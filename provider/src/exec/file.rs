@@ -3,7 +3,9 @@
 
 use super::LoadError;
 use crate::errno::Errno;
-use crate::fs::{BufferSink, FileKind, LastLink, Location, Mapping, OpenFile, OpenFlags, Want, check_access};
+use crate::fs::{
+    BufferSink, FileKind, LastLink, Location, Mapping, OpenFile, OpenFlags, TextGuard, Want, check_access,
+};
 use crate::mm::{Label, Source};
 use crate::task::CurrentTask;
 use std::sync::Arc;
@@ -21,6 +23,10 @@ pub trait ImageFile {
     fn label(&self) -> Label;
     /// The open file, for /proc/PID/exe.
     fn open_file(&self) -> Option<Arc<OpenFile>>;
+    /// What keeps the file from being written while it runs.
+    fn text_guard(&self) -> Option<Arc<TextGuard>> {
+        None
+    }
 }
 
 /// Opens interpreters by path.
@@ -40,6 +46,7 @@ pub struct TaskFiles<'t, 'f> {
 pub struct TaskImage<'t, 'f> {
     task: &'t CurrentTask<'f>,
     file: Arc<OpenFile>,
+    guard: Option<Arc<TextGuard>>,
 }
 
 impl<'t, 'f> TaskFiles<'t, 'f> {
@@ -48,9 +55,10 @@ impl<'t, 'f> TaskFiles<'t, 'f> {
         Self { task }
     }
 
-    /// Takes a file that is already open.
-    pub fn image(&self, file: Arc<OpenFile>) -> TaskImage<'t, 'f> {
-        TaskImage { task: self.task, file }
+    /// Takes a file that is already open; `ETXTBSY` if somebody may write it.
+    pub fn image(&self, file: Arc<OpenFile>) -> Result<TaskImage<'t, 'f>, Errno> {
+        let guard = file.location().deny_writes()?.map(Arc::new);
+        Ok(TaskImage { task: self.task, file, guard })
     }
 }
 
@@ -61,7 +69,7 @@ impl ImageFiles for TaskFiles<'_, '_> {
             return Err(Errno::EACCES);
         }
         let location = self.task.kernel().namespace().walk(self.task, None, path, LastLink::Follow)?;
-        Ok(Box::new(self.image(open_executable(self.task, location)?)))
+        Ok(Box::new(self.image(open_executable(self.task, location)?)?))
     }
 }
 
@@ -96,6 +104,10 @@ impl ImageFile for TaskImage<'_, '_> {
     fn open_file(&self) -> Option<Arc<OpenFile>> {
         Some(Arc::clone(&self.file))
     }
+
+    fn text_guard(&self) -> Option<Arc<TextGuard>> {
+        self.guard.clone()
+    }
 }
 
 /// Opens the file at `location` for execution (`do_open_execat`): `EACCES` unless it is a regular file that the task may execute.
@@ -108,7 +120,7 @@ pub fn open_executable(task: &CurrentTask<'_>, location: Location) -> Result<Arc
     check_access(&task.credentials(), &location, Want::EXECUTE)?;
     let flags = OpenFlags::empty();
     let file = inode.open(task, flags)?;
-    Ok(OpenFile::new(file, location, flags))
+    OpenFile::by_path(file, location, flags)
 }
 
 /// A program in a memory object: what tests and fuzzing load from.

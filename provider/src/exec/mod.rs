@@ -165,6 +165,7 @@ fn load_elf(
     let stack = strings.build(&map, auxv, elf.executable_stack, environment.randomize)?;
     map.set_program(Program {
         file: file.open_file(),
+        text: file.text_guard(),
         code: program.code,
         data: program.data,
         stack: stack.pointer,

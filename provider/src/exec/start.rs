@@ -44,7 +44,7 @@ pub fn execute(
     let loaded = {
         let task = &*task;
         let files = TaskFiles::new(task);
-        let image = files.image(file);
+        let image = files.image(file).map_err(LoadError::Open)?;
         let environment = Environment {
             memory: task.kernel().memory(),
             limits: MemoryLimits::of(task.group().limits()),
@@ -79,7 +79,9 @@ fn enter(task: &mut CurrentTask<'_>, loaded: &Loaded, comm: &[u8]) {
     task.return_memory();
     task.group().note_exec();
     task.kernel().families().reset_exit_signal(task.group().pid());
-    task.files().close_on_exec();
+    for file in task.files().close_on_exec() {
+        task.kernel().namespace().locks().closed(task.group().pid(), &file);
+    }
     task.group().signals().reset_for_exec();
     task.signals().reset_for_exec();
     task.group().posix_timers().clear();

@@ -1,6 +1,7 @@
 //! Making, linking, removing and renaming, with the checks and the order of errors of fs/namei.c.
 
 use super::access::{self, Want, capability};
+use super::notify::Mask;
 use super::opening::new_node;
 use super::walk::{LastLink, Special, Tail};
 use super::{FileKind, Inode, Location, Namespace, NewNode};
@@ -45,7 +46,9 @@ impl Namespace {
         let node = NewNode { rdev, target, ..new_node(&who, directory, kind, mode)? };
         let inode = operations.create(name, &node)?;
         let mount = directory.mount().ok_or(Errno::ENOENT)?;
-        Ok(Location::new(mount.clone(), directory.entry().adopt(name, inode)))
+        let made = Location::new(mount.clone(), directory.entry().adopt(name, inode));
+        self.watches().tell_name(directory.inode(), name, made.inode(), Mask::CREATE);
+        Ok(made)
     }
 
     /// Makes a directory, node or symbolic link (mkdir, mknod, symlink).
@@ -97,11 +100,18 @@ impl Namespace {
             return Err(Errno::EPERM);
         }
         // A file that lost its last name gets none again (vfs_link); one that was made without a name may get its first.
-        if object.mount().is_some() && object.inode().stat()?.links == 0 {
+        let may_be_named = object.mount().is_none() && !object.is_removed();
+        if !may_be_named && object.inode().stat()?.links == 0 {
             return Err(Errno::ENOENT);
         }
         let operations = directory.inode().as_dir().ok_or(Errno::ENOTDIR)?;
-        operations.link(&name, object.inode())
+        operations.link(&name, object.inode())?;
+        if object.mount().is_none() {
+            object.give_up_names();
+        }
+        self.watches().tell_own(object.inode(), Mask::ATTRIB);
+        self.watches().tell_name(directory.inode(), &name, object.inode(), Mask::CREATE);
+        Ok(())
     }
 
     /// Removes a name that is not a directory's (unlink).
@@ -149,8 +159,14 @@ impl Namespace {
         }
         // The walk may have let go of the object's descriptor; whoever still has the object open keeps it reachable.
         let operations = directory.inode().as_dir().ok_or(Errno::ENOTDIR)?;
+        self.usage().before_unnaming(victim.inode());
         operations.remove(name, victim.kind() == FileKind::Directory)?;
         directory.entry().removed(name);
+        if victim.kind() != FileKind::Directory {
+            self.watches().tell_own(victim.inode(), Mask::ATTRIB);
+        }
+        self.usage().unnamed(victim.inode());
+        self.watches().tell_name(directory.inode(), name, victim.inode(), Mask::DELETE);
         Ok(())
     }
 
@@ -229,12 +245,24 @@ impl Namespace {
         }
         let source = old_directory.inode().as_dir().ok_or(Errno::ENOTDIR)?;
         let target = new_directory.inode().as_dir().ok_or(Errno::ENOTDIR)?;
+        if let Some(new) = &new {
+            self.usage().before_unnaming(new.inode());
+        }
         source.rename(&old_name, target, &new_name, flags)?;
         let (source, target) = (old_directory.entry(), new_directory.entry());
         if exchange {
             source.exchanged(&old_name, target, &new_name);
         } else {
             source.moved(&old_name, target, &new_name);
+        }
+        let from = (old_directory.inode(), &old_name[..]);
+        let to = (new_directory.inode(), &new_name[..]);
+        let replaced = new.as_ref().filter(|_| !exchange).map(Location::inode);
+        self.watches().tell_move(from, to, old.inode(), replaced);
+        match &new {
+            Some(new) if exchange => self.watches().tell_move(to, from, new.inode(), None),
+            Some(new) => self.usage().unnamed(new.inode()),
+            None => {}
         }
         Ok(())
     }

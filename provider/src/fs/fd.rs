@@ -130,17 +130,17 @@ impl FdTable {
     }
 
     /// Closes the descriptors that are marked close-on-exec; returns them, so that they are dropped where no lock is held.
-    pub fn close_on_exec(&self) {
+    pub fn close_on_exec(&self) -> Vec<Arc<OpenFile>> {
         let mut closed = Vec::new();
         {
             let mut slots = self.slots.lock();
             for at in 0..slots.slots.len() {
                 if slots.slots[at].as_ref().is_some_and(|slot| slot.close_on_exec) {
-                    closed.extend(slots.take(at));
+                    closed.extend(slots.take(at).map(|slot| slot.file));
                 }
             }
         }
-        drop(closed);
+        closed
     }
 
     /// Closes (or, if `mark`, marks close-on-exec) all descriptors from `first` to `last`, both included (close_range).

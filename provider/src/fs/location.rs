@@ -195,6 +195,11 @@ impl Location {
         Self { mount: None, entry: Entry::root(inode, name) }
     }
 
+    /// Says of an object that has no name that it will never get one (O_TMPFILE with O_EXCL), or has had its chance.
+    pub(super) fn give_up_names(&self) {
+        self.entry.place.lock().removed = true;
+    }
+
     /// The object there.
     pub fn inode(&self) -> &Arc<dyn Inode> {
         &self.entry.inode

@@ -1,7 +1,8 @@
 //! Advisory locks: flock(2), and the ranges of fcntl(2) that a process or an open file description holds.
 //!
 //! One table for all files, under one leaf lock: locks are few. A file is known by its inode's address, which the open file that
-//! holds the lock keeps alive. Host files are locked among the sandbox's own processes only.
+//! holds the lock keeps alive. Host files are locked among the sandbox's own processes only. Of processes that wait for ranges it knows
+//! whom they wait for, so that the last of a ring is told.
 
 use super::OpenFile;
 use crate::errno::Errno;
@@ -63,16 +64,70 @@ struct FileState {
     whole: Vec<(u64, LockKind)>,
 }
 
+/// A process that waits for another's range.
+#[derive(Clone, Copy, Debug)]
+struct Wait {
+    id: u64,
+    waiter: Pid,
+    holder: Pid,
+}
+
+/// What the lock guards.
+#[derive(Debug, Default)]
+struct Table {
+    files: HashMap<usize, FileState>,
+    waits: Vec<Wait>,
+    next_wait: u64,
+}
+
+impl Table {
+    /// Tells whether `holder` waits, by whatever detour, for `waiter`.
+    fn is_waiting_for(&self, holder: Pid, waiter: Pid) -> bool {
+        let mut seen = vec![holder];
+        let mut at = 0;
+        while let Some(process) = seen.get(at).copied() {
+            if process == waiter {
+                return true;
+            }
+            let next = self.waits.iter().filter(|wait| wait.waiter == process).map(|wait| wait.holder);
+            let new: Vec<Pid> = next.filter(|next| !seen.contains(next)).collect();
+            seen.extend(new);
+            at += 1;
+        }
+        false
+    }
+}
+
 /// All advisory locks of a sandbox.
 #[derive(Debug)]
 pub struct FileLocks {
-    files: Mutex<HashMap<usize, FileState>>,
+    table: Mutex<Table>,
     changed: WaitQueue,
+}
+
+/// A process's wait for a range (F_SETLKW): others see whom it waits for until this is dropped.
+#[derive(Debug)]
+pub struct RangeWait<'a> {
+    locks: &'a Arc<FileLocks>,
+    id: u64,
+}
+
+impl RangeWait<'_> {
+    /// Takes the range as [`FileLocks::lock_range`] does; `EDEADLK` if its holder waits for the caller.
+    pub fn attempt(&self, file: &OpenFile, wanted: RangeLock) -> Result<(), Errno> {
+        self.locks.take(file, wanted, Some(self.id))
+    }
+}
+
+impl Drop for RangeWait<'_> {
+    fn drop(&mut self) {
+        self.locks.table.lock().waits.retain(|wait| wait.id != self.id);
+    }
 }
 
 impl Default for FileLocks {
     fn default() -> Self {
-        Self { files: Mutex::new(Rank::Leaf, HashMap::new()), changed: WaitQueue::default() }
+        Self { table: Mutex::new(Rank::Leaf, Table::default()), changed: WaitQueue::default() }
     }
 }
 
@@ -88,20 +143,42 @@ impl FileLocks {
 
     /// The first lock of somebody else's that stands in the way of `wanted` (F_GETLK).
     pub fn conflict(&self, file: &OpenFile, wanted: &RangeLock) -> Option<RangeLock> {
-        let files = self.files.lock();
-        files.get(&key(file))?.ranges.iter().find(|held| held.conflicts(wanted)).copied()
+        let table = self.table.lock();
+        table.files.get(&key(file))?.ranges.iter().find(|held| held.conflicts(wanted)).copied()
     }
 
     /// Takes a range, in the place of what the owner held there; `EAGAIN` if somebody else's lock stands in the way, `ENOLCK` if
     /// there are too many.
     pub fn lock_range(self: &Arc<Self>, file: &OpenFile, wanted: RangeLock) -> Result<(), Errno> {
+        self.take(file, wanted, None)
+    }
+
+    /// Starts a wait for a range.
+    pub fn wait_for_range(self: &Arc<Self>) -> RangeWait<'_> {
+        let mut table = self.table.lock();
+        table.next_wait += 1;
+        RangeWait { locks: self, id: table.next_wait }
+    }
+
+    fn take(self: &Arc<Self>, file: &OpenFile, wanted: RangeLock, wait: Option<u64>) -> Result<(), Errno> {
         {
-            let mut files = self.files.lock();
-            let count: usize = files.values().map(|state| state.ranges.len() + state.whole.len()).sum();
-            let state = files.entry(key(file)).or_default();
-            if state.ranges.iter().any(|held| held.conflicts(&wanted)) {
+            let table = &mut *self.table.lock();
+            table.waits.retain(|other| Some(other.id) != wait);
+            let ranges = table.files.get(&key(file)).map_or(&[][..], |state| &state.ranges);
+            if let Some(held) = ranges.iter().find(|held| held.conflicts(&wanted)) {
+                if let (Some(id), LockOwner::Process(waiter), LockOwner::Process(holder)) =
+                    (wait, wanted.owner, held.owner)
+                {
+                    if table.is_waiting_for(holder, waiter) {
+                        return Err(Errno::EDEADLK);
+                    }
+                    table.waits.push(Wait { id, waiter, holder });
+                }
                 return Err(Errno::EAGAIN);
             }
+            let files = &mut table.files;
+            let count: usize = files.values().map(|state| state.ranges.len() + state.whole.len()).sum();
+            let state = files.entry(key(file)).or_default();
             if count >= LOCKS_MAX {
                 return Err(Errno::ENOLCK);
             }
@@ -123,8 +200,8 @@ impl FileLocks {
     /// Takes the whole file for an open file description (flock), in the place of what it held; `EAGAIN`.
     pub fn lock_whole(self: &Arc<Self>, file: &OpenFile, kind: LockKind) -> Result<(), Errno> {
         let taken = {
-            let mut files = self.files.lock();
-            let state = files.entry(key(file)).or_default();
+            let mut table = self.table.lock();
+            let state = table.files.entry(key(file)).or_default();
             // Linux gives the old lock up before it takes the new one, also if that fails.
             state.whole.retain(|(owner, _)| *owner != file.id());
             let free = state.whole.iter().all(|(_, held)| *held == LockKind::Shared && kind == LockKind::Shared);
@@ -148,6 +225,18 @@ impl FileLocks {
         self.edit(key(file), |state| state.ranges.retain(|held| held.owner != LockOwner::Process(process)));
     }
 
+    /// A process has ended: its ranges go, although others may have the files open.
+    pub fn process_ended(&self, process: Pid) {
+        {
+            let mut table = self.table.lock();
+            table.files.retain(|_, state| {
+                state.ranges.retain(|held| held.owner != LockOwner::Process(process));
+                !state.ranges.is_empty() || !state.whole.is_empty()
+            });
+        }
+        self.changed.wake_all();
+    }
+
     /// An open file description is gone, and its locks with it.
     pub(super) fn released(&self, file: &OpenFile) {
         self.edit(key(file), |state| {
@@ -158,11 +247,11 @@ impl FileLocks {
 
     fn edit(&self, key: usize, change: impl FnOnce(&mut FileState)) {
         {
-            let mut files = self.files.lock();
-            let Some(state) = files.get_mut(&key) else { return };
+            let mut table = self.table.lock();
+            let Some(state) = table.files.get_mut(&key) else { return };
             change(state);
             if state.ranges.is_empty() && state.whole.is_empty() {
-                files.remove(&key);
+                table.files.remove(&key);
             }
         }
         self.changed.wake_all();
@@ -225,6 +314,17 @@ mod tests {
         let mut held = vec![lock(5, 9, 1), lock(0, 4, 1), lock(10, 10, 2)];
         join(&mut held);
         assert_eq!(held, [lock(0, 9, 1), lock(10, 10, 2)]);
+    }
+
+    #[test]
+    fn a_ring_of_waits_is_found_whatever_its_length() {
+        let wait = |waiter, holder| Wait { id: 0, waiter: Pid(waiter), holder: Pid(holder) };
+        let waits = vec![wait(1, 2), wait(2, 3), wait(2, 4), wait(4, 5), wait(5, 2)];
+        let table = Table { waits, ..Table::default() };
+        assert!(table.is_waiting_for(Pid(1), Pid(5)));
+        assert!(table.is_waiting_for(Pid(5), Pid(3)));
+        assert!(!table.is_waiting_for(Pid(3), Pid(1)));
+        assert!(!table.is_waiting_for(Pid(5), Pid(1)));
     }
 
     #[test]

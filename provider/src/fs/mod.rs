@@ -19,6 +19,7 @@ mod location;
 mod locks;
 mod mount;
 mod namespace;
+pub mod notify;
 mod open;
 mod opening;
 mod overlay;
@@ -31,6 +32,7 @@ mod tmp;
 mod traits;
 pub(crate) mod tty;
 mod types;
+mod usage;
 mod view;
 mod walk;
 
@@ -43,14 +45,16 @@ pub use fd::{Fd, FdTable, RangeAction};
 pub use hiding::{DEFAULT_HIDDEN, default_hidden};
 pub use io::{BufferSink, BufferSource, Sink, Source};
 pub use location::Location;
-pub use locks::{FileLocks, LockKind, LockOwner, RangeLock};
+pub use locks::{FileLocks, LockKind, LockOwner, RangeLock, RangeWait};
 pub use mount::Mount;
 pub use namespace::Namespace;
 pub use open::{MAX_RW_COUNT, OpenFile};
+pub use tmp::Seals;
 pub use traits::{
     DirEntry, DirSink, Directory, File, FileSystem, Inode, Link, LinkTarget, Mapping, OffsetKeeper, OwnOffset,
     WaitSource,
 };
 pub use types::{AttributeChange, FileKind, FsStat, NewNode, OpenFlags, Permissions, Ready, Stat, Timestamp};
+pub use usage::TextGuard;
 pub use view::ViewError;
 pub use walk::{LastLink, Resolve};

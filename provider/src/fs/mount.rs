@@ -1,6 +1,7 @@
 //! Mounts: file systems at places of the tree. The set is fixed when the view is built, so a walk takes no lock for it.
 
 use super::location::{Entry, Location};
+use super::usage::Usage;
 use super::{FileSystem, Inode};
 use std::collections::HashMap;
 use std::fmt;
@@ -20,6 +21,8 @@ pub struct Mount {
     /// Where it is mounted: the mount below and the covered entry; `None` for the root.
     pub(super) place: Option<(Arc<Mount>, Arc<Entry>)>,
     pub(super) root: Arc<Entry>,
+    /// Who uses the files of the view.
+    pub(super) usage: Arc<Usage>,
 }
 
 impl Mount {
@@ -68,6 +71,7 @@ pub(super) struct MountTable {
     mounts: Vec<Arc<Mount>>,
     /// By the number of the mount below and the covered entry's address (which the mount keeps alive).
     covered: HashMap<(u32, usize), Arc<Mount>>,
+    usage: Arc<Usage>,
 }
 
 fn address(entry: &Arc<Entry>) -> usize {
@@ -77,7 +81,7 @@ fn address(entry: &Arc<Entry>) -> usize {
 impl MountTable {
     /// Makes a table with only a root.
     pub(super) fn new(new: NewMount<'_>) -> Self {
-        let mut table = Self { mounts: Vec::new(), covered: HashMap::new() };
+        let mut table = Self { mounts: Vec::new(), covered: HashMap::new(), usage: Arc::default() };
         table.add(new, None);
         table
     }
@@ -99,12 +103,18 @@ impl MountTable {
             read_only: new.read_only,
             place,
             root: Entry::root(inode, b"/"),
+            usage: self.usage.clone(),
         });
         if let Some((below, entry)) = &mount.place {
             entry.covered.store(true, Ordering::Relaxed);
             self.covered.insert((below.id, address(entry)), mount.clone());
         }
         self.mounts.push(mount);
+    }
+
+    /// Who uses the files.
+    pub(super) fn usage(&self) -> &Arc<Usage> {
+        &self.usage
     }
 
     /// The root of the tree.

@@ -2,9 +2,11 @@
 
 use super::location::Entry;
 use super::mount::{Mount, MountTable};
+use super::notify::Watches;
 use super::tmp::TmpFs;
+use super::usage::Usage;
 use super::walk::{LastLink, Resolve, Tail, Walker};
-use super::{FileKind, FileLocks, FsContext, Location, NewNode, OpenFile, OpenFlags};
+use super::{FileKind, FileLocks, FsContext, Location, NewNode, OpenFile, OpenFlags, Seals};
 use crate::errno::Errno;
 use crate::sync::{Mutex, MutexGuard, Rank};
 use crate::task::CurrentTask;
@@ -48,11 +50,27 @@ impl Namespace {
         &self.locks
     }
 
+    /// Who is told of what happens to files (inotify).
+    pub fn watches(&self) -> &Arc<Watches> {
+        self.mounts.usage().watches()
+    }
+
+    pub(super) fn usage(&self) -> &Usage {
+        self.mounts.usage()
+    }
+
     /// Opens a new file in memory that has no name; `name` is for /proc/PID/fd.
-    pub fn memory_file(&self, task: &CurrentTask<'_>, name: &[u8], mode: u32) -> Result<Arc<OpenFile>, Errno> {
+    pub fn memory_file(
+        &self,
+        task: &CurrentTask<'_>,
+        name: &[u8],
+        mode: u32,
+        seals: Seals,
+    ) -> Result<Arc<OpenFile>, Errno> {
         let who = task.credentials();
         let node = NewNode { kind: FileKind::Regular, mode, uid: who.fsuid, gid: who.fsgid, rdev: 0, target: b"" };
         let inode = self.nameless.tmp_root().make_nameless(&node)?;
+        inode.start_with_seals(seals);
         let file = inode.open_file()?;
         let name = [b"/memfd:", name, b" (deleted)"].concat();
         Ok(OpenFile::new(file, Location::anonymous(inode, &name), OpenFlags::RDWR | OpenFlags::LARGEFILE))

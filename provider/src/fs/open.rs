@@ -1,6 +1,8 @@
 //! Open file descriptions.
 
 use super::epoll::Item;
+use super::notify::Mask;
+use super::usage::Opened;
 use super::{DirSink, File, FileLocks, Location, OffsetKeeper, OpenFlags, Sink, Source};
 use crate::errno::Errno;
 use crate::sync::{Mutex, Rank};
@@ -31,6 +33,8 @@ pub struct OpenFile {
     locks: OnceLock<Arc<FileLocks>>,
     /// The items of epolls that watch it: they go with it.
     watches: Mutex<Vec<Weak<Item>>>,
+    /// That it was opened by a path.
+    opened: Option<Opened>,
 }
 
 impl OpenFile {
@@ -50,7 +54,23 @@ impl OpenFile {
 
     /// Makes one at offset 0.
     pub fn new(file: Arc<dyn File>, location: Location, flags: OpenFlags) -> Arc<Self> {
-        Arc::new(Self {
+        Self::counted(file, location, flags, None)
+    }
+
+    /// Makes one that was opened by a path, for reading.
+    pub fn by_path(file: Arc<dyn File>, location: Location, flags: OpenFlags) -> Result<Arc<Self>, Errno> {
+        let opened = location.opened(flags.writes())?;
+        Ok(Self::counted(file, location, flags, opened))
+    }
+
+    /// Makes one that is counted as open.
+    pub(super) fn counted(
+        file: Arc<dyn File>,
+        location: Location,
+        flags: OpenFlags,
+        opened: Option<Opened>,
+    ) -> Arc<Self> {
+        let this = Arc::new(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             file,
             location,
@@ -59,7 +79,31 @@ impl OpenFile {
             owner: AtomicI32::new(0),
             locks: OnceLock::new(),
             watches: Mutex::new(Rank::Leaf, Vec::new()),
-        })
+            opened,
+        });
+        this.tell(Mask::OPEN);
+        this
+    }
+
+    /// Tells who watches the file of what happened to it.
+    pub fn tell(&self, mask: Mask) {
+        if let Some(opened) = &self.opened {
+            opened.watches().tell(&self.location, mask);
+        }
+    }
+
+    fn told_read(&self, read: Result<usize, Errno>) -> Result<usize, Errno> {
+        if matches!(read, Ok(1..)) {
+            self.tell(Mask::ACCESS);
+        }
+        read
+    }
+
+    fn told_write(&self, written: Result<usize, Errno>) -> Result<usize, Errno> {
+        if matches!(written, Ok(1..)) {
+            self.tell(Mask::MODIFY);
+        }
+        written
     }
 
     /// A number that no other open file of this monitor has.
@@ -133,6 +177,10 @@ impl OpenFile {
     /// Reads at the offset and moves it; `EBADF` if it was not opened for reading, `EAGAIN` if nothing is there yet.
     pub fn read(&self, task: &CurrentTask<'_>, to: &mut dyn Sink) -> Result<usize, Errno> {
         self.check_read(to)?;
+        self.told_read(self.read_next(task, to))
+    }
+
+    fn read_next(&self, task: &CurrentTask<'_>, to: &mut dyn Sink) -> Result<usize, Errno> {
         if !self.file.seekable() {
             return self.file.read_at(task, 0, to);
         }
@@ -160,12 +208,16 @@ impl OpenFile {
             return Err(Errno::ESPIPE);
         }
         self.check_read(to)?;
-        self.file.read_at(task, offset, to)
+        self.told_read(self.file.read_at(task, offset, to))
     }
 
     /// Writes at the offset (with O_APPEND: at the end) and moves it.
     pub fn write(&self, task: &CurrentTask<'_>, from: &mut dyn Source) -> Result<usize, Errno> {
         self.check_write(from)?;
+        self.told_write(self.write_next(task, from))
+    }
+
+    fn write_next(&self, task: &CurrentTask<'_>, from: &mut dyn Source) -> Result<usize, Errno> {
         if !self.file.seekable() {
             return self.file.write_at(task, 0, from);
         }
@@ -244,15 +296,34 @@ impl OpenFile {
             return Err(Errno::ESPIPE);
         }
         self.check_write(from)?;
-        if self.flags().contains(OpenFlags::APPEND) {
-            return self.file.append(task, from).map(|(written, _)| written);
-        }
-        self.file.write_at(task, offset, from)
+        let written = if self.flags().contains(OpenFlags::APPEND) {
+            self.file.append(task, from).map(|(written, _)| written)
+        } else {
+            self.file.write_at(task, offset, from)
+        };
+        self.told_write(written)
+    }
+
+    /// Writes at the end as if it had O_APPEND, and moves the offset only if `moves` (pwritev2's RWF_APPEND).
+    pub fn append(&self, task: &CurrentTask<'_>, from: &mut dyn Source, moves: bool) -> Result<usize, Errno> {
+        self.check_write(from)?;
+        let appended = if moves {
+            let mut offset = self.offset.lock();
+            self.file.append(task, from).map(|(written, end)| {
+                *offset = end;
+                written
+            })
+        } else {
+            self.file.append(task, from).map(|(written, _)| written)
+        };
+        self.told_write(appended)
     }
 
     /// Lists directory entries at the offset; the sink's last taken entry says where to go on.
     pub fn read_dir(&self, task: &CurrentTask<'_>, position: u64, sink: &mut dyn DirSink) -> Result<(), Errno> {
-        self.file.read_dir(task, position, sink)
+        self.file.read_dir(task, position, sink)?;
+        self.tell(Mask::ACCESS);
+        Ok(())
     }
 
     fn check_read(&self, to: &mut dyn Sink) -> Result<(), Errno> {
@@ -276,6 +347,7 @@ impl Drop for OpenFile {
             locks.released(self);
         }
         self.file.released();
+        self.tell(if self.flags().writes() { Mask::CLOSE_WRITE } else { Mask::CLOSE_NOWRITE });
     }
 }
 

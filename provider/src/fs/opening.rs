@@ -1,6 +1,7 @@
 //! open(2) by path, in the order of checks of fs/namei.c (path_openat, do_open, may_open).
 
 use super::access::{self, Want, capability};
+use super::notify::Mask;
 use super::walk::{LastLink, Resolve, Special, Tail};
 use super::{AttributeChange, File, FileKind, Location, Namespace, NewNode, OpenFile, OpenFlags, Sink, Source};
 use crate::errno::Errno;
@@ -123,9 +124,10 @@ impl Namespace {
         mode: u32,
     ) -> Result<Arc<OpenFile>, Errno> {
         let place = self.make(task, directory, name, FileKind::Regular, mode, 0, b"")?;
+        let opened = place.opened(flags.writes())?;
         // A file that was just made may be written whatever its mode says.
         let file = place.inode().clone().open(task, flags.difference(OpenFlags::TRUNC))?;
-        Ok(OpenFile::new(file, place, flags))
+        Ok(OpenFile::counted(file, place, flags, opened))
     }
 
     /// Opens what is at a place, as a path walk that ends there would.
@@ -147,19 +149,23 @@ impl Namespace {
         if flags.contains(OpenFlags::NOATIME) && !access::owns(&who, place.inode().permissions()?) {
             return Err(Errno::EPERM);
         }
+        let opened = place.opened(flags.writes() || truncates)?;
         let file = match kind {
             // A FIFO that a path leads to, whatever its file system; a pipe without a name opens itself.
             FileKind::Fifo if place.mount().is_some() => task.kernel().pipes().open_fifo(task, place.inode(), flags)?,
             _ => place.inode().clone().open(task, flags)?,
         };
+        let file = OpenFile::counted(file, place, flags, opened);
         if truncates && kind == FileKind::Regular {
             if flags.writes() {
-                file.set_size(0)?;
+                file.file().set_size(0)?;
             } else {
-                place.inode().change(&AttributeChange { size: Some(0), ..AttributeChange::default() })?;
+                let inode = file.location().inode();
+                inode.change(&AttributeChange { size: Some(0), ..AttributeChange::default() })?;
             }
+            file.tell(Mask::MODIFY);
         }
-        Ok(OpenFile::new(file, place, flags))
+        Ok(file)
     }
 }
 
@@ -199,7 +205,11 @@ fn open_unnamed(
     let file = inode.clone().open(task, flags)?;
     let mut name = directory.path();
     name.extend_from_slice(format!("/#{number} (deleted)").as_bytes());
-    Ok(OpenFile::new(file, Location::anonymous(inode, &name), flags))
+    let place = Location::anonymous(inode, &name);
+    if flags.contains(OpenFlags::EXCL) {
+        place.give_up_names();
+    }
+    Ok(OpenFile::new(file, place, flags))
 }
 
 /// Who owns what a task makes in a directory, and with which mode (inode_init_owner).

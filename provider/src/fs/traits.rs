@@ -4,13 +4,14 @@
 //! [`super::Namespace`]'s; an implementation answers for what only it knows (an entry exists, a directory is not empty, the
 //! host refuses). Files never block: they answer `EAGAIN` and say what to wait for ([`File::wait_source`]); the caller blocks in one place.
 
-use super::{AttributeChange, FileKind, FsStat, NewNode, OpenFlags, Permissions, Ready, Sink, Source, Stat};
+use super::{AttributeChange, FileKind, FsStat, NewNode, OpenFlags, Permissions, Ready, Seals, Sink, Source, Stat};
 use crate::errno::Errno;
 use crate::task::CurrentTask;
 use std::any::Any;
 use std::fmt::Debug;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use vmm::addr::UserAddr;
 use vmm::memory::{HostFile, MemoryObject};
 
 /// What to wait on until a file may be ready.
@@ -283,6 +284,18 @@ pub trait File: Send + Sync + Debug {
     /// Sets the size (ftruncate).
     fn set_size(&self, _size: u64) -> Result<(), Errno> {
         Err(Errno::EINVAL)
+    }
+    /// The seals of an in-memory file (F_GET_SEALS); `EINVAL` for a file of a file system without.
+    fn seals(&self) -> Result<Seals, Errno> {
+        Err(Errno::EINVAL)
+    }
+    /// Adds seals; `EPERM` if that is sealed, `EBUSY` if a shared mapping that may be written is in the way, which `is_mapped` tells.
+    fn add_seals(&self, _seals: Seals, _is_mapped: &dyn Fn() -> bool) -> Result<(), Errno> {
+        Err(Errno::EINVAL)
+    }
+    /// Calls `map`, which makes a shared mapping that may be written, with the file's seals; none is added meanwhile.
+    fn map_writable(&self, map: &mut dyn FnMut(Seals) -> Result<UserAddr, Errno>) -> Result<UserAddr, Errno> {
+        map(Seals::empty())
     }
     /// fallocate(2), with its mode bits.
     fn allocate(&self, _mode: u32, _offset: u64, _len: u64) -> Result<(), Errno> {

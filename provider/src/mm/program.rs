@@ -1,6 +1,6 @@
 //! What exec has loaded into an address space, as /proc/PID shows it ([`Program`]).
 
-use crate::fs::OpenFile;
+use crate::fs::{OpenFile, TextGuard};
 use std::sync::Arc;
 use vmm::addr::{UserAddr, UserRange};
 
@@ -9,6 +9,8 @@ use vmm::addr::{UserAddr, UserRange};
 pub struct Program {
     /// The executable (/proc/PID/exe).
     pub file: Option<Arc<OpenFile>>,
+    /// Keeps the executable from being written.
+    pub text: Option<Arc<TextGuard>>,
     /// The executable's code, from the first to the last executable segment.
     pub code: UserRange,
     /// The executable's data.

@@ -1,11 +1,11 @@
 //! The map as others show it: /proc/PID/maps, smaps, statm.
 
 use super::MemoryMap;
-use super::vma::{Label, Sharing, VmaFlags};
+use super::vma::{Backing, Label, Sharing, Source, VmaFlags};
 use crate::fs::OpenFile;
 use std::sync::Arc;
 use vmm::addr::UserRange;
-use vmm::memory::Access;
+use vmm::memory::{Access, MemoryObject};
 
 /// A mapping as /proc/PID/maps shows it.
 #[derive(Clone, Debug)]
@@ -90,6 +90,16 @@ impl MemoryMap {
                 name: name(vma),
             })
             .collect()
+    }
+
+    /// Tells whether a shared mapping of the object is writable, or may become so.
+    pub fn may_write(&self, object: &Arc<MemoryObject>) -> bool {
+        let is_of = |vma: &super::Vma| match &vma.backing {
+            Backing::Source { source: Source::Object(mapped), .. } => Arc::ptr_eq(mapped, object),
+            _ => false,
+        };
+        let may = |vma: &super::Vma| vma.sharing == Sharing::Shared && vma.max_access.contains(Access::WRITE);
+        self.state.read().tree.iter().any(|vma| may(vma) && is_of(vma))
     }
 
     /// Sums over all mappings.

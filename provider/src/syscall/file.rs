@@ -3,6 +3,7 @@
 use super::fs::AtFlags;
 use super::fs::{base, file_limit, install, locate};
 use crate::errno::Errno;
+use crate::fs::notify::Mask;
 use crate::fs::{
     AttributeChange, Fd, FileKind, LastLink, OpenFile, OpenFlags, RangeAction, Resolve, Want, check_access,
 };
@@ -190,7 +191,10 @@ pub(super) fn truncate(task: &CurrentTask<'_>, path: UserCStr, len: i64) -> Resu
     }
     check_access(&task.credentials(), &place, Want::WRITE)?;
     check_size(task, size)?;
-    place.inode().change(&AttributeChange { size: Some(size), ..AttributeChange::default() })
+    place.check_not_running()?;
+    place.inode().change(&AttributeChange { size: Some(size), ..AttributeChange::default() })?;
+    place.tell(Mask::MODIFY);
+    Ok(())
 }
 
 /// ftruncate(2).
@@ -201,7 +205,9 @@ pub(super) fn ftruncate(task: &CurrentTask<'_>, fd: Fd, len: i64) -> Result<(), 
         return Err(Errno::EINVAL);
     }
     check_size(task, size)?;
-    file.file().set_size(size)
+    file.file().set_size(size)?;
+    file.tell(Mask::MODIFY);
+    Ok(())
 }
 
 /// fallocate(2).
@@ -230,7 +236,9 @@ pub(super) fn fallocate(task: &CurrentTask<'_>, fd: Fd, mode: u32, offset: i64, 
     if mode & KEEP_SIZE == 0 {
         check_size(task, end)?;
     }
-    file.file().allocate(mode, offset, len)
+    file.file().allocate(mode, offset, len)?;
+    file.tell(Mask::MODIFY);
+    Ok(())
 }
 
 /// fsync(2).

@@ -2,7 +2,7 @@
 
 use super::fs::{file_limit, install, install_from};
 use crate::errno::Errno;
-use crate::fs::{Fd, FileKind, LockKind, LockOwner, OpenFile, OpenFlags, RangeLock};
+use crate::fs::{Fd, FileKind, LockKind, LockOwner, Mapping, OpenFile, OpenFlags, RangeLock, Seals};
 use crate::syscall::args::flags_arg;
 use crate::syscall::constants::FcntlCommand;
 use crate::task::{CurrentTask, Deadline};
@@ -111,10 +111,22 @@ pub(super) fn fcntl(task: &CurrentTask<'_>, fd: Fd, command: FcntlCommand, argum
         }
         raw::F_GETPIPE_SZ => super::pipe::size(&file),
         raw::F_SETPIPE_SZ => super::pipe::resize(task, &file, int(argument).cast_unsigned()),
-        // As a file on a file system without seals.
-        raw::F_ADD_SEALS | raw::F_GET_SEALS => Err(task.unsupported("fcntl: seals", Errno::EINVAL)),
+        raw::F_ADD_SEALS => add_seals(task, &file, argument).map(|()| 0),
+        raw::F_GET_SEALS => file.file().seals().map(|seals| u64::from(seals.bits())),
         _ => Err(task.unsupported("fcntl: other commands", Errno::EINVAL)),
     }
+}
+
+/// F_ADD_SEALS, in the order of checks of memfd_add_seals in mm/memfd.c.
+fn add_seals(task: &CurrentTask<'_>, file: &OpenFile, seals: u64) -> Result<(), Errno> {
+    let seals = u32::try_from(seals & u64::from(u32::MAX)).unwrap_or_default();
+    if !file.flags().writes() {
+        return Err(Errno::EPERM);
+    }
+    let seals = Seals::from_bits(seals).ok_or(Errno::EINVAL)?;
+    let Ok(Mapping::Object(object)) = file.file().mapping() else { return Err(Errno::EINVAL) };
+    let is_mapped = || task.kernel().tasks().all().iter().filter_map(|task| task.mm()).any(|mm| mm.may_write(&object));
+    file.file().add_seals(seals, &is_mapped)
 }
 
 /// An argument that the kernel takes for an `int`.
@@ -217,7 +229,8 @@ fn set_lock(task: &CurrentTask<'_>, file: &OpenFile, command: u32, at: u64) -> R
     if matches!(command, raw::F_SETLK | F_OFD_SETLK) {
         return locks.lock_range(file, wanted).map(|()| 0);
     }
-    wait(task, || locks.lock_range(file, wanted)).map(|()| 0)
+    let waiting = locks.wait_for_range();
+    wait(task, || waiting.attempt(file, wanted)).map(|()| 0)
 }
 
 /// Tries until a lock is free or a signal comes.
@@ -295,8 +308,14 @@ pub(super) fn memfd_create(task: &CurrentTask<'_>, name: UserCStr, flags: Memory
         return Err(task.unsupported("memfd_create: MFD_HUGETLB", Errno::EINVAL));
     }
     let name = task.mm().read_cstr(name.0, NAME_MAX + 1)?.ok_or(Errno::EINVAL)?;
-    let mode = if flags.contains(MemoryFileFlags::NOEXEC_SEAL) { 0o666 } else { 0o777 };
-    let file = task.kernel().namespace().memory_file(task, &name, mode)?;
+    let (mode, seals) = if flags.contains(MemoryFileFlags::NOEXEC_SEAL) {
+        (0o666, Seals::EXEC)
+    } else if flags.contains(MemoryFileFlags::ALLOW_SEALING) {
+        (0o777, Seals::empty())
+    } else {
+        (0o777, Seals::SEAL)
+    };
+    let file = task.kernel().namespace().memory_file(task, &name, mode, seals)?;
     debug_assert_eq!(file.location().kind(), FileKind::Regular);
     install(task, file, flags.contains(MemoryFileFlags::CLOEXEC))
 }

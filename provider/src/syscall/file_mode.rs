@@ -2,6 +2,7 @@
 
 use super::fs::{AtFlags, locate, locate_bytes};
 use crate::errno::Errno;
+use crate::fs::notify::Mask;
 use crate::fs::{AttributeChange, Fd, FileKind, LastLink, Location, Permissions, Timestamp, Want, check_access};
 use crate::syscall::args::FileMode;
 use crate::task::{Credentials, CurrentTask};
@@ -42,7 +43,23 @@ fn change_mode(task: &CurrentTask<'_>, place: &Location, mode: u32) -> Result<()
     if !in_group(&who, object.gid) && !who.has(CAP_FSETID) {
         mode &= !SET_GROUP_ID;
     }
-    place.inode().change(&AttributeChange { mode: Some(mode), ..AttributeChange::default() })
+    change(place, &AttributeChange { mode: Some(mode), ..AttributeChange::default() })
+}
+
+/// Changes attributes and tells who watches, as fsnotify_change does: one time alone looks like a read or a write.
+fn change(place: &Location, change: &AttributeChange) -> Result<(), Errno> {
+    place.inode().change(change)?;
+    let owned = change.mode.is_some() || change.uid.is_some() || change.gid.is_some();
+    let timed = change.accessed.is_some() || change.modified.is_some();
+    if !owned && !timed {
+        return Ok(());
+    }
+    place.tell(match (change.accessed.is_some(), change.modified.is_some()) {
+        (true, false) if !owned => Mask::ACCESS,
+        (false, true) if !owned => Mask::MODIFY,
+        _ => Mask::ATTRIB,
+    });
+    Ok(())
 }
 
 /// chmod(2).
@@ -96,7 +113,7 @@ fn change_owner(task: &CurrentTask<'_>, place: &Location, uid: u32, gid: u32) ->
         }
     }
     let mode = (mode != object.mode).then_some(mode);
-    place.inode().change(&AttributeChange { mode, uid, gid, ..AttributeChange::default() })
+    change(place, &AttributeChange { mode, uid, gid, ..AttributeChange::default() })
 }
 
 /// chown(2).
@@ -177,8 +194,8 @@ fn change_times(task: &CurrentTask<'_>, place: &Location, accessed: NewTime, mod
         NewTime::Now => Some(now),
         NewTime::At(time) => Some(time),
     };
-    let change = AttributeChange { accessed: time(accessed), modified: time(modified), ..AttributeChange::default() };
-    place.inode().change(&change)
+    let times = AttributeChange { accessed: time(accessed), modified: time(modified), ..AttributeChange::default() };
+    change(place, &times)
 }
 
 /// The place whose times are set: with a null path the descriptor's own (utimensat(2), C library differences).

@@ -207,12 +207,15 @@ const RWF_KEPT: u32 = 0x1 | RWF_SYNCED;
 /// RWF_DSYNC and RWF_SYNC.
 const RWF_SYNCED: u32 = 0x2 | 0x4;
 
+/// RWF_APPEND.
+const RWF_APPEND: u32 = 0x10;
+
 /// Refuses the RWF_* flags that are not served; Linux refuses those that a file does not support with the same error.
 fn check_flags(task: &CurrentTask<'_>, flags: u32) -> Result<(), Errno> {
     if flags & !RWF_KEPT == 0 {
         return Ok(());
     }
-    Err(task.unsupported("preadv2, pwritev2: RWF_NOWAIT, RWF_APPEND or newer flags", Errno::EOPNOTSUPP))
+    Err(task.unsupported("preadv2, pwritev2: RWF_NOWAIT or newer flags", Errno::EOPNOTSUPP))
 }
 
 /// preadv2(2). The fifth argument is the offset's upper half on 32-bit machines only.
@@ -239,13 +242,30 @@ pub(super) fn pwritev2(
     _high: u64,
     flags: u32,
 ) -> Result<usize, Errno> {
-    check_flags(task, flags)?;
+    check_flags(task, flags & !RWF_APPEND)?;
     let written = match offset {
+        _ if flags & RWF_APPEND != 0 => append(task, fd, buffers, count, offset)?,
         -1 => writev(task, fd, buffers, count)?,
         _ => pwritev(task, fd, buffers, count, offset)?,
     };
     sync_written(task, fd, flags)?;
     Ok(written)
+}
+
+/// Writes at the end whatever the offset says; the file's own moves only if it is asked for.
+fn append(task: &CurrentTask<'_>, fd: Fd, buffers: UserAddr, count: u64, offset: i64) -> Result<usize, Errno> {
+    let moves = offset == -1;
+    if !moves {
+        position(offset)?;
+    }
+    let file = writable(task, fd)?;
+    let mm = task.mm();
+    let mut buffers = UserBuffers::import(&mm, buffers, count)?;
+    if !file.file().seekable() {
+        return if moves { write_file(task, &file, &mut buffers) } else { Err(Errno::ESPIPE) };
+    }
+    limit_size(task, &file, Some(file.file().size()?), &mut buffers)?;
+    file.append(task, &mut buffers, moves)
 }
 
 /// Writes what a call with RWF_DSYNC or RWF_SYNC has written through to storage.

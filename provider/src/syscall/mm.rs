@@ -3,7 +3,7 @@
 
 use super::args::flags_arg;
 use crate::errno::Errno;
-use crate::fs::{Fd, Mapping, OpenFile};
+use crate::fs::{Fd, Mapping, OpenFile, Seals};
 use crate::mm::{
     Advice, Backing, Content, Extend, Label, LockMode, MapRequest, Placement, RemapRequest, Sharing, Source, VmaFlags,
     advised_range,
@@ -142,7 +142,11 @@ pub(super) fn mmap(
         Some(file) => file_content(task, file, flags, prot, offset, len),
         None => anonymous_content(task, flags, len),
     };
-    let request = MapRequest {
+    let writable_file = match (&file, &content) {
+        (Some(file), Ok(content)) if may_write_shared(content) => Some(file.clone()),
+        _ => None,
+    };
+    let mut request = MapRequest {
         hint,
         len,
         access: prot.access(),
@@ -153,12 +157,34 @@ pub(super) fn mmap(
         may_lock: has(task, CAP_IPC_LOCK),
     };
     let mm = task.mm();
-    let at = mm.map(request)?;
+    let at = match writable_file {
+        None => mm.map(request)?,
+        Some(file) => file.file().map_writable(&mut |seals| {
+            let mut request = std::mem::replace(&mut request, MapRequest::anonymous(len, Access::empty()));
+            request.content = request.content.and_then(|content| sealed(content, seals, prot));
+            mm.map(request)
+        })?,
+    };
     let populate = flags.contains(MapFlags::POPULATE) && !flags.contains(MapFlags::NONBLOCK);
     if populate || flags.contains(MapFlags::LOCKED) {
         mm.make_present(UserRange { start: at, end: UserAddr(at.0 + pages * PAGE_SIZE) });
     }
     Ok(at)
+}
+
+fn may_write_shared(content: &Content) -> bool {
+    content.sharing == Sharing::Shared && content.max_access.contains(Access::WRITE)
+}
+
+/// What seals leave of a shared mapping (check_write_seal in mm/memfd.c): it can be read, and never becomes writable.
+fn sealed(mut content: Content, seals: Seals, prot: Prot) -> Result<Content, Errno> {
+    if seals.intersects(Seals::UNWRITABLE) {
+        if prot.contains(Prot::WRITE) {
+            return Err(Errno::EPERM);
+        }
+        content.max_access.remove(Access::WRITE);
+    }
+    Ok(content)
 }
 
 fn placement(flags: MapFlags) -> Placement {

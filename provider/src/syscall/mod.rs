@@ -29,6 +29,7 @@ mod fs;
 mod futex;
 mod futex2;
 mod identity;
+mod inotify;
 mod io;
 mod io_copy;
 mod ioctl;

@@ -2,6 +2,7 @@
 
 use super::fs::{AtFlags, locate};
 use crate::errno::Errno;
+use crate::fs::notify::Mask;
 use crate::fs::{Fd, FileKind, LastLink, Location, Want, check_access};
 use crate::task::CurrentTask;
 use crate::user::UserCStr;
@@ -13,7 +14,11 @@ const NAME_MAX: usize = 255;
 const SIZE_MAX: u64 = 65536;
 /// XATTR_CREATE and XATTR_REPLACE.
 const FLAGS: u32 = 3;
+const CAP_FOWNER: u32 = 3;
 const CAP_SYS_ADMIN: u32 = 21;
+const CAP_SETFCAP: u32 = 31;
+/// S_ISVTX.
+const STICKY: u32 = 0o1000;
 
 /// What an attribute's object is found by.
 enum Object {
@@ -41,7 +46,13 @@ fn check(task: &CurrentTask<'_>, place: &Location, name: &[u8], want: Want) -> R
         return Err(Errno::EROFS);
     }
     let denied = if want == Want::WRITE { Errno::EPERM } else { Errno::ENODATA };
-    if name.starts_with(b"security.") || name.starts_with(b"system.") {
+    if name.starts_with(b"security.") {
+        // Without a security module in charge (cap_inode_setxattr); a file's capabilities have a rule of their own.
+        let needed = if name == b"security.capability" { CAP_SETFCAP } else { CAP_SYS_ADMIN };
+        let permitted = want != Want::WRITE || task.credentials().has(needed);
+        return if permitted { Ok(()) } else { Err(Errno::EPERM) };
+    }
+    if name.starts_with(b"system.") {
         return Ok(());
     }
     if name.starts_with(b"trusted.") {
@@ -51,7 +62,13 @@ fn check(task: &CurrentTask<'_>, place: &Location, name: &[u8], want: Want) -> R
         if !matches!(place.kind(), FileKind::Regular | FileKind::Directory) {
             return Err(denied);
         }
-        check_access(&task.credentials(), place, want)?;
+        let who = task.credentials();
+        let object = place.inode().permissions()?;
+        let is_sticky = place.kind() == FileKind::Directory && object.mode & STICKY != 0;
+        if want == Want::WRITE && is_sticky && who.fsuid != object.uid && !who.has(CAP_FOWNER) {
+            return Err(Errno::EPERM);
+        }
+        check_access(&who, place, want)?;
         // The prefix alone names nothing (xattr_resolve_name).
         return if name == b"user." { Err(Errno::EINVAL) } else { Ok(()) };
     }
@@ -79,7 +96,9 @@ fn set(
     if !name.starts_with(b"user.") {
         return Err(task.unsupported("setxattr: name spaces besides user", Errno::EOPNOTSUPP));
     }
-    place.inode().set_xattr(&name, &bytes, flags)
+    place.inode().set_xattr(&name, &bytes, flags)?;
+    place.tell(Mask::ATTRIB);
+    Ok(())
 }
 
 /// Writes a value or list of names, or tells its size if there is no room asked about.
@@ -120,7 +139,9 @@ fn remove(task: &CurrentTask<'_>, object: &Object, name: UserCStr) -> Result<(),
     let name = read_name(task, name)?;
     let place = object.place(task)?;
     check(task, &place, &name, Want::WRITE)?;
-    place.inode().remove_xattr(&name)
+    place.inode().remove_xattr(&name)?;
+    place.tell(Mask::ATTRIB);
+    Ok(())
 }
 
 /// setxattr(2).

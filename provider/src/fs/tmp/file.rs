@@ -2,9 +2,10 @@
 
 use super::inode::{Body, TmpInode};
 use crate::errno::Errno;
-use crate::fs::{File, Inode, Mapping, Sink, Source};
+use crate::fs::{File, Inode, Mapping, Seals, Sink, Source};
 use crate::task::CurrentTask;
 use std::sync::Arc;
+use vmm::addr::UserAddr;
 
 /// Capability that keeps set-id bits when a file is written (CAP_FSETID).
 const CAP_FSETID: u32 = 4;
@@ -55,13 +56,17 @@ impl File for TmpFile {
             return Err(Errno::EFBIG);
         }
         from.limit(usize::try_from(room).unwrap_or(usize::MAX));
-        let written = from.drain_to_object(self.inode.object()?, offset)?;
+        let object = self.inode.object()?;
+        let bytes = u64::try_from(from.remaining()).unwrap_or(u64::MAX);
+        let room = self.inode.sealing()?.writable(offset, bytes, object.size())?;
+        from.limit(usize::try_from(room).unwrap_or(usize::MAX));
+        let written = from.drain_to_object(object, offset)?;
         self.written(task);
         Ok(written)
     }
 
     fn append(&self, task: &CurrentTask<'_>, from: &mut dyn Source) -> Result<(usize, u64), Errno> {
-        let Body::Regular { object, appending } = &self.inode.body else { return Err(Errno::EINVAL) };
+        let Body::Regular { object, appending, .. } = &self.inode.body else { return Err(Errno::EINVAL) };
         let _appending = appending.lock();
         let end = object.size();
         let written = self.write_at(task, end, from)?;
@@ -92,8 +97,28 @@ impl File for TmpFile {
         self.inode.change(&crate::fs::AttributeChange { size: Some(size), ..Default::default() })
     }
 
+    fn seals(&self) -> Result<Seals, Errno> {
+        Ok(self.inode.sealing()?.get())
+    }
+
+    fn add_seals(&self, seals: Seals, is_mapped: &dyn Fn() -> bool) -> Result<(), Errno> {
+        self.inode.sealing()?.add(seals, self.inode.permissions()?.mode, is_mapped)
+    }
+
+    fn map_writable(&self, map: &mut dyn FnMut(Seals) -> Result<UserAddr, Errno>) -> Result<UserAddr, Errno> {
+        let seals = self.inode.sealing()?.lock();
+        map(*seals)
+    }
+
     fn allocate(&self, mode: u32, offset: u64, len: u64) -> Result<(), Errno> {
         let object = self.inode.object()?;
+        let seals = self.inode.sealing()?.get();
+        let punches = mode & PUNCH_HOLE != 0;
+        if punches && seals.intersects(Seals::UNWRITABLE)
+            || !punches && seals.contains(Seals::GROW) && offset.saturating_add(len) > object.size()
+        {
+            return Err(Errno::EPERM);
+        }
         match mode {
             // Frames are given at the first write; the sandbox's memory limit is what a reservation would have to ask.
             0 => {

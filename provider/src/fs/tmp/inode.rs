@@ -3,6 +3,7 @@
 use super::budget::{Budget, INODE};
 use super::directory::Entries;
 use super::file::TmpFile;
+use super::seals::{Sealing, Seals};
 use super::{BLOCK, Shared};
 use crate::errno::Errno;
 use crate::fs::{
@@ -44,6 +45,7 @@ pub(super) enum Body {
         object: Arc<MemoryObject>,
         /// Held by an append from asking the size to having written.
         appending: Mutex<()>,
+        seals: Sealing,
     },
     Directory(Mutex<Entries>),
     Link(Box<[u8]>),
@@ -70,7 +72,8 @@ impl TmpInode {
         shared.budget.take(INODE + size(target))?;
         let body = match node.kind {
             FileKind::Regular => {
-                Body::Regular { object: shared.memory.new_object(), appending: Mutex::new(Rank::Inode, ()) }
+                let (object, appending) = (shared.memory.new_object(), Mutex::new(Rank::Inode, ()));
+                Body::Regular { object, appending, seals: Sealing::default() }
             }
             FileKind::Directory => Body::Directory(Mutex::new(Rank::Inode, Entries::default())),
             FileKind::Symlink => Body::Link(target.into()),
@@ -145,6 +148,21 @@ impl TmpInode {
         }
     }
 
+    /// The seals of a regular file.
+    pub(super) fn sealing(&self) -> Result<&Sealing, Errno> {
+        match &self.body {
+            Body::Regular { seals, .. } => Ok(seals),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    /// Makes a new file start with these seals in the place of the one that forbids seals.
+    pub(in crate::fs) fn start_with_seals(&self, seals: Seals) {
+        if let Ok(sealing) = self.sealing() {
+            sealing.start_with(seals);
+        }
+    }
+
     /// Opens a regular file or a directory.
     pub(in crate::fs) fn open_file(self: &Arc<Self>) -> Result<Arc<dyn File>, Errno> {
         match &self.body {
@@ -159,7 +177,9 @@ impl TmpInode {
         if i64::try_from(size).is_err() {
             return Err(Errno::EFBIG);
         }
-        self.object()?.set_size(size);
+        let object = self.object()?;
+        self.sealing()?.check_size(object.size(), size)?;
+        object.set_size(size);
         self.update(|attributes, now| attributes.modified = now);
         Ok(())
     }
@@ -208,6 +228,12 @@ impl Inode for TmpInode {
     }
 
     fn change(&self, change: &AttributeChange) -> Result<(), Errno> {
+        if let Some(mode) = change.mode
+            && self.sealing().is_ok_and(|sealing| sealing.get().contains(Seals::EXEC))
+            && (mode ^ self.attributes.lock().mode) & 0o111 != 0
+        {
+            return Err(Errno::EPERM);
+        }
         if let Some(size) = change.size {
             self.set_size(size)?;
         }

@@ -8,11 +8,13 @@ mod budget;
 mod directory;
 mod file;
 mod inode;
+mod seals;
 #[cfg(test)]
 mod tests;
 
 pub(super) use budget::Budget;
 pub(super) use inode::TmpInode;
+pub use seals::Seals;
 
 use super::{FileKind, FileSystem, FsStat, Inode, NewNode};
 use crate::errno::Errno;
