@@ -277,7 +277,8 @@ impl RunOptions {
     /// Merges `--bind` and `--rw` into the order in which they were given.
     fn order_binds(&mut self, matches: &clap::ArgMatches) {
         let positions = |id| matches.indices_of(id).into_iter().flatten();
-        let rw = self.files.rw.drain(..).map(|source| BindSpec { source, target: None, writable: true });
+        let rw =
+            self.files.rw.drain(..).map(|source| BindSpec { option: "--rw", source, target: None, writable: true });
         let mut binds: Vec<_> = positions("bind").zip(self.files.bind.drain(..)).collect();
         binds.extend(positions("rw").zip(rw));
         binds.sort_by_key(|(position, _)| *position);

@@ -90,5 +90,6 @@ fn print(bytes: &[u8]) -> Result<(), Failure> {
 
 /// Writes a line to standard error; when even that fails there is nobody left to tell.
 fn complain(message: &impl std::fmt::Display) {
-    let _ = writeln!(std::io::stderr().lock(), "picovisor: {message}");
+    // One write, so that the line stays whole among those of others.
+    let _ = std::io::stderr().write_all(format!("picovisor: {message}\n").as_bytes());
 }

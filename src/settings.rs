@@ -58,8 +58,7 @@ fn real_path(option: &str, path: &Path) -> Result<PathBuf, Failure> {
 }
 
 fn bind(spec: &BindSpec) -> Result<Bind, Failure> {
-    let option = if spec.target.is_some() { "--bind" } else { "--rw" };
-    let source = real_path(option, &spec.source)?;
+    let source = real_path(spec.option, &spec.source)?;
     // Without a target the tree appears where the caller knows it: links on the way are the caller's own.
     let target = match &spec.target {
         Some(target) => target.clone(),
@@ -120,6 +119,7 @@ mod tests {
     #[test]
     fn host_paths_become_absolute_and_must_exist() {
         let spec = |source: &str, target: Option<&str>| BindSpec {
+            option: if target.is_some() { "--bind" } else { "--rw" },
             source: source.into(),
             target: target.map(PathBuf::from),
             writable: true,

@@ -282,6 +282,13 @@ impl Kernel {
         self.namespace.get().expect("the view is built before the first task exists")
     }
 
+    /// Gives back the ranges of files that a process which has ended had locked. Without a view there are none.
+    pub(crate) fn release_file_locks(&self, process: Pid) {
+        if let Some(namespace) = self.namespace.get() {
+            namespace.locks().process_ended(process);
+        }
+    }
+
     /// The tasks, by their numbers.
     pub fn tasks(&self) -> &TaskTable {
         &self.tasks

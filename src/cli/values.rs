@@ -68,6 +68,8 @@ fn scaled(number: &str, unit: u64) -> Option<u128> {
 /// A host tree shown inside: `SRC`, `SRC:DST` or `SRC:DST:ro`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BindSpec {
+    /// The option that asked for it, for messages.
+    pub(crate) option: &'static str,
     pub(crate) source: PathBuf,
     /// `None`: at the path that the host calls `source`.
     pub(crate) target: Option<PathBuf>,
@@ -92,7 +94,7 @@ pub(super) fn bind(text: &OsStr) -> Result<BindSpec, String> {
     }
     match &target {
         Some(target) if !target.is_absolute() => Err("the path inside must begin with /".into()),
-        _ => Ok(BindSpec { source, target, writable }),
+        _ => Ok(BindSpec { option: "--bind", source, target, writable }),
     }
 }
 
@@ -243,6 +245,7 @@ mod tests {
     #[test]
     fn binds() {
         let spec = |source: &str, target: Option<&str>, writable| BindSpec {
+            option: "--bind",
             source: source.into(),
             target: target.map(PathBuf::from),
             writable,

@@ -340,3 +340,28 @@ fn an_upper_directory_keeps_the_changes() {
     );
     assert_eq!(fs::read(root(&config).join("file")).unwrap(), b"host");
 }
+
+#[test]
+fn what_leads_to_a_hidden_path_keeps_its_name() {
+    let (host, mut config) = tree();
+    let bound = host.path().join("bound");
+    fs::create_dir_all(bound.join("homes/user/.secret")).unwrap();
+    fs::create_dir(bound.join("free")).unwrap();
+    symlink("homes", bound.join("people")).unwrap();
+    let target = PathBuf::from("/data");
+    config.view.binds = vec![Bind { source: bound.clone(), target, writable: true }];
+    config.view.hide = vec!["/data/people/user/.secret".into()];
+    let mut fixture = fixture_with(config);
+    let task = fixture.current();
+    let namespace = task.kernel().namespace();
+    let rename = |from: &str, to: &str, flags| {
+        namespace.rename(&task, at(&format!("/data/{from}")), at(&format!("/data/{to}")), flags)
+    };
+    for name in ["homes/user", "homes", "people"] {
+        assert_eq!(rename(name, "moved", 0), Err(Errno::EBUSY), "{name}");
+        assert_eq!(rename("free", name, RENAME_EXCHANGE), Err(Errno::EBUSY), "{name}");
+    }
+    assert_eq!(namespace.unlink(&task, at("/data/people")), Err(Errno::EBUSY));
+    assert_eq!(rename("free", "moved", 0), Ok(()));
+    assert!(bound.join("homes/user/.secret").is_dir());
+}

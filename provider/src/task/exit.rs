@@ -72,7 +72,7 @@ pub(crate) fn end(task: &Arc<Task>, status: ExitStatus) {
         kernel.tasks().remove(task.tid());
     }
     if last {
-        task.kernel().namespace().locks().process_ended(group.pid());
+        task.kernel().release_file_locks(group.pid());
         group.posix_timers().clear();
         group.leave_process();
         let status = group.finish(status);

@@ -27,6 +27,12 @@ impl HostInode {
         Ok(())
     }
 
+    /// `EBUSY` for an object that leads to something hidden: it is neither moved nor removed.
+    fn check_movable(&self) -> Result<(), Errno> {
+        let key = self.key();
+        if self.tree.hidden.needs((key.device, key.inode)) { Err(Errno::EBUSY) } else { Ok(()) }
+    }
+
     /// Makes a whiteout as overlayfs does: a character device 0:0, which Linux lets everybody make since 5.8.
     pub(in crate::fs) fn make_whiteout(&self, name: &[u8]) -> Result<(), Errno> {
         self.check_change(name)?;
@@ -163,6 +169,9 @@ impl Directory for HostInode {
 
     fn remove(&self, name: &[u8], directory: bool) -> Result<(), Errno> {
         self.check_change(name)?;
+        if !directory && self.tree.hidden.needs_links() {
+            self.child(name)?.check_movable()?;
+        }
         let flags = if directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
         Ok(unlinkat(self.directory_fd()?, name, flags)?)
     }
@@ -172,12 +181,16 @@ impl Directory for HostInode {
         self.check_change(name)?;
         to.check_change(to_name)?;
         let moved = self.child(name)?;
-        let exchanged = to.child(to_name).ok();
+        moved.check_movable()?;
+        let replaced = to.child(to_name).ok();
+        if let Some(replaced) = &replaced {
+            replaced.check_movable()?;
+        }
         let flags = RenameFlags::from_bits_retain(flags);
         renameat_with(self.directory_fd()?, name, to.directory_fd()?, to_name, flags)?;
         moved.moved_to(to, to_name);
         if flags.contains(RenameFlags::EXCHANGE)
-            && let Some(other) = exchanged
+            && let Some(other) = replaced
         {
             other.moved_to(self, name);
         }

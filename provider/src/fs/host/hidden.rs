@@ -16,6 +16,8 @@ pub(in crate::fs) struct Secret {
     name: Box<[u8]>,
     /// The object, and what it leads to if it is a symbolic link.
     objects: Vec<Identity>,
+    /// The directories and links that lead to it, by the path as it is written and by the one without links.
+    way: Vec<(Identity, FileType)>,
 }
 
 impl Secret {
@@ -34,7 +36,10 @@ impl Secret {
                 objects.push(target);
             }
         }
-        Some(Self { directory, name: name.as_bytes().into(), objects })
+        let real = std::fs::canonicalize(parent).unwrap_or_else(|_| parent.to_owned());
+        let steps = parent.ancestors().chain(real.ancestors());
+        let way = steps.filter_map(|path| identity(path, AtFlags::SYMLINK_NOFOLLOW)).collect();
+        Some(Self { directory, name: name.as_bytes().into(), objects, way })
     }
 
     /// Tells whether one of these objects is it.
@@ -52,6 +57,10 @@ pub(in crate::fs) struct Hidden {
     objects: HashSet<Identity>,
     /// By the directory.
     names: HashMap<Identity, HashSet<Box<[u8]>>>,
+    /// What leads to something hidden.
+    ways: HashSet<Identity>,
+    /// Some of `ways` are symbolic links.
+    links_lead: bool,
 }
 
 impl Hidden {
@@ -59,11 +68,24 @@ impl Hidden {
     pub(in crate::fs) fn add(&mut self, secret: &Secret) {
         self.names.entry(secret.directory).or_default().insert(secret.name.clone());
         self.objects.extend(&secret.objects);
+        self.ways.extend(secret.way.iter().map(|(step, _)| step));
+        self.links_lead |= secret.way.iter().any(|(_, kind)| *kind == FileType::Symlink);
     }
 
     /// Tells whether an object with that identity is hidden when it is found under `name` in `directory`.
     pub(super) fn hides(&self, directory: Identity, name: &[u8], object: Identity) -> bool {
         self.objects.contains(&object) || self.hides_name(directory, name)
+    }
+
+    /// Tells whether symbolic links are on the way to something hidden: a directory there is not removed while it has entries.
+    pub(super) fn needs_links(&self) -> bool {
+        self.links_lead
+    }
+
+    /// Tells whether the object is on the way to something hidden. Its name must stay: a later run knows secrets by their paths, and
+    /// would show what lies elsewhere by then.
+    pub(super) fn needs(&self, object: Identity) -> bool {
+        self.ways.contains(&object)
     }
 
     /// Tells whether the name is hidden, whatever it stands for.

@@ -36,7 +36,7 @@ pub(super) struct Sealing {
 
 impl Default for Sealing {
     fn default() -> Self {
-        Self { seals: Mutex::new(Rank::Inode, Seals::SEAL) }
+        Self { seals: Mutex::new(Rank::InodeChild, Seals::SEAL) }
     }
 }
 
