@@ -198,13 +198,14 @@ impl MemoryObject {
     /// Takes pages from all mappers, then gives their frames back.
     fn give_back(
         &self,
-        gone: Vec<Frame>,
+        mut gone: Vec<Frame>,
         mappers: &[Arc<AddressSpace>],
         offsets: std::ops::Range<u64>,
         copies: Copies,
     ) {
+        gone.sort_unstable();
         for space in mappers {
-            space.forget_object(self.id, offsets.clone(), copies);
+            space.forget_object(self.id, offsets.clone(), copies, &gone);
         }
         let mut changes = Changes::new(&self.memory);
         gone.into_iter().for_each(|frame| changes.dropped(frame));

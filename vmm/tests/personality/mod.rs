@@ -13,17 +13,22 @@
 //! | 7 | note(value) | 0 |
 //! | 8 | back(skip): resumes where the last exception hit, `skip` bytes further | |
 //! | 9 | registers(address): stores the frame's registers at an address | 0 |
+//! | 10 | fork(rip): a copy of the process, whose thread will start at rip | 0 |
+//! | 11 | go(): starts the last copy | 0 |
+//! | 12 | wait(count): waits until so many processes have ended | 0 |
 //!
+//! A store to a page that is copy on write breaks the sharing, and one to a page of [`Rig::start_prepared`]'s that a fork has
+//! left behind maps it; neither is recorded.
 //! A handler finds the vector in rdi, the error code in rsi, the fault's address in rdx and its RIP in rcx.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "it is part of the tests")]
 
 use std::sync::{Arc, Condvar, Mutex};
 use vmm::addr::{UserAddr, UserRange};
-use vmm::memory::{Access, AddressSpace};
+use vmm::memory::{Access, AddressSpace, PageState};
 use vmm::pico::{
-    Context, Disposition, ExitReason, Host, HostConfig, Process, ProcessAttributes, Provider, SubsystemType, Thread,
-    ThreadAttributes, TrapFrame,
+    Context, Disposition, ExitReason, Host, HostConfig, Process, ProcessAttributes, ProcessFlags, Provider,
+    SubsystemType, Thread, ThreadAttributes, TrapFrame,
 };
 use vmm::trap::{Exception, Registers};
 
@@ -83,6 +88,7 @@ struct Record {
 pub struct Script {
     record: Mutex<Record>,
     changed: Condvar,
+    forked: Mutex<Option<Arc<Thread>>>,
 }
 
 #[derive(Debug)]
@@ -207,6 +213,23 @@ impl Provider for Script {
                 let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
                 Self::space(thread).write(UserAddr(rdi), &bytes).map_or(u64::MAX, |()| 0)
             }
+            10 => {
+                let child = fork(thread, Registers { rip: rdi, ..frame.registers });
+                *self.forked.lock().unwrap() = Some(child);
+                0
+            }
+            11 => {
+                let child = self.forked.lock().unwrap().take().expect("something was forked");
+                child.start().expect("a virtual CPU");
+                0
+            }
+            12 => {
+                let mut record = self.record.lock().unwrap();
+                while (record.ended as u64) < rdi {
+                    record = self.changed.wait(record).unwrap();
+                }
+                0
+            }
             _ => u64::MAX,
         };
         Disposition::Return
@@ -216,6 +239,9 @@ impl Provider for Script {
         let thread = thread_of(context);
         let rip = frame.registers.rip;
         let (vector, error, address) = (exception.vector.0, exception.error, exception.address.0);
+        if vector == 14 && resolve(&Self::space(thread), exception.address) {
+            return Disposition::Resume;
+        }
         self.push(Event::Exception { vector, error, address, rip });
         let handler = *thread.handler.lock().unwrap();
         if handler == 0 {
@@ -269,6 +295,36 @@ impl Provider for Script {
 pub fn attributes() -> ProcessAttributes {
     let state = ProcessState { process: Mutex::default() };
     ProcessAttributes { context: Some(Arc::new(state)), ..ProcessAttributes::default() }
+}
+
+/// Where forks may leave pages behind, which are mapped as they are touched.
+pub const FORKED: std::ops::Range<u64> = 0x6000_0000..0x8000_0000;
+
+/// Settles what a fork has left to faults.
+fn resolve(space: &AddressSpace, at: UserAddr) -> bool {
+    match space.page_state(at) {
+        PageState::CopyOnWrite(access) if access.contains(Access::WRITE) => space.break_copy(at).is_ok(),
+        PageState::Absent if FORKED.contains(&at.0) => {
+            let page = range(at.page().0, 4096);
+            space.map_anonymous(page, Access::READ | Access::WRITE, false).is_ok()
+        }
+        // Another thread was faster.
+        PageState::Mapped(access) => access.contains(Access::WRITE) && FORKED.contains(&at.0),
+        _ => false,
+    }
+}
+
+/// Makes a copy of a thread's process with one thread, which has not started.
+fn fork(thread: &ThreadState, registers: Registers) -> Arc<Thread> {
+    let parent = thread.process.process.lock().unwrap().clone().expect("the process runs");
+    let state = Arc::new(ProcessState { process: Mutex::default() });
+    let flags = ProcessFlags::CLONE_PARENT;
+    let attributes = ProcessAttributes { flags, space: None, context: Some(state.clone()) };
+    let child = parent.create_child(attributes).expect("a copy of the process");
+    *state.process.lock().unwrap() = Some(child.clone());
+    let context = ThreadState { process: state, handler: Mutex::default(), trapped: Mutex::default() };
+    let attributes = ThreadAttributes { registers, fs_base: 0, gs_base: 0, xsave: None, context: Arc::new(context) };
+    child.create_thread(attributes).expect("a thread")
 }
 
 fn spawn(process: &Arc<Process>, state: &Arc<ProcessState>, registers: Registers) -> Option<Arc<Thread>> {

@@ -161,12 +161,18 @@ impl AddressSpace {
         Ok(())
     }
 
-    /// Takes the pages away that show offsets of an object whose frames go.
-    pub(in crate::memory) fn forget_object(&self, object: u64, offsets: std::ops::Range<u64>, copies: Copies) {
+    /// Takes the pages away that show offsets of an object whose frames (`gone`, in order) go.
+    pub(in crate::memory) fn forget_object(
+        &self,
+        object: u64,
+        offsets: std::ops::Range<u64>,
+        copies: Copies,
+        gone: &[Frame],
+    ) {
         let state = self.edit();
         let memory = &*self.memory;
         let mut changes = Changes::new(memory);
-        for (range, private) in state.sources.showing(object, offsets.start, offsets.end) {
+        for range in state.sources.showing(object, offsets.start, offsets.end) {
             state.tables.for_blocks(&memory.arena, range, |part, directory| {
                 let entry = load(directory);
                 if !entry.is_table() {
@@ -174,8 +180,8 @@ impl AddressSpace {
                 }
                 for slot in &memory.arena.table(entry.frame())[slots(part)] {
                     let entry = load(slot);
-                    let copied = private && !entry.is_copy_on_write();
-                    if entry.is_leaf() && (!copied || copies == Copies::Too) {
+                    // A private copy has a frame of its own, which other copies may share since a fork.
+                    if entry.is_leaf() && (copies == Copies::Too || gone.binary_search(&entry.frame()).is_ok()) {
                         store(slot, Entry::EMPTY);
                         changes.released(entry);
                     }

@@ -6,6 +6,8 @@
 mod access;
 mod edit;
 mod fork;
+#[cfg(test)]
+mod fork_tests;
 mod io;
 mod map;
 mod share;

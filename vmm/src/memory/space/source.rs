@@ -32,7 +32,7 @@ pub(in crate::memory) struct Mapping {
     end: UserAddr,
     offset: u64,
     source: Source,
-    pub(in crate::memory) private: bool,
+    private: bool,
 }
 
 /// All mappings of a space that have a source, by start; they do not overlap.
@@ -115,15 +115,15 @@ impl Sources {
         self.mappings.iter().map(move |entry| (whole(entry), &entry.1.source, entry.1.private, entry.1.offset))
     }
 
-    /// The ranges that show offsets `from..to` of an object, and whether each is private.
-    pub(in crate::memory) fn showing(&self, object: u64, from: u64, to: u64) -> Vec<(UserRange, bool)> {
+    /// The ranges that show offsets `from..to` of an object.
+    pub(in crate::memory) fn showing(&self, object: u64, from: u64, to: u64) -> Vec<UserRange> {
         let shows = |(&start, mapping): (&UserAddr, &Mapping)| {
             let Source::Object(shown) = &mapping.source else { return None };
             let len = mapping.end.0 - start.0;
             let first = from.saturating_sub(mapping.offset).min(len);
             let last = to.saturating_sub(mapping.offset).min(len);
             let range = UserRange { start: UserAddr(start.0 + first), end: UserAddr(start.0 + last) };
-            (shown.id() == object && first < last).then_some((range, mapping.private))
+            (shown.id() == object && first < last).then_some(range)
         };
         self.mappings.iter().filter_map(shows).collect()
     }
