@@ -261,41 +261,11 @@ pub(super) fn getsid(task: &CurrentTask<'_>, pid: Pid) -> Result<Pid, Errno> {
 }
 
 pub(super) fn setpgid(task: &CurrentTask<'_>, pid: Pid, group: Pid) -> Result<(), Errno> {
-    let own = task.group();
-    let target_id = if pid.0 == 0 { own.pid() } else { pid };
-    let group = if group.0 == 0 { target_id } else { group };
-    if group.0 < 0 {
-        return Err(Errno::EINVAL);
-    }
-    let target = process(task, pid)?;
-    if target.pid() != own.pid() && target.parent() != own.pid() {
-        return Err(Errno::ESRCH);
-    }
-    if target.session() != own.session() {
-        return Err(Errno::EPERM);
-    }
-    // A session's leader stays where it is.
-    if target.session() == target.pid() {
-        return Err(Errno::EPERM);
-    }
-    if group != target.pid() {
-        let exists = |member: &ThreadGroup| member.process_group() == group && member.session() == own.session();
-        if !task.kernel().tasks().all().iter().any(|other| exists(other.group())) {
-            return Err(Errno::EPERM);
-        }
-    }
-    target.set_process_group(group);
-    Ok(())
+    task.set_process_group(pid, group)
 }
 
 pub(super) fn setsid(task: &CurrentTask<'_>) -> Result<Pid, Errno> {
-    let own = task.group();
-    let leads = |other: &ThreadGroup| other.process_group() == own.pid();
-    if task.kernel().tasks().all().iter().any(|other| leads(other.group())) {
-        return Err(Errno::EPERM);
-    }
-    own.start_session();
-    Ok(own.pid())
+    task.start_session()
 }
 
 /// `struct __user_cap_header_struct`.

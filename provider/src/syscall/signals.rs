@@ -171,10 +171,10 @@ pub(super) fn restart_syscall(task: &CurrentTask<'_>) -> Result<Outcome, Errno> 
 
 /// Checks that the caller may signal a process, and sends (group_send_sig_info).
 fn send_checked(task: &CurrentTask<'_>, group: &Arc<ThreadGroup>, signal: Option<Signal>) -> Result<(), Errno> {
-    let threads = group.threads();
-    // A zombie keeps nobody's credentials here; it takes any signal and does nothing.
-    if let Some(target) = threads.first() {
-        check_permission(task, target, signal)?;
+    // A zombie has credentials still; it takes any signal and does nothing.
+    let leader = group.threads().first().cloned().or_else(|| task.kernel().tasks().get(group.pid()));
+    if let Some(target) = leader {
+        check_permission(task, &target, signal)?;
     }
     let Some(signal) = signal else { return Ok(()) };
     send_to_group(group, SigInfo::sent(signal, SignalCode::SI_USER, task.group().pid(), task.credentials().uid))
@@ -209,14 +209,19 @@ pub(super) fn kill(task: &CurrentTask<'_>, pid: Pid, signal: RawSignal) -> Resul
         i32::MIN => return Err(Errno::ESRCH),
         other => Box::new(move |group| group.process_group().0 == -other),
     };
-    let groups: Vec<_> = task.kernel().tasks().groups().into_iter().filter(|group| wanted(group)).collect();
-    if groups.is_empty() {
-        return Err(Errno::ESRCH);
+    let results = task.kernel().families().for_those(wanted, |group| {
+        let signal = signal.checked_or_zero()?;
+        send_checked(task, group, signal)
+    });
+    let refused = results.iter().all(|result| *result == Err(Errno::EPERM));
+    match results.last() {
+        None => Err(Errno::ESRCH),
+        // All processes there are: those that may not be signalled do not count (kill_something_info).
+        Some(_) if pid.0 == -1 && refused => Ok(()),
+        // One that was reached is enough; else the last error counts.
+        Some(_) if results.iter().any(Result::is_ok) => Ok(()),
+        Some(last) => *last,
     }
-    let signal = signal.checked_or_zero()?;
-    let results: Vec<_> = groups.iter().map(|group| send_checked(task, group, signal)).collect();
-    // One that was reached is enough; else the last error counts.
-    if results.iter().any(Result::is_ok) { Ok(()) } else { results.last().copied().unwrap_or(Err(Errno::ESRCH)) }
 }
 
 pub(super) fn tkill(task: &CurrentTask<'_>, tid: Pid, signal: RawSignal) -> Result<(), Errno> {

@@ -119,9 +119,13 @@ impl Families {
         self.lock().members.values().map(|member| member.group.clone()).collect()
     }
 
-    /// Calls `act` for every process while none can be born or end.
-    pub(crate) fn for_each(&self, act: impl FnMut(&Arc<ThreadGroup>)) {
-        self.lock().members.values().map(|member| &member.group).for_each(act);
+    /// Calls `act` for every process that `wanted` chooses, while none can be born; answers what it returned.
+    pub(crate) fn for_those<T>(
+        &self,
+        wanted: impl Fn(&ThreadGroup) -> bool,
+        act: impl FnMut(&Arc<ThreadGroup>) -> T,
+    ) -> Vec<T> {
+        self.lock().groups().filter(|group| wanted(group)).map(act).collect()
     }
 
     /// A thread ends: its children pass to another thread of the process, and hear of it if they asked (PR_SET_PDEATHSIG).
@@ -186,8 +190,9 @@ impl Families {
 }
 
 impl Tree {
-    pub(super) fn member(&self, pid: Pid) -> Option<&Member> {
-        self.members.get(&pid)
+    /// All processes, by number.
+    pub(super) fn groups(&self) -> impl Iterator<Item = &Arc<ThreadGroup>> {
+        self.members.values().map(|member| &member.group)
     }
 
     /// The children of a process, oldest first.

@@ -11,6 +11,7 @@ mod current;
 pub(crate) mod exit;
 mod family;
 mod group;
+mod jobs;
 mod limits;
 mod parker;
 mod scheduling;

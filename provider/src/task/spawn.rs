@@ -8,6 +8,7 @@ use crate::mm::MemoryMap;
 use crate::ptrace::registers::TF;
 use crate::ptrace::{Event, Making};
 use crate::signal::{AltStack, GroupSignals, Signal};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use vmm::addr::UserAddr;
@@ -208,7 +209,11 @@ impl CurrentTask<'_> {
         let mm = resources.mm.clone();
         let make = |tid: Pid| self.make(tid, request, resources);
         let child = match request.wanted {
-            None => kernel.tasks().insert(make)?,
+            None => {
+                let wrapped = kernel.tasks().has_wrapped();
+                let jobs = if wrapped { kernel.families().jobs() } else { BTreeSet::new() };
+                kernel.tasks().insert_beside(&jobs, make)?
+            }
             Some(wanted) => {
                 let credentials = self.credentials();
                 if !credentials.has(CAP_SYS_ADMIN) && !credentials.has(CAP_CHECKPOINT_RESTORE) {

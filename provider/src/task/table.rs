@@ -3,11 +3,14 @@
 use super::{Pid, Task, ThreadGroup};
 use crate::errno::Errno;
 use crate::sync::{Mutex, Rank};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// One past the highest number, as Linux's default on machines of this size (/proc/sys/kernel/pid_max).
 pub const PID_MAX: i32 = 32768;
+
+/// Numbers below this are given out only once unless there is no other (RESERVED_PIDS).
+const RESERVED: i32 = 300;
 
 /// All tasks of a sandbox, by thread id.
 #[derive(Debug)]
@@ -21,6 +24,8 @@ pub struct TaskTable {
 struct State {
     tasks: BTreeMap<Pid, Arc<Task>>,
     last: i32,
+    /// All numbers have been used once.
+    wrapped: bool,
 }
 
 impl TaskTable {
@@ -33,16 +38,33 @@ impl TaskTable {
     /// Picks the next free number, going round at [`PID_MAX`], and puts the task that `make` makes of it in the table.
     /// `EAGAIN` at the limit.
     pub fn insert(&self, make: impl FnOnce(Pid) -> Arc<Task>) -> Result<Arc<Task>, Errno> {
+        self.insert_beside(&BTreeSet::new(), make)
+    }
+
+    /// As [`Self::insert`], with a number that is not `taken` by something else.
+    pub(super) fn insert_beside(
+        &self,
+        taken: &BTreeSet<Pid>,
+        make: impl FnOnce(Pid) -> Arc<Task>,
+    ) -> Result<Arc<Task>, Errno> {
         let mut state = self.state.lock();
         if state.tasks.len() >= self.limit {
             return Err(Errno::EAGAIN);
         }
-        let next = (state.last + 1..PID_MAX).chain(1..=state.last).map(Pid);
-        let tid = next.into_iter().find(|tid| !state.tasks.contains_key(tid)).ok_or(Errno::EAGAIN)?;
+        let next = (state.last + 1..PID_MAX).chain(RESERVED..=state.last).chain(1..RESERVED).map(Pid);
+        let free = |tid: &Pid| !state.tasks.contains_key(tid) && !taken.contains(tid);
+        let tid = next.into_iter().find(free).ok_or(Errno::EAGAIN)?;
+        state.wrapped |= tid.0 < state.last;
         state.last = tid.0;
         let task = make(tid);
         state.tasks.insert(tid, task.clone());
         Ok(task)
+    }
+
+    /// Tells whether numbers are used a second time.
+    pub(super) fn has_wrapped(&self) -> bool {
+        let state = self.state.lock();
+        state.wrapped || state.last + 1 >= PID_MAX
     }
 
     /// As [`Self::insert`], with a number that the caller wants: `EEXIST` if it is taken, `EINVAL` if there is none such.
