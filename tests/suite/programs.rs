@@ -55,6 +55,8 @@ programs! {
     exec: "exec.c", in HostFolder | Overlay, linked Static | Dynamic, exits 3;
     simd: "simd.c", in Memory, linked Static, exits 0;
     unknown: "unknown.c", in Memory, linked Static, exits 0;
+    processes: "processes.c", in Memory, linked Static | Dynamic | Musl, exits 0;
+    clones: "clones.c", in Memory, linked Static, exits 0;
     futexes: "futexes.c", in Memory, linked Static, exits 0;
     seccomp: "seccomp.c", in Memory, linked Static | Dynamic, exits 0;
     ptrace: "ptrace.c", in Memory, linked Static | Dynamic, exits 0;

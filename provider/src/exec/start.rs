@@ -79,6 +79,7 @@ fn enter(task: &mut CurrentTask<'_>, loaded: &Loaded, comm: &[u8]) {
     task.return_memory();
     task.group().note_exec();
     task.kernel().families().reset_exit_signal(task.group().pid());
+    task.unshare_files();
     for file in task.files().close_on_exec() {
         task.kernel().namespace().locks().closed(task.group().pid(), &file);
     }

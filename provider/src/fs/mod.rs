@@ -23,6 +23,7 @@ pub mod notify;
 mod open;
 mod opening;
 mod overlay;
+pub(crate) mod pidfd;
 pub(crate) mod pipe;
 pub(crate) mod proc;
 pub(crate) mod pseudo;

@@ -152,6 +152,11 @@ impl GroupSignals {
         self.handlers.lock().clone()
     }
 
+    /// Tells whether other processes have the same dispositions (CLONE_SIGHAND).
+    pub(crate) fn shares_handlers(&self) -> bool {
+        Arc::strong_count(&self.handlers.lock()) > 1
+    }
+
     /// What exec does: handlers go, and what other processes share stays as it is (unshare_sighand, flush_signal_handlers).
     pub fn reset_for_exec(&self) {
         let own = self.handlers().duplicate();

@@ -2,7 +2,9 @@
 
 use super::handler::Never;
 use super::limits::RawUsage;
+use super::pidfd::process_of;
 use crate::errno::Errno;
+use crate::fs::Fd;
 use crate::signal::{Signal, SignalCode};
 use crate::task::{ChildState, CurrentTask, ExitStatus, Found, Pid, WaitFor, WaitOptions};
 use crate::user::UserOut;
@@ -79,16 +81,24 @@ pub(super) fn waitid(
     if !options.intersects(WaitOptions::EXITED | WaitOptions::STOPPED | WaitOptions::CONTINUED) {
         return Err(Errno::EINVAL);
     }
+    let mut unless_ready = false;
     let which = match (which, id) {
         (P_ALL, _) => WaitFor::Any,
         (P_PID, 1..) => WaitFor::Process(Pid(id)),
         (P_PGID, 0) => WaitFor::Group(task.group().process_group()),
         (P_PGID, 1..) => WaitFor::Group(Pid(id)),
-        // No descriptor stands for a process yet.
-        (P_PIDFD, 0..) => return Err(Errno::EBADF),
+        (P_PIDFD, 0..) => {
+            let (pid, no_hang) = process_of(task, Fd(id))?;
+            unless_ready = no_hang && !options.contains(WaitOptions::NO_HANG);
+            WaitFor::Process(pid)
+        }
         _ => return Err(Errno::EINVAL),
     };
-    let found = task.wait_for_child(which, options)?;
+    let hang = if unless_ready { options | WaitOptions::NO_HANG } else { options };
+    let found = task.wait_for_child(which, hang)?;
+    if unless_ready && found.is_none() {
+        return Err(Errno::EAGAIN);
+    }
     write_usage(task, usage, found.as_ref())?;
     if info.0 != 0 {
         write_info(task, info, found.as_ref())?;

@@ -21,13 +21,18 @@ use zerocopy::IntoBytes;
 pub(super) struct RawSignal(i32);
 
 impl RawSignal {
+    /// Tells whether it is this number.
+    pub(super) fn is(self, number: i32) -> bool {
+        self.0 == number
+    }
+
     /// The signal, or `EINVAL`.
     fn checked(self) -> Result<Signal, Errno> {
         Signal::from_raw(self.0).ok_or(Errno::EINVAL)
     }
 
     /// As [`Self::checked`], with 0 for the question whether one may be sent.
-    fn checked_or_zero(self) -> Result<Option<Signal>, Errno> {
+    pub(super) fn checked_or_zero(self) -> Result<Option<Signal>, Errno> {
         if self.0 == 0 { Ok(None) } else { self.checked().map(Some) }
     }
 }
@@ -180,7 +185,7 @@ fn send_checked(task: &CurrentTask<'_>, group: &Arc<ThreadGroup>, signal: Option
     send_to_group(group, SigInfo::sent(signal, SignalCode::SI_USER, task.group().pid(), task.credentials().uid))
 }
 
-fn check_permission(task: &CurrentTask<'_>, target: &Task, signal: Option<Signal>) -> Result<(), Errno> {
+pub(super) fn check_permission(task: &CurrentTask<'_>, target: &Task, signal: Option<Signal>) -> Result<(), Errno> {
     let same_process = target.group().pid() == task.group().pid();
     let continues = signal == Some(Signal::SIGCONT) && target.group().session() == task.group().session();
     if same_process || continues || may_signal(&task.credentials(), &target.credentials()) {
@@ -222,6 +227,13 @@ pub(super) fn kill(task: &CurrentTask<'_>, pid: Pid, signal: RawSignal) -> Resul
         Some(_) if results.iter().any(Result::is_ok) => Ok(()),
         Some(last) => *last,
     }
+}
+
+/// Sends a signal to a process group.
+pub(super) fn kill_group(task: &CurrentTask<'_>, jobs: Pid, signal: Option<Signal>) -> Result<(), Errno> {
+    let in_group = |group: &ThreadGroup| group.process_group() == jobs;
+    let results = task.kernel().families().for_those(in_group, |group| send_checked(task, group, signal));
+    if results.iter().any(Result::is_ok) { Ok(()) } else { results.last().copied().unwrap_or(Err(Errno::ESRCH)) }
 }
 
 pub(super) fn tkill(task: &CurrentTask<'_>, tid: Pid, signal: RawSignal) -> Result<(), Errno> {

@@ -62,6 +62,25 @@ impl<'a> CurrentTask<'a> {
         old
     }
 
+    /// Gives the task a copy of its own of descriptors that others share.
+    pub fn unshare_files(&self) {
+        let files = self.files();
+        // The task's, and ours.
+        if Arc::strong_count(&files) > 2 {
+            let shared = self.task.shared.lock().resources.files.replace(Arc::new(files.copy()));
+            drop(shared);
+        }
+    }
+
+    /// Gives the task a copy of its own of a root, working directory and umask that others share.
+    pub fn unshare_fs(&self) {
+        let fs = self.fs();
+        if Arc::strong_count(&fs) > 2 {
+            let shared = self.task.shared.lock().resources.fs.replace(Arc::new(fs.copy()));
+            drop(shared);
+        }
+    }
+
     /// Leaves behind how an interrupted call goes on, and gives the error that says so.
     pub fn restart_with(
         &self,

@@ -79,4 +79,5 @@ pub(crate) fn end(task: &Arc<Task>, status: ExitStatus) {
         kernel.process_ended(group, status);
         kernel.families().process_ended(kernel, group, status);
     }
+    group.end_events().wake_all();
 }

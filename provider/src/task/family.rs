@@ -203,6 +203,9 @@ impl Tree {
 
     /// Forgets a process for good: its number is free.
     pub(super) fn forget(&mut self, kernel: &Kernel, pid: Pid) {
+        if let Some(member) = self.members.get(&pid) {
+            member.group.forget();
+        }
         self.remove(pid);
         kernel.tasks().remove(pid);
     }

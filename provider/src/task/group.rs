@@ -21,6 +21,10 @@ pub struct ThreadGroup {
     child_events: WaitQueue,
     /// PR_SET_CHILD_SUBREAPER: it adopts its descendants' orphans.
     subreaper: AtomicBool,
+    /// Woken when it, or a thread of it, ends, and when it is forgotten.
+    end_events: WaitQueue,
+    /// It was waited for: its number may be another's.
+    forgotten: AtomicBool,
     interval_timers: IntervalTimers,
     posix_timers: PosixTimers,
     /// Watches RLIMIT_CPU, once there is one.
@@ -103,6 +107,8 @@ impl ThreadGroup {
             oom_adjustment: AtomicI32::new(oom_adjustment),
             child_events: WaitQueue::default(),
             subreaper: AtomicBool::new(false),
+            end_events: WaitQueue::default(),
+            forgotten: AtomicBool::new(false),
             interval_timers: IntervalTimers::default(),
             posix_timers: PosixTimers::default(),
             cpu_limit: OnceLock::new(),
@@ -128,6 +134,22 @@ impl ThreadGroup {
     /// Woken when a child ends, stops or continues.
     pub fn child_events(&self) -> &WaitQueue {
         &self.child_events
+    }
+
+    /// Woken when it, or a thread of it, ends, and when it is forgotten.
+    pub fn end_events(&self) -> &WaitQueue {
+        &self.end_events
+    }
+
+    /// Tells whether it was waited for, so that its number may be another's.
+    pub(crate) fn is_forgotten(&self) -> bool {
+        self.forgotten.load(Ordering::SeqCst)
+    }
+
+    /// Notes that it was waited for.
+    pub(super) fn forget(&self) {
+        self.forgotten.store(true, Ordering::SeqCst);
+        self.end_events.wake_all();
     }
 
     /// Its interval timers.

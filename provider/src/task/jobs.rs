@@ -36,9 +36,8 @@ impl CurrentTask<'_> {
             return Err(Errno::ESRCH);
         }
         let leads_session = target.session() == target.pid();
-        let exists = |member: &Arc<ThreadGroup>| {
-            member.process_group() == process_group && member.session() == own.session()
-        };
+        let exists =
+            |member: &Arc<ThreadGroup>| member.process_group() == process_group && member.session() == own.session();
         if leads_session || process_group != pid && !tree.groups().any(exists) {
             return Err(Errno::EPERM);
         }

@@ -3,6 +3,7 @@
 //! A [`Task`]'s state is split into what never changes (its ids), what changes under a lock, and what dies at exit
 //! ([`Resources`]), so that a zombie holds nothing. [`CurrentTask`] is the capability to act as a task.
 
+mod access;
 mod accounting;
 mod attributes;
 mod block;

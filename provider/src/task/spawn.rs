@@ -3,6 +3,8 @@
 use super::family::Birth;
 use super::{CurrentTask, Pid, Resources, Shared, Task, ThreadGroup};
 use crate::errno::Errno;
+use crate::fs::pidfd::PidFd;
+use crate::fs::{Fd, OpenFlags};
 use crate::kernel::{INIT, Kernel};
 use crate::mm::MemoryMap;
 use crate::ptrace::registers::TF;
@@ -169,14 +171,10 @@ impl CurrentTask<'_> {
         if request.flags.contains(CloneFlags::INTO_CGROUP) {
             return Err(self.unsupported("clone3: CLONE_INTO_CGROUP", Errno::EOPNOTSUPP));
         }
-        let pidfd = match request.flags.contains(CloneFlags::PIDFD) {
-            true => return Err(self.unsupported("clone: CLONE_PIDFD", Errno::EINVAL)),
-            false => None::<()>,
-        };
         let borrowed = request.flags.contains(CloneFlags::VFORK).then(Arc::<Borrowed>::default);
         let child = self.copy(request, borrowed.clone())?;
         let tid = child.tid();
-        drop((child, pidfd));
+        drop(child);
         let message = u64::try_from(tid.0).unwrap_or_default();
         if let Some(event) = self.event_of(making(request)) {
             self.stop_for_event(event, message);
@@ -230,6 +228,9 @@ impl CurrentTask<'_> {
         let result = self.bring_up(&child, request, mm.as_deref());
         if let Err(error) = result {
             kernel.tasks().remove(child.tid());
+            if !flags.contains(CloneFlags::THREAD) {
+                child.group().leave_process();
+            }
             drop(child.release());
             return Err(error);
         }
@@ -298,7 +299,12 @@ impl CurrentTask<'_> {
         if flags.contains(CloneFlags::PARENT_SETTID) {
             let _ = self.mm().write(request.parent_tid, &number);
         }
+        let pidfd = match flags.contains(CloneFlags::PIDFD) {
+            true => Some(self.open_pidfd(child, request).inspect_err(|_| thread.terminate())?),
+            false => None,
+        };
         if let Err(error) = self.join(child, flags, request.exit_signal) {
+            self.close_pidfd(pidfd);
             thread.terminate();
             return Err(error);
         }
@@ -311,10 +317,28 @@ impl CurrentTask<'_> {
             child.kick();
         }
         thread.start().map_err(|error| {
+            self.close_pidfd(pidfd);
             leave(self.kernel(), child, flags);
             thread.terminate();
             errno(error)
         })
+    }
+
+    /// Makes a descriptor for the child, and tells the caller its number.
+    fn open_pidfd(&self, child: &Arc<Task>, request: &CloneRequest) -> Result<Fd, Errno> {
+        let of_thread = request.flags.contains(CloneFlags::THREAD);
+        let pidfd = if of_thread { PidFd::of_thread(child) } else { PidFd::of_process(child.group()) };
+        let limit = self.group().limits().soft(super::Resource::Files);
+        let fd = self.files().insert(pidfd.open(OpenFlags::empty()), true, 0, limit)?;
+        let written = self.mm().write(request.pidfd, &fd.0.to_le_bytes());
+        written.map(|()| fd).inspect_err(|_| self.close_pidfd(Some(fd)))
+    }
+
+    fn close_pidfd(&self, fd: Option<Fd>) {
+        if let Some(fd) = fd {
+            // Another thread may have closed it already.
+            drop(self.files().close(fd));
+        }
     }
 
     /// Makes the child a member of its process and its family.

@@ -1,0 +1,108 @@
+//! What tasks share, and ending it: unshare(2), setns(2), kcmp(2).
+
+use super::pidfd::process_of;
+use crate::errno::Errno;
+use crate::fs::Fd;
+use crate::task::{CloneFlags, CurrentTask, Pid, Task};
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+/// Makes the caller's own what it shares, as far as it asks for it (ksys_unshare). Memory, dispositions and the process are
+/// its own already, or cannot be made so.
+pub(super) fn unshare(task: &CurrentTask<'_>, flags: u64) -> Result<(), Errno> {
+    let known = CloneFlags::NAMESPACES
+        | CloneFlags::THREAD
+        | CloneFlags::FS
+        | CloneFlags::SIGHAND
+        | CloneFlags::VM
+        | CloneFlags::FILES
+        | CloneFlags::SYSVSEM;
+    let flags = CloneFlags::from_bits(flags).filter(|flags| known.contains(*flags)).ok_or(Errno::EINVAL)?;
+    let with_user = flags.contains(CloneFlags::NEWUSER);
+    let single = flags.intersects(CloneFlags::THREAD | CloneFlags::SIGHAND | CloneFlags::VM) || with_user;
+    if single && task.group().threads().len() > 1 {
+        return Err(Errno::EINVAL);
+    }
+    if flags.contains(CloneFlags::VM) && task.mm().users() > 1 {
+        return Err(Errno::EINVAL);
+    }
+    if flags.intersects(CloneFlags::SIGHAND | CloneFlags::VM) && task.group().signals().shares_handlers() {
+        return Err(Errno::EINVAL);
+    }
+    if flags.intersects(CloneFlags::NAMESPACES) {
+        return Err(task.unsupported("unshare: namespaces", Errno::EPERM));
+    }
+    if flags.contains(CloneFlags::FS) {
+        task.unshare_fs();
+    }
+    if flags.contains(CloneFlags::FILES) {
+        task.unshare_files();
+    }
+    Ok(())
+}
+
+/// Nobody may change to another namespace, not even a process's own.
+pub(super) fn setns(task: &CurrentTask<'_>, fd: Fd, flags: u64) -> Result<(), Errno> {
+    let file = task.files().get_any(fd)?;
+    drop(file);
+    let namespaces = CloneFlags::from_bits(flags).filter(|flags| CloneFlags::NAMESPACES.contains(*flags));
+    match process_of(task, fd) {
+        Ok(_) if namespaces.is_some_and(|flags| !flags.is_empty()) => Err(task.unsupported("setns", Errno::EPERM)),
+        // No descriptor is one of a namespace.
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// Which resource kcmp(2) compares.
+const KCMP_FILE: i32 = 0;
+const KCMP_VM: i32 = 1;
+const KCMP_FILES: i32 = 2;
+const KCMP_FS: i32 = 3;
+const KCMP_SIGHAND: i32 = 4;
+const KCMP_IO: i32 = 5;
+const KCMP_SYSVSEM: i32 = 6;
+const KCMP_EPOLL_TFD: i32 = 7;
+
+/// 0: the same; 1 and 2: in this order, or the other.
+pub(super) fn kcmp(
+    task: &CurrentTask<'_>,
+    first: Pid,
+    second: Pid,
+    kind: i32,
+    first_index: u64,
+    second_index: u64,
+) -> Result<i32, Errno> {
+    let find = |pid| task.kernel().tasks().get(pid).ok_or(Errno::ESRCH);
+    let (first, second) = (find(first)?, find(second)?);
+    task.may_attach(&first)?;
+    task.may_attach(&second)?;
+    let order = |a: Option<usize>, b: Option<usize>| match a.cmp(&b) {
+        Ordering::Equal => 0,
+        Ordering::Less => 1,
+        Ordering::Greater => 2,
+    };
+    Ok(match kind {
+        KCMP_FILE => order(Some(file_of(&first, first_index)?), Some(file_of(&second, second_index)?)),
+        KCMP_VM => order(first.mm().map(|it| address(&it)), second.mm().map(|it| address(&it))),
+        KCMP_FILES => order(first.files().map(|it| address(&it)), second.files().map(|it| address(&it))),
+        KCMP_FS => order(first.fs().map(|it| address(&it)), second.fs().map(|it| address(&it))),
+        KCMP_SIGHAND => {
+            let handlers = |task: &Task| Some(address(&task.group().signals().handlers()));
+            order(handlers(&first), handlers(&second))
+        }
+        // Nobody has an I/O context or semaphore adjustments of its own.
+        KCMP_IO | KCMP_SYSVSEM => 0,
+        KCMP_EPOLL_TFD => return Err(task.unsupported("kcmp: KCMP_EPOLL_TFD", Errno::EOPNOTSUPP)),
+        _ => return Err(Errno::EINVAL),
+    })
+}
+
+fn address<T>(shared: &Arc<T>) -> usize {
+    Arc::as_ptr(shared).addr()
+}
+
+fn file_of(task: &Task, index: u64) -> Result<usize, Errno> {
+    let fd = i32::try_from(index).map_err(|_| Errno::EBADF)?;
+    let files = task.files().ok_or(Errno::EBADF)?;
+    files.get_any(Fd(fd)).map(|file| address(&file))
+}
