@@ -58,6 +58,7 @@ programs! {
     processes: "processes.c", in Memory, linked Static | Dynamic | Musl, exits 0;
     clones: "clones.c", in Memory, linked Static, exits 0;
     futexes: "futexes.c", in Memory, linked Static, exits 0;
+    prctl: "prctl.c", in Memory, linked Static | Dynamic, exits 0;
     seccomp: "seccomp.c", in Memory, linked Static | Dynamic, exits 0;
     ptrace: "ptrace.c", in Memory, linked Static | Dynamic, exits 0;
     scheduling: "scheduling.c", in Memory, linked Static, exits 0;

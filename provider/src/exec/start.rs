@@ -40,7 +40,8 @@ pub fn execute(
     env: Vec<Vec<u8>>,
 ) -> Result<(), LoadError> {
     let comm = name.rsplit(|byte| *byte == b'/').next().unwrap_or_default().to_vec();
-    let credentials = task.credentials().after_exec(task.attributes().no_new_privileges);
+    let before = task.credentials();
+    let credentials = before.after_exec(task.attributes().no_new_privileges);
     let loaded = {
         let task = &*task;
         let files = TaskFiles::new(task);
@@ -55,7 +56,7 @@ pub fn execute(
         };
         load(Request { file: &image, files: &files, name, args, env }, environment)?
     };
-    loaded.map.set_dumpable(credentials.dumpable_after_exec());
+    loaded.map.set_dumpable(credentials.dumpable_after_exec(&before));
     if credentials.is_secure_exec() {
         task.with_attributes(|attributes| attributes.parent_death_signal = 0);
     }

@@ -148,14 +148,16 @@ impl Credentials {
         self.euid != self.uid || self.egid != self.gid || (!root && (self.euid == 0 || gained))
     }
 
-    /// Tells whether effective and real ids are the same.
-    fn is_itself(&self) -> bool {
-        self.euid == self.uid && self.egid == self.gid
+    /// Tells whether a task that had `old` is somebody else now, or may do more (commit_creds): then nobody may look at its memory.
+    fn outgrows(&self, old: &Self) -> bool {
+        let ids = |who: &Self| (who.euid, who.egid, who.fsuid, who.fsgid);
+        ids(old) != ids(self) || self.permitted & !old.permitted != 0
     }
 
-    /// Whether memory of a program that starts with these may be looked at.
-    pub(crate) fn dumpable_after_exec(&self) -> Dumpable {
-        if self.is_itself() { Dumpable::Yes } else { Dumpable::No }
+    /// Whether memory of a program may be looked at that starts with these where `old` were before.
+    pub(crate) fn dumpable_after_exec(&self, old: &Self) -> Dumpable {
+        let is_itself = self.euid == self.uid && self.egid == self.gid;
+        if is_itself && !self.outgrows(old) { Dumpable::Yes } else { Dumpable::No }
     }
 }
 
@@ -172,8 +174,7 @@ impl CurrentTask<'_> {
     pub fn set_credentials(&self, new: Credentials) {
         let new = Arc::new(new);
         let old = std::mem::replace(&mut self.task().shared.lock().credentials, new.clone());
-        let ids = |who: &Credentials| (who.euid, who.egid, who.fsuid, who.fsgid);
-        if ids(&old) != ids(&new) || new.permitted & !old.permitted != 0 {
+        if new.outgrows(&old) {
             if let Some(mm) = self.task().mm() {
                 mm.set_dumpable(Dumpable::No);
             }

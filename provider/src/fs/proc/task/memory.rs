@@ -110,14 +110,14 @@ impl File for Memory {
         Ok(done)
     }
 
-    /// Writes as the program itself could: what it has mapped read-only stays so.
+    /// Writes as a debugger does: also where the program has mapped something privately that it may not write.
     fn write_at(&self, _task: &CurrentTask<'_>, offset: u64, from: &mut dyn Source) -> Result<usize, Errno> {
         let mut bytes = vec![0; PIECE.min(from.remaining())];
         let mut done = 0;
         while from.remaining() > 0 {
             let wanted = bytes.len().min(from.remaining());
             let taken = from.take(&mut bytes[..wanted])?;
-            match self.mm.write_partial(address(offset, done)?, &bytes[..taken]) {
+            match self.mm.write_forced(address(offset, done)?, &bytes[..taken]) {
                 Ok(0) => break,
                 Ok(moved) => done += moved,
                 Err(_) if done == 0 => return Err(Errno::EIO),
