@@ -58,7 +58,7 @@ pub struct MemoryUsage {
     pub libraries: u64,
     /// Locked mappings (VmLck).
     pub locked: u64,
-    /// Bytes that have frames: an upper bound of what is resident (VmRSS).
+    /// Bytes that were touched and have memory behind them (VmRSS).
     pub resident: u64,
     /// Those of shared mappings and files.
     pub resident_shared: u64,
@@ -110,7 +110,7 @@ impl MemoryMap {
         let mut usage =
             MemoryUsage { mapped: totals.mapped, data: totals.data, locked: totals.locked, code, ..Default::default() };
         for vma in state.tree.iter() {
-            let (len, resident) = (vma.range.len(), self.space.assigned(vma.range));
+            let (len, resident) = (vma.range.len(), self.space.resident(vma.range));
             usage.resident += resident;
             if vma.sharing == Sharing::Shared || matches!(vma.label, Label::File(_)) {
                 usage.resident_shared += resident;

@@ -109,6 +109,13 @@ impl Families {
         self.lock().members.get(&pid).map(|member| member.parent_thread).filter(|parent| parent.0 != 0)
     }
 
+    /// The children of a process that one of its threads has made or taken over, oldest first.
+    pub(crate) fn children_of(&self, process: Pid, thread: Pid) -> Vec<Pid> {
+        let tree = self.lock();
+        let ours = tree.children(process).filter(|child| child.parent_thread == thread);
+        ours.map(|child| child.group.pid()).collect()
+    }
+
     /// As [`Tree::bury_tracee`].
     pub(super) fn bury_tracee(&self, kernel: &Kernel, tracee: &Task) {
         self.lock().bury_tracee(kernel, tracee);

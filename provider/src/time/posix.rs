@@ -71,6 +71,31 @@ struct State {
     last_overruns: i32,
 }
 
+impl Timer {
+    /// As fs/proc/base.c shows it.
+    fn describe(&self) -> String {
+        let (signal, value, way, tid) = match &self.notify {
+            Notify::Nothing => (0, 0, "none/pid", 0),
+            Notify::Signal { signal, value, target, task } => {
+                let task = task.upgrade();
+                let (way, id) = match target {
+                    Target::Process => ("signal/pid", task.map_or(0, |task| task.group().pid().0)),
+                    Target::Thread => ("signal/tid", task.map_or(0, |task| task.tid().0)),
+                };
+                (signal.raw(), value.unwrap_or_default(), way, id)
+            }
+        };
+        let clock = match &self.clock {
+            TimerClock::Running(ClockKind::Wall | ClockKind::WallCoarse) => 0,
+            TimerClock::Running(ClockKind::Boot) => 7,
+            TimerClock::Running(ClockKind::Atomic) => 11,
+            TimerClock::Running(_) => 1,
+            TimerClock::Cpu(_) => 2,
+        };
+        format!("ID: {}\nsignal: {signal}/{value:016x}\nnotify: {way}.{tid}\nClockID: {clock}\n", self.id)
+    }
+}
+
 impl Expiry for Timer {
     fn expired(&self, now: Instant) -> Option<Instant> {
         let mut state = self.state.lock();
@@ -134,6 +159,12 @@ impl PosixTimers {
         let timer = Arc::new(Timer { id, key: service.new_key(), clock, notify, state });
         slots.by_id.insert(id, timer);
         Ok(id)
+    }
+
+    /// All of them as /proc/PID/timers shows them.
+    pub(crate) fn describe(&self) -> String {
+        let timers: Vec<Arc<Timer>> = self.timers.lock().by_id.values().cloned().collect();
+        timers.iter().map(|timer| timer.describe()).collect()
     }
 
     fn find(&self, id: i32) -> Result<Arc<Timer>, Errno> {

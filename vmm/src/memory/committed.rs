@@ -45,6 +45,17 @@ impl<'m> Committed<'m> {
         })
     }
 
+    /// How many of the pages behind a leaf were touched; all, if the host does not tell.
+    pub(super) fn touched(&mut self, entry: Entry) -> u64 {
+        if entry.is_large() {
+            let extent = entry.frame().extent();
+            let known = self.known.entry(extent).or_insert_with(|| self.memory.committed(extent, 0, FRAMES));
+            let counted = |known: &Known| known.flags.iter().filter(|&&committed| committed).count() as u64;
+            return known.as_ref().map_or(u64::from(FRAMES), counted);
+        }
+        u64::from(!self.untouched(entry))
+    }
+
     /// Asks about some frames of an extent ahead of [`Self::untouched`], which knows of no others of it then.
     pub(super) fn ask(&mut self, extent: u32, slots: std::ops::Range<u32>) {
         let mut slots = slots;

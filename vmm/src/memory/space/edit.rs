@@ -2,6 +2,7 @@
 
 use super::super::arena::{Arena, FRAMES, Frame, Table, usize_of};
 use super::super::coherence::Changes;
+use super::super::committed::Committed;
 use super::super::entry::Sharing;
 use super::super::extent::Home;
 use super::super::pool::Pool;
@@ -137,6 +138,24 @@ impl AddressSpace {
             }
         });
         bytes
+    }
+
+    /// Bytes of pages in `range` that have a frame with memory of the host's behind it (the resident set).
+    pub fn resident(&self, range: UserRange) -> u64 {
+        check(range);
+        let mut pages = 0;
+        let arena = &self.memory.arena;
+        let mut committed = Committed::new(&self.memory);
+        self.look().tables.for_blocks(arena, range, |part, directory| {
+            let entry = load(directory);
+            if entry.is_large() {
+                pages += committed.touched(entry).min(part.len() / PAGE_SIZE);
+            } else if entry.is_table() {
+                let held = arena.table(entry.frame())[slots(part)].iter().map(load).filter(|leaf| leaf.is_leaf());
+                pages += held.map(|leaf| committed.touched(leaf)).sum::<u64>();
+            }
+        });
+        pages * PAGE_SIZE
     }
 
     /// Unlinks empty page tables where 2 MiB entries could stand instead.

@@ -167,6 +167,29 @@ pub(super) fn statistics(reader: &CurrentTask<'_>) -> Result<Vec<u8>, Errno> {
     Ok(out.into_bytes())
 }
 
+/// Pages in the largest block that Linux hands out, as a power of two.
+const LARGEST_ORDER: u32 = 10;
+
+/// Renders /proc/buddyinfo: one zone, whose free memory is in the largest blocks.
+pub(super) fn free_blocks(reader: &CurrentTask<'_>) -> Result<Vec<u8>, Errno> {
+    let free = Figures::of(reader).free() / PAGE_SIZE;
+    let blocks = free >> LARGEST_ORDER;
+    let small = format!("{:6} ", 0).repeat(usize::try_from(LARGEST_ORDER).unwrap_or_default());
+    Ok(format!("Node 0, zone {:>8} {small}{blocks:6} \n", "Normal").into_bytes())
+}
+
+/// Renders /proc/zoneinfo: the one zone, as far as programs read it.
+pub(super) fn zones(reader: &CurrentTask<'_>) -> Result<Vec<u8>, Errno> {
+    let figures = Figures::of(reader);
+    let (free, total) = (figures.free() / PAGE_SIZE, figures.total / PAGE_SIZE);
+    let mut out = String::from("Node 0, zone   Normal\n");
+    let _ = write!(out, "  pages free     {free}\n        boost    0\n        min      0\n        low      0\n");
+    let _ = write!(out, "        high     0\n        spanned  {total}\n        present  {total}\n");
+    let _ = write!(out, "        managed  {total}\n        cma      0\n        protection: (0, 0, 0, 0, 0)\n");
+    let _ = write!(out, "      nr_free_pages {free}\n  pagesets\n  node_unreclaimable:  0\n  start_pfn:           0\n");
+    Ok(out.into_bytes())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -229,6 +229,23 @@ pub(super) fn set_timer_slack(shown: &Shown<'_, '_>, bytes: &[u8]) -> Result<(),
     Ok(())
 }
 
+/// A write to what was decided before the program started.
+pub(super) fn refused(_shown: &Shown<'_, '_>, _bytes: &[u8]) -> Result<(), Errno> {
+    Err(Errno::EPERM)
+}
+
+/// `timers`: the POSIX timers.
+pub(super) fn timers(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
+    Ok(shown.task.group().posix_timers().describe().into_bytes())
+}
+
+/// `children`: those of the thread.
+pub(super) fn children(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
+    let task = &shown.task;
+    let children = task.kernel().families().children_of(task.group().pid(), task.tid());
+    Ok(children.iter().map(|child| format!("{} ", child.0)).collect::<String>().into_bytes())
+}
+
 /// `io`: transfers are not counted.
 pub(super) fn transfers(_shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
     let names = ["rchar", "wchar", "syscr", "syscw", "read_bytes", "write_bytes", "cancelled_write_bytes"];

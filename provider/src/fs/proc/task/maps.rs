@@ -29,7 +29,7 @@ pub(super) fn by_node(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
     let mut out = Vec::new();
     let Some(mm) = shown.task.mm() else { return Ok(out) };
     for mapping in mm.mappings() {
-        let pages = mm.space().assigned(mapping.range) / PAGE_SIZE;
+        let pages = mm.space().resident(mapping.range) / PAGE_SIZE;
         // Writing to a Vec cannot fail.
         let _ = write!(out, "{:08x} default", mapping.range.start.0);
         match &mapping.name {
@@ -107,7 +107,7 @@ struct Resident {
 
 impl Resident {
     fn of(mm: &MemoryMap, mapping: &MappingInfo) -> Self {
-        let rss = mm.space().assigned(mapping.range);
+        let rss = mm.space().resident(mapping.range);
         // A file's pages count as clean, anonymous ones as dirty: neither bit carries information here.
         let file = matches!(mapping.name, MappingName::File(_) | MappingName::Special(_));
         let locked = if mapping.flags.contains(VmaFlags::LOCKED) { rss } else { 0 };

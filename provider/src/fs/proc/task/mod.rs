@@ -154,7 +154,7 @@ const FILES: &[Spec] = &[
     guarded("personality", 0o400, files::personality),
     file("limits", files::limits),
     settable("sched", 0o644, scheduler::details, scheduler::reset_details),
-    file("autogroup", scheduler::autogroup),
+    settable("autogroup", 0o644, scheduler::autogroup, scheduler::set_autogroup),
     file("timens_offsets", files::clock_offsets),
     settable("comm", 0o644, files::name, files::set_name),
     guarded("syscall", 0o400, scheduler::call),
@@ -177,17 +177,21 @@ const FILES: &[Spec] = &[
     file("oom_score", files::oom_score),
     settable("oom_adj", 0o644, files::old_oom_adjustment, files::set_old_oom_adjustment),
     settable("oom_score_adj", 0o644, files::oom_adjustment, files::set_oom_adjustment),
-    file("loginuid", files::login_user),
+    settable("loginuid", 0o644, files::login_user, files::refused),
     file("sessionid", files::login_session),
     guarded("io", 0o400, files::transfers),
-    file("uid_map", files::identity_map),
-    file("gid_map", files::identity_map),
-    file("projid_map", files::identity_map),
-    file("setgroups", files::setgroups),
+    settable("uid_map", 0o644, files::identity_map, files::refused),
+    settable("gid_map", 0o644, files::identity_map, files::refused),
+    settable("projid_map", 0o644, files::identity_map, files::refused),
+    settable("setgroups", 0o644, files::setgroups, files::refused),
+    guarded("timers", 0o444, files::timers),
     settable("coredump_filter", 0o644, files::core_filter, files::set_core_filter),
     settable("timerslack_ns", 0o666, files::timer_slack, files::set_timer_slack),
     file("arch_status", files::architecture),
 ];
+
+/// What only threads have, whose children it shows.
+static CHILDREN: Spec = file("children", files::children);
 
 /// A rendered file of a task.
 struct TaskText {
@@ -233,6 +237,7 @@ const OTHERS: &[(&str, FileKind)] = &[
     ("exe", FileKind::Symlink),
     ("mem", FileKind::Regular),
     ("pagemap", FileKind::Regular),
+    ("children", FileKind::Regular),
 ];
 
 impl TaskDir {
@@ -243,7 +248,7 @@ impl TaskDir {
         subdirectories
             .map(|name| (*name, FileKind::Directory))
             .chain(FILES.iter().map(|spec| (spec.name, FileKind::Regular)))
-            .chain(OTHERS.iter().copied())
+            .chain(OTHERS.iter().copied().filter(move |(name, _)| scope == Scope::Thread || *name != "children"))
     }
 
     fn link(&self, inode: u64, target: impl Target) -> Arc<dyn Inode> {
@@ -281,6 +286,10 @@ impl Entries for TaskDir {
             "root" => self.link(inode, links::Place::root(subject)),
             "exe" => self.link(inode, links::Place::exe(subject)),
             "mem" => memory::Memory::inode(home.node_numbered(inode, 0o600, subject.owner()), subject),
+            "children" => {
+                let node = home.node_numbered(inode, 0o444, subject.owner());
+                TextInode::new(node, Seeks::Sequence, TaskText { subject, spec: &CHILDREN })
+            }
             _ => memory::PageMap::inode(home.node_numbered(inode, 0o400, subject.owner()), subject),
         })
     }

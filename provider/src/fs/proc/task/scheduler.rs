@@ -66,6 +66,12 @@ pub(super) fn autogroup(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
     Ok(format!("/autogroup-{} nice 0\n", shown.task.group().session().0).into_bytes())
 }
 
+/// A write to `autogroup`: a nice value for the session. It is checked, and changes nothing: sessions are not weighed.
+pub(super) fn set_autogroup(_shown: &Shown<'_, '_>, bytes: &[u8]) -> Result<(), Errno> {
+    let nice: i32 = std::str::from_utf8(bytes).ok().and_then(|text| text.trim().parse().ok()).ok_or(Errno::EINVAL)?;
+    if (-20..=19).contains(&nice) { Ok(()) } else { Err(Errno::EINVAL) }
+}
+
 /// `wchan`: where in the kernel a task sleeps is not shown.
 pub(super) fn wait_channel(_shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
     Ok(b"0".to_vec())

@@ -67,6 +67,8 @@ pub(super) fn render(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
     });
     let (code, data, args, env) = match places {
         Some((code, data, args, env)) => (code, data, [args.start.0, args.end.0], [env.start.0, env.end.0]),
+        // Who may not look learns only that there is code.
+        None if mm.is_some() => ([1, 1, 0], [0; 2], [0; 2], [0; 2]),
         None => ([0; 3], [0; 2], [0; 2], [0; 2]),
     };
     let heap = mm.as_ref().filter(|_| places.is_some()).map_or(0, |mm| {
