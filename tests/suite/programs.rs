@@ -64,5 +64,6 @@ programs! {
     scheduling: "scheduling.c", in Memory, linked Static, exits 0;
     inotify: "inotify.c", in HostFolder | Overlay | Memory, linked Static, exits 0;
     seals: "seals.c", in Overlay | HostFolder, linked Static, exits 0;
+    threads: "threads.c", in Memory, linked Static | Dynamic | Musl, exits 11;
     stdio: "stdio.c", input "some input\nmore", in Memory, linked Static | Dynamic, exits 0;
 }

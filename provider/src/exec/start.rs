@@ -56,6 +56,7 @@ pub fn execute(
         };
         load(Request { file: &image, files: &files, name, args, env }, environment)?
     };
+    task.become_only_thread().map_err(LoadError::Open)?;
     loaded.map.set_dumpable(credentials.dumpable_after_exec(&before));
     if credentials.is_secure_exec() {
         task.with_attributes(|attributes| attributes.parent_death_signal = 0);

@@ -80,6 +80,22 @@ impl Bonds {
         bond
     }
 
+    /// A thread has another number from now on, whose thread has ended: as tracee and as tracer.
+    pub(crate) fn renumber(&self, from: Pid, to: Pid) {
+        if self.count.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let mut bonds = self.bonds.lock();
+        let gone = bonds.remove(&to);
+        if let Some(bond) = bonds.remove(&from) {
+            bonds.insert(to, bond);
+        }
+        bonds.values_mut().filter(|bond| bond.tracer.thread == from).for_each(|bond| bond.tracer.thread = to);
+        self.count.store(bonds.len(), Ordering::SeqCst);
+        drop(bonds);
+        drop(gone);
+    }
+
     /// The tracer of a tracee, dead or alive.
     pub(crate) fn tracer_of(&self, tracee: Pid) -> Option<Tracer> {
         if self.count.load(Ordering::SeqCst) == 0 {

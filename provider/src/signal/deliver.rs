@@ -45,6 +45,10 @@ impl CurrentTask<'_> {
         loop {
             self.signals().clear_attention();
             self.wait_while_stopped();
+            if self.is_dismissed() && self.group().exit_requested().is_none() {
+                self.exit_thread(ExitStatus::Exited(0));
+                return Delivery::Exit;
+            }
             let Some(status) = self.group().exit_requested() else {
                 let next = self.next_handler();
                 if std::mem::take(&mut self.registers_changed) {

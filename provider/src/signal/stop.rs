@@ -35,7 +35,9 @@ impl CurrentTask<'_> {
 
     /// Tells whether the thread is to end, which ends every wait: by SIGKILL, or with its process.
     pub(crate) fn is_killed(&self) -> bool {
-        self.pending_for_us(SignalSet::of(Signal::SIGKILL)) || self.group().exit_requested().is_some()
+        self.pending_for_us(SignalSet::of(Signal::SIGKILL))
+            || self.group().exit_requested().is_some()
+            || self.is_dismissed()
     }
 
     /// Tells whether a signal of `set` is pending for this thread.

@@ -135,6 +135,17 @@ impl Families {
         self.lock().groups().filter(|group| wanted(group)).map(act).collect()
     }
 
+    /// A thread of a process has another number from now on: so has its children's parent.
+    pub(super) fn renumber_parent_thread(&self, process: Pid, from: Pid, to: Pid) {
+        let mut tree = self.lock();
+        let children = tree.members.get(&process).map(|own| own.children.clone()).unwrap_or_default();
+        for child in children {
+            if let Some(child) = tree.members.get_mut(&child).filter(|child| child.parent_thread == from) {
+                child.parent_thread = to;
+            }
+        }
+    }
+
     /// A thread ends: its children pass to another thread of the process, and hear of it if they asked (PR_SET_PDEATHSIG).
     pub(super) fn thread_ended(&self, task: &Task) {
         let (pid, tid) = (task.group().pid(), task.tid());

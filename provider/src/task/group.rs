@@ -38,6 +38,8 @@ struct State {
     threads: Vec<Arc<Task>>,
     /// All threads are to end, and the process with this status.
     exit_requested: Option<ExitStatus>,
+    /// A thread calls exec: all others are to end.
+    executing: Option<Pid>,
     /// The last thread is gone.
     exit_status: Option<ExitStatus>,
     /// The signal that has stopped it.
@@ -89,6 +91,7 @@ impl ThreadGroup {
         let state = State {
             threads: Vec::new(),
             exit_requested: None,
+            executing: None,
             exit_status: None,
             stopped: None,
             continued: false,
@@ -243,10 +246,11 @@ impl ThreadGroup {
         self.subreaper.store(adopts, Ordering::Relaxed);
     }
 
-    /// Adds a thread, which must be one of this process. Answers `false` if the process is ending: then it must not run.
+    /// Adds a thread, which must be one of this process. Answers `false` if the process is ending, or calls exec: then
+    /// it must not run.
     pub(crate) fn add_thread(&self, task: &Arc<Task>) -> bool {
         let mut state = self.state.lock();
-        if state.exit_requested.is_some() {
+        if state.exit_requested.is_some() || state.executing.is_some() {
             return false;
         }
         state.threads.push(task.clone());
@@ -278,7 +282,32 @@ impl ThreadGroup {
         state.ended = state.ended.plus(&used.unwrap_or_default());
         let before = state.threads.len();
         state.threads.retain(|thread| thread.tid() != tid);
+        if let Some(executing) = state.executing {
+            // It waits until it is the last.
+            state.threads.iter().filter(|thread| thread.tid() == executing).for_each(|thread| thread.parker().wake());
+        }
         before == 1 && state.threads.is_empty()
+    }
+
+    /// Notes that a thread calls exec, so that the others end, and returns all. `None` if the process ends or another thread
+    /// does.
+    pub(super) fn begin_exec(&self, tid: Pid) -> Option<Vec<Arc<Task>>> {
+        let mut state = self.state.lock();
+        if state.exit_requested.is_some() || state.executing.is_some() {
+            return None;
+        }
+        state.executing = Some(tid);
+        Some(state.threads.clone())
+    }
+
+    /// The others have ended, or the process does.
+    pub(super) fn end_exec(&self) {
+        self.state.lock().executing = None;
+    }
+
+    /// The thread that calls exec and waits for the others to end.
+    pub(super) fn executing(&self) -> Option<Pid> {
+        self.state.lock().executing
     }
 
     /// How it ended, once it has.

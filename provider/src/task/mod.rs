@@ -9,6 +9,7 @@ mod attributes;
 mod block;
 mod credentials;
 mod current;
+mod exec;
 pub(crate) mod exit;
 mod family;
 mod group;
@@ -50,7 +51,7 @@ use crate::sync::{Mutex, Rank};
 use crate::syscall::Outcome;
 use rustix::time::{ClockId, clock_gettime};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use vmm::addr::UserAddr;
@@ -80,7 +81,8 @@ fn since_boot() -> Duration {
 /// A thread as the personality sees it.
 pub struct Task {
     kernel: Arc<Kernel>,
-    tid: Pid,
+    /// Changes only if another thread than the leader calls exec.
+    tid: AtomicI32,
     group: Arc<ThreadGroup>,
     /// When it was made, on CLOCK_BOOTTIME.
     started: Duration,
@@ -145,7 +147,7 @@ impl Task {
         shared.resources.mm.iter().for_each(|mm| mm.add_user());
         Arc::new(Self {
             kernel: kernel.clone(),
-            tid,
+            tid: AtomicI32::new(tid.0),
             group: group.clone(),
             started: since_boot(),
             shared: Mutex::new(Rank::Leaf, shared),
@@ -171,7 +173,7 @@ impl Task {
 
     /// Its thread id.
     pub fn tid(&self) -> Pid {
-        self.tid
+        Pid(self.tid.load(Ordering::Relaxed))
     }
 
     /// When it was made: time since the machine started.
@@ -255,6 +257,7 @@ impl Task {
         let pending = self.signals.pending() | self.group.signals().pending();
         !(pending & !self.signals.blocked()).is_empty()
             || self.group.exit_requested().is_some()
+            || self.is_dismissed()
             || self.tracee.has_trap()
     }
 

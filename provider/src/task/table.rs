@@ -5,6 +5,7 @@ use crate::errno::Errno;
 use crate::sync::{Mutex, Rank};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// One past the highest number, as Linux's default on machines of this size (/proc/sys/kernel/pid_max).
 pub const PID_MAX: i32 = 32768;
@@ -102,6 +103,17 @@ impl TaskTable {
     /// Takes a task out of the table.
     pub fn remove(&self, tid: Pid) -> Option<Arc<Task>> {
         self.state.lock().tasks.remove(&tid)
+    }
+
+    /// Gives a task another number, whose task has ended.
+    pub(super) fn renumber(&self, task: &Arc<Task>, tid: Pid) {
+        let mut state = self.state.lock();
+        state.tasks.remove(&task.tid());
+        task.tid.store(tid.0, Ordering::Relaxed);
+        // The ended one goes; it is dropped outside the lock.
+        let old = state.tasks.insert(tid, task.clone());
+        drop(state);
+        drop(old);
     }
 
     /// All tasks, by ascending thread id.
