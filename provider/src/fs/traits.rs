@@ -211,6 +211,11 @@ pub trait Link {
 pub trait File: Send + Sync + Debug {
     /// Reads at `offset`; returns bytes, 0 at the end. For a stream the offset means nothing.
     fn read_at(&self, task: &CurrentTask<'_>, offset: u64, to: &mut dyn Sink) -> Result<usize, Errno>;
+    /// Reads for a caller that waits, in a file whose waiting has rules of its own (a terminal's VMIN and VTIME). `None`: it waits until
+    /// [`Self::read_at`] no longer answers `EAGAIN`.
+    fn read_blocking(&self, _task: &CurrentTask<'_>, _to: &mut dyn Sink) -> Option<Result<usize, Errno>> {
+        None
+    }
     /// Writes at `offset`; returns bytes.
     fn write_at(&self, task: &CurrentTask<'_>, offset: u64, from: &mut dyn Source) -> Result<usize, Errno>;
     /// Writes at the end (O_APPEND), with no other write between; returns bytes and the offset behind them.

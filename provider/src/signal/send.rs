@@ -3,7 +3,8 @@
 use super::{AltStack, DefaultAction, SigInfo, Signal, SignalSet};
 use crate::errno::Errno;
 use crate::fs::Ready;
-use crate::task::{Credentials, CurrentTask, Resource, Task, ThreadGroup};
+use crate::kernel::Kernel;
+use crate::task::{Credentials, CurrentTask, Pid, Resource, Task, ThreadGroup};
 use std::sync::Arc;
 
 /// What a signal is addressed to.
@@ -86,6 +87,13 @@ pub fn send_to_group(group: &Arc<ThreadGroup>, info: SigInfo) -> Result<(), Errn
         // A zombie: the signal is accepted and lost.
         None => Ok(()),
     }
+}
+
+/// Sends a signal to every process of a group, none of which can be asked for permission.
+pub(crate) fn send_to_process_group(kernel: &Kernel, process_group: Pid, info: &SigInfo) {
+    let in_group = |group: &ThreadGroup| group.process_group() == process_group;
+    // The kernel's own signals are never refused.
+    let _results = kernel.families().for_those(in_group, |group| send_to_group(group, info.clone()));
 }
 
 /// The side effects of sending (prepare_signal): stop and continue signals cancel each other, and SIGCONT and SIGKILL let a

@@ -15,7 +15,8 @@ fn read_file(task: &CurrentTask<'_>, file: &OpenFile, to: &mut UserBuffers<'_>) 
     }
     match file.read(task, to) {
         Err(Errno::EAGAIN) if !file.flags().contains(OpenFlags::NONBLOCK) => {
-            task.block_on_file(file.file().as_ref(), Ready::IN, || file.read(task, to))
+            let waited = file.file().read_blocking(task, to);
+            waited.unwrap_or_else(|| task.block_on_file(file.file().as_ref(), Ready::IN, || file.read(task, to)))
         }
         other => other,
     }

@@ -77,6 +77,7 @@ pub(crate) fn end(task: &Arc<Task>, status: ExitStatus) {
         group.leave_process();
         let status = group.finish(status);
         kernel.process_ended(group, status);
+        crate::fs::tty::control::process_exits(kernel, group);
         kernel.families().process_ended(kernel, group, status);
     }
     group.end_events().wake_all();

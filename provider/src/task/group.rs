@@ -17,6 +17,8 @@ pub struct ThreadGroup {
     state: Mutex<State>,
     /// What /proc/PID/oom_score_adj holds.
     oom_adjustment: AtomicI32,
+    /// It has given its session's terminal up for itself (TIOCNOTTY).
+    without_terminal: AtomicBool,
     /// Woken when a child ends, stops or continues.
     child_events: WaitQueue,
     /// PR_SET_CHILD_SUBREAPER: it adopts its descendants' orphans.
@@ -84,7 +86,9 @@ impl ThreadGroup {
     /// Makes the process of a forked child, with no thread yet.
     pub(super) fn child_of(parent: &Self, pid: Pid, signals: GroupSignals) -> Arc<Self> {
         let jobs = parent.state.lock().jobs;
-        Self::with(pid, parent.limits.duplicate(), signals, jobs, parent.oom_adjustment())
+        let group = Self::with(pid, parent.limits.duplicate(), signals, jobs, parent.oom_adjustment());
+        group.without_terminal.store(parent.has_left_terminal(), Ordering::Relaxed);
+        group
     }
 
     fn with(pid: Pid, limits: ResourceLimits, signals: GroupSignals, jobs: Jobs, oom_adjustment: i32) -> Arc<Self> {
@@ -108,6 +112,7 @@ impl ThreadGroup {
             signals,
             state: Mutex::new(Rank::ThreadGroup, state),
             oom_adjustment: AtomicI32::new(oom_adjustment),
+            without_terminal: AtomicBool::new(false),
             child_events: WaitQueue::default(),
             subreaper: AtomicBool::new(false),
             end_events: WaitQueue::default(),
@@ -234,6 +239,21 @@ impl ThreadGroup {
     /// Changes that.
     pub(crate) fn set_oom_adjustment(&self, adjustment: i32) {
         self.oom_adjustment.store(adjustment, Ordering::Relaxed);
+    }
+
+    /// Tells whether it has given its session's terminal up for itself.
+    pub(crate) fn has_left_terminal(&self) -> bool {
+        self.without_terminal.load(Ordering::Relaxed)
+    }
+
+    /// Gives its session's terminal up for itself.
+    pub(crate) fn leave_terminal(&self) {
+        self.without_terminal.store(true, Ordering::Relaxed);
+    }
+
+    /// Has its session's terminal again.
+    pub(crate) fn take_terminal(&self) {
+        self.without_terminal.store(false, Ordering::Relaxed);
     }
 
     /// Tells whether it adopts its descendants' orphans.

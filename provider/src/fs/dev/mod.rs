@@ -21,7 +21,12 @@ use std::sync::Arc;
 /// Major number of the memory devices (null, zero, full, random, urandom).
 const MEMORY_MAJOR: u32 = 1;
 /// Major number of /dev/tty and /dev/console.
-const TTY_AUX_MAJOR: u32 = 5;
+pub(crate) const TTY_AUX_MAJOR: u32 = 5;
+
+/// The minor number of /dev/tty.
+const CONTROLLING: u32 = 0;
+/// The minor number of /dev/ptmx.
+pub(crate) const MULTIPLEXER: u32 = 2;
 
 /// A device node that every sandbox has.
 struct Node {
@@ -37,7 +42,8 @@ const NODES: &[Node] = &[
     Node { name: "full", mode: 0o666, major: MEMORY_MAJOR, minor: memory::FULL },
     Node { name: "random", mode: 0o666, major: MEMORY_MAJOR, minor: random::RANDOM },
     Node { name: "urandom", mode: 0o666, major: MEMORY_MAJOR, minor: random::URANDOM },
-    Node { name: "tty", mode: 0o666, major: TTY_AUX_MAJOR, minor: 0 },
+    Node { name: "tty", mode: 0o666, major: TTY_AUX_MAJOR, minor: CONTROLLING },
+    Node { name: "ptmx", mode: 0o666, major: TTY_AUX_MAJOR, minor: MULTIPLEXER },
 ];
 
 const LINKS: &[(&str, &str)] = &[
@@ -84,7 +90,8 @@ pub(crate) fn open(
         (FileKind::CharDevice, (MEMORY_MAJOR, minor)) => {
             memory::open(minor).or_else(|| random::open(minor)).ok_or(Errno::ENXIO)
         }
-        (FileKind::CharDevice, (TTY_AUX_MAJOR, 0)) => crate::fs::tty::open_controlling(task, flags),
+        (FileKind::CharDevice, (TTY_AUX_MAJOR, CONTROLLING)) => crate::fs::tty::open_controlling(task, flags),
+        (FileKind::CharDevice, (TTY_AUX_MAJOR, MULTIPLEXER)) => crate::fs::tty::open_multiplexer(task, flags),
         (FileKind::CharDevice, _) => crate::fs::tty::open(task, rdev, flags),
         _ => Err(Errno::ENXIO),
     }

@@ -14,6 +14,7 @@ mod tests;
 
 pub(crate) use stream::{HostStream, StreamKind};
 
+use super::tty::Attributes;
 use super::{Fd, FileKind, LastLink, Location, NewNode, OpenFile, OpenFlags, dev};
 use crate::errno::Errno;
 use crate::task::CurrentTask;
@@ -86,7 +87,7 @@ fn terminal(task: &CurrentTask<'_>, fd: OwnedFd, flags: OpenFlags) -> Result<Arc
         Ok(location) => location,
         // Not a pseudo-terminal: devpts does not show it, so it gets a node as the host's devtmpfs has one.
         Err(Errno::ENOENT) => {
-            let (mode, uid, gid) = terminal.attributes();
+            let Attributes { mode, uid, gid } = terminal.attributes();
             let rdev = terminal.rdev();
             let node = NewNode { kind: FileKind::CharDevice, mode, uid, gid, rdev, target: b"" };
             let dev = kernel.namespace().walk(task, None, b"/dev", LastLink::Follow)?;
@@ -95,5 +96,5 @@ fn terminal(task: &CurrentTask<'_>, fd: OwnedFd, flags: OpenFlags) -> Result<Arc
         }
         Err(error) => return Err(error),
     };
-    Ok(OpenFile::new(terminal.open(flags)?, location, flags))
+    Ok(OpenFile::new(terminal.open(flags, true)?, location, flags))
 }

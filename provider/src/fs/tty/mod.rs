@@ -1,38 +1,50 @@
-//! Terminals: those the caller handed over, as device nodes inside.
+//! Terminals: those the caller handed over, and the sandbox's own pseudo-terminals.
 //!
-//! A [`Terminal`] is known by its device number; [`open`] gives an open file on it, [`open_controlling`] is /dev/tty. Reads, writes and
-//! settings are the host terminal's. Who its foreground process group and its session are is a matter of the sandbox's own
-//! process ids, kept here. Lock rank: leaf.
+//! A [`Terminal`] is known by its device number. What they all have is job control ([`control`]): a session that it belongs to and a
+//! process group in the foreground, by the sandbox's own numbers. Beneath lies one of two devices: [`host`], a descriptor of the
+//! caller's, whose settings and editing are the host's; or [`pty`], a pair with a line discipline of our own ([`ldisc`]).
+//! [`open`] gives an open file on a terminal, [`open_controlling`] is /dev/tty, [`open_multiplexer`] /dev/ptmx.
+//! Lock ranks: leaves. Signals are sent and sleepers woken with none of these locks held.
 
-mod ioctl;
-mod settings;
-#[cfg(test)]
-mod tests;
+pub(crate) mod control;
+mod host;
+mod ldisc;
+mod pty;
 
-use super::stdio::{HostStream, StreamKind};
-use super::{File, OpenFlags, Ready, Sink, Source, WaitSource};
+use super::{File, Inode, OpenFlags};
 use crate::errno::Errno;
 use crate::sync::{Mutex, Rank};
-use crate::task::{CurrentTask, Pid};
-use rustix::fs::{major, minor};
+use crate::task::{CurrentTask, Pid, ThreadGroup};
+use control::Control;
+use host::HostTerminal;
+use pty::{MasterFile, Pty};
+use rustix::fs::{major, makedev, minor};
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-/// Major numbers of Unix98 pseudo-terminals: 256 terminals each.
-const PTS_MAJORS: std::ops::RangeInclusive<u32> = 136..=143;
-
-/// The session of the sandbox's first process, which inherits the caller's controlling terminal.
-const FIRST_SESSION: Pid = Pid(1);
+/// The first major number of Unix98 pseudo-terminals.
+const PTS_MAJOR: u32 = 136;
+/// How many major numbers they have.
+const PTS_MAJORS: u32 = 8;
+/// Pseudo-terminals that a sandbox may have (/proc/sys/kernel/pty/max).
+const PTY_MAX: usize = 4096;
+/// The group that owns pseudo-terminals: `tty` everywhere that devpts is mounted with gid=5.
+const TTY_GROUP: u32 = 5;
+/// The permissions of a new pseudo-terminal (devpts's mode=620).
+const PTY_MODE: u32 = 0o620;
 
 /// All terminals of a sandbox.
 #[derive(Debug)]
 pub(crate) struct Terminals {
     known: Mutex<Vec<Arc<Terminal>>>,
+    /// Sessions that have lost their terminal to a hang-up, with the group that was in the foreground.
+    hung_up: Mutex<BTreeMap<Pid, Option<Pid>>>,
 }
 
 impl Default for Terminals {
     fn default() -> Self {
-        Self { known: Mutex::new(Rank::Leaf, Vec::new()) }
+        Self { known: Mutex::new(Rank::Leaf, Vec::new()), hung_up: Mutex::new(Rank::Leaf, BTreeMap::new()) }
     }
 }
 
@@ -40,29 +52,54 @@ impl Terminals {
     /// Adds a host descriptor of a terminal: a new terminal, or another way to open a known one.
     pub(crate) fn add(&self, fd: OwnedFd, access: OpenFlags) -> Result<Arc<Terminal>, Errno> {
         let stat = rustix::fs::fstat(&fd)?;
-        let controlling =
-            rustix::termios::tcgetsid(&fd).is_ok_and(|session| Ok(session) == rustix::process::getsid(None));
-        let name = name(&fd, stat.st_rdev);
-        let handle = Arc::new(Handle { stream: HostStream::new(fd, StreamKind::Device), access });
+        let controlling = host::is_controlling(&fd);
+        let name = host::name(&fd, stat.st_rdev);
         let mut known = self.known.lock();
-        if let Some(terminal) = known.iter().find(|terminal| terminal.rdev == stat.st_rdev) {
-            let terminal = Arc::clone(terminal);
+        let same = |terminal: &&Arc<Terminal>| terminal.rdev == stat.st_rdev && terminal.host().is_some();
+        if let Some(terminal) = known.iter().find(same).cloned() {
             drop(known);
-            terminal.state.lock().handles.push(handle);
+            if let Some(host) = terminal.host() {
+                host.add(fd, access);
+            }
             return Ok(terminal);
         }
-        let state =
-            State { handles: vec![handle], session: controlling.then_some(FIRST_SESSION), foreground: FIRST_SESSION };
+        // The first process inherits the caller's controlling terminal.
+        let first = controlling.then_some(crate::kernel::INIT);
         let terminal = Arc::new(Terminal {
             rdev: stat.st_rdev,
             name,
-            mode: stat.st_mode & 0o7777,
-            uid: stat.st_uid,
-            gid: stat.st_gid,
-            state: Mutex::new(Rank::Leaf, state),
+            attributes: Attributes { mode: stat.st_mode & 0o7777, uid: stat.st_uid, gid: stat.st_gid },
+            control: Mutex::new(Rank::Leaf, Control { session: first, foreground: first }),
+            node: OnceLock::new(),
+            device: Device::Host(HostTerminal::new(fd, access)),
         });
         known.push(Arc::clone(&terminal));
         Ok(terminal)
+    }
+
+    /// Makes a pseudo-terminal with the lowest free number, owned by `uid`; `ENOSPC` if there are too many.
+    fn add_pty(&self, uid: u32) -> Result<Arc<Terminal>, Errno> {
+        let mut known = self.known.lock();
+        if known.len() >= PTY_MAX {
+            return Err(Errno::ENOSPC);
+        }
+        let taken: Vec<u64> = known.iter().map(|terminal| terminal.rdev).collect();
+        let number = (0..PTS_MAJORS * 256).find(|number| !taken.contains(&rdev(*number))).ok_or(Errno::ENOSPC)?;
+        let terminal = Arc::new(Terminal {
+            rdev: rdev(number),
+            name: format!("pts/{number}").into_bytes(),
+            attributes: Attributes { mode: PTY_MODE, uid, gid: TTY_GROUP },
+            control: Mutex::new(Rank::Leaf, Control::default()),
+            node: OnceLock::new(),
+            device: Device::Pty(Box::new(Pty::new(number))),
+        });
+        known.push(Arc::clone(&terminal));
+        Ok(terminal)
+    }
+
+    /// Forgets a pseudo-terminal whose outside is gone.
+    fn remove(&self, terminal: &Arc<Terminal>) {
+        self.known.lock().retain(|known| !Arc::ptr_eq(known, terminal));
     }
 
     /// All terminals.
@@ -77,8 +114,36 @@ impl Terminals {
 
     /// Finds a session's controlling terminal.
     pub(crate) fn controlling(&self, session: Pid) -> Option<Arc<Terminal>> {
-        self.all().into_iter().find(|terminal| terminal.session() == Some(session))
+        self.all().into_iter().find(|terminal| terminal.control().session == Some(session))
     }
+
+    /// Finds a process's controlling terminal: its session's, unless it has given that up.
+    pub(crate) fn of_group(&self, group: &ThreadGroup) -> Option<Arc<Terminal>> {
+        if group.has_left_terminal() { None } else { self.controlling(group.session()) }
+    }
+
+    fn of_task(&self, task: &CurrentTask<'_>) -> Option<Arc<Terminal>> {
+        self.of_group(task.group())
+    }
+
+    fn remember_hung_up(&self, session: Pid, foreground: Option<Pid>) {
+        self.hung_up.lock().insert(session, foreground);
+    }
+
+    fn forget_hung_up(&self, session: Pid) -> Option<Pid> {
+        self.hung_up.lock().remove(&session).flatten()
+    }
+}
+
+/// The device number of a pseudo-terminal.
+fn rdev(number: u32) -> u64 {
+    makedev(PTS_MAJOR + number / 256, number % 256)
+}
+
+/// The number of the pseudo-terminal with a device number.
+fn pty_number(rdev: u64) -> Option<u32> {
+    let (major, minor) = (major(rdev), minor(rdev));
+    (PTS_MAJOR..PTS_MAJOR + PTS_MAJORS).contains(&major).then(|| (major - PTS_MAJOR) * 256 + minor)
 }
 
 /// A terminal.
@@ -86,26 +151,25 @@ impl Terminals {
 pub(crate) struct Terminal {
     rdev: u64,
     name: Vec<u8>,
-    mode: u32,
-    uid: u32,
-    gid: u32,
-    state: Mutex<State>,
+    attributes: Attributes,
+    control: Mutex<Control>,
+    /// Its node in devpts, which keeps what chmod and chown changed.
+    node: OnceLock<Arc<dyn Inode>>,
+    device: Device,
+}
+
+/// Permission bits, owner and group that a terminal's node starts with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attributes {
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
 }
 
 #[derive(Debug)]
-struct State {
-    /// The host descriptors, each with the access it was opened for.
-    handles: Vec<Arc<Handle>>,
-    /// The session whose controlling terminal it is.
-    session: Option<Pid>,
-    /// The foreground process group.
-    foreground: Pid,
-}
-
-#[derive(Debug)]
-struct Handle {
-    stream: HostStream,
-    access: OpenFlags,
+enum Device {
+    Host(HostTerminal),
+    Pty(Box<Pty>),
 }
 
 impl Terminal {
@@ -119,101 +183,72 @@ impl Terminal {
         &self.name
     }
 
-    /// Permission bits, owner and group of the host's node.
-    pub(crate) fn attributes(&self) -> (u32, u32, u32) {
-        (self.mode, self.uid, self.gid)
+    /// Its number, for one that lies in devpts.
+    pub(crate) fn number(&self) -> Option<u32> {
+        pty_number(self.rdev)
     }
 
-    /// The session whose controlling terminal it is.
-    pub(crate) fn session(&self) -> Option<Pid> {
-        self.state.lock().session
+    /// Permission bits, owner and group that its node starts with.
+    pub(crate) fn attributes(&self) -> Attributes {
+        self.attributes
     }
 
-    /// The foreground process group, as the sandbox counts.
-    pub(crate) fn foreground(&self) -> Pid {
-        self.state.lock().foreground
+    /// Its node in devpts, which `make` makes at first.
+    pub(crate) fn node(&self, make: impl FnOnce() -> Arc<dyn Inode>) -> Arc<dyn Inode> {
+        Arc::clone(self.node.get_or_init(make))
     }
 
-    /// An open file with this access; `EACCES` if the caller handed over no descriptor that permits it.
-    pub(crate) fn open(self: &Arc<Self>, flags: OpenFlags) -> Result<Arc<dyn File>, Errno> {
-        let permits = |handle: &&Arc<Handle>| {
-            (handle.access.reads() || !flags.reads()) && (handle.access.writes() || !flags.writes())
-        };
-        let handle = self.state.lock().handles.iter().find(permits).cloned().ok_or(Errno::EACCES)?;
-        Ok(Arc::new(TerminalFile { terminal: Arc::clone(self), handle }))
+    /// Whose it is.
+    pub(crate) fn control(&self) -> Control {
+        *self.control.lock()
+    }
+
+    /// Tells whether it is the caller's, and the caller's shell has lent it to another job for now.
+    fn is_lent(&self) -> bool {
+        self.host().is_some_and(HostTerminal::is_lent)
+    }
+
+    fn host(&self) -> Option<&HostTerminal> {
+        match &self.device {
+            Device::Host(host) => Some(host),
+            Device::Pty(_) => None,
+        }
+    }
+
+    fn pty(&self) -> Option<&Pty> {
+        match &self.device {
+            Device::Pty(pty) => Some(pty),
+            Device::Host(_) => None,
+        }
+    }
+
+    /// An open file with this access: `EACCES` if the caller handed over no descriptor that permits it; `EIO` for a pseudo-terminal
+    /// that is locked or whose outside is gone, `EBUSY` for one in exclusive use.
+    pub(crate) fn open(self: &Arc<Self>, flags: OpenFlags, privileged: bool) -> Result<Arc<dyn File>, Errno> {
+        match &self.device {
+            Device::Host(_) => host::open(self, flags),
+            Device::Pty(_) => pty::open(self, flags, privileged),
+        }
     }
 }
 
 /// Opens the terminal with this device number; `ENXIO` if the sandbox has no such device. A session leader without a controlling
 /// terminal gets it as one, unless O_NOCTTY is given.
 pub(crate) fn open(task: &CurrentTask<'_>, rdev: u64, flags: OpenFlags) -> Result<Arc<dyn File>, Errno> {
-    let terminals = task.kernel().terminals();
-    let terminal = terminals.find(rdev).ok_or(Errno::ENXIO)?;
-    let file = terminal.open(flags)?;
-    let own = session(task);
-    if !flags.contains(OpenFlags::NOCTTY) && leads_session(task) && terminals.controlling(own).is_none() {
-        terminal.state.lock().session.get_or_insert(own);
-    }
+    let terminal = task.kernel().terminals().find(rdev).ok_or(Errno::ENXIO)?;
+    let file = terminal.open(flags, task.credentials().has(control::CAP_SYS_ADMIN))?;
+    control::adopt_on_open(task, &terminal, flags);
     Ok(file)
 }
 
 /// Opens /dev/tty: the controlling terminal, or `ENXIO`.
 pub(crate) fn open_controlling(task: &CurrentTask<'_>, flags: OpenFlags) -> Result<Arc<dyn File>, Errno> {
-    task.kernel().terminals().controlling(session(task)).ok_or(Errno::ENXIO)?.open(flags)
+    let terminal = task.kernel().terminals().of_task(task).ok_or(Errno::ENXIO)?;
+    terminal.open(flags, task.credentials().has(control::CAP_SYS_ADMIN))
 }
 
-/// The task's session.
-fn session(task: &CurrentTask<'_>) -> Pid {
-    task.group().session()
-}
-
-/// Tells whether the task's process leads its session.
-fn leads_session(task: &CurrentTask<'_>) -> bool {
-    task.group().pid() == session(task)
-}
-
-/// The terminal's name below /dev: by number for pseudo-terminals, whose path on the host may lie in another mount.
-fn name(fd: &OwnedFd, rdev: u64) -> Vec<u8> {
-    let (major, minor) = (major(rdev), minor(rdev));
-    if PTS_MAJORS.contains(&major) {
-        return format!("pts/{}", (major - PTS_MAJORS.start()) * 256 + minor).into_bytes();
-    }
-    let path = rustix::termios::ttyname(fd, Vec::new()).map(|name| name.into_bytes()).unwrap_or_default();
-    match path.strip_prefix(b"/dev/") {
-        Some(name) if !name.contains(&b'/') && !name.is_empty() => name.to_vec(),
-        _ => b"console".to_vec(),
-    }
-}
-
-/// An open terminal.
-#[derive(Debug)]
-struct TerminalFile {
-    terminal: Arc<Terminal>,
-    handle: Arc<Handle>,
-}
-
-impl File for TerminalFile {
-    fn read_at(&self, _task: &CurrentTask<'_>, _offset: u64, to: &mut dyn Sink) -> Result<usize, Errno> {
-        self.handle.stream.read(to)
-    }
-
-    fn write_at(&self, _task: &CurrentTask<'_>, _offset: u64, from: &mut dyn Source) -> Result<usize, Errno> {
-        self.handle.stream.write(from)
-    }
-
-    fn seekable(&self) -> bool {
-        false
-    }
-
-    fn ioctl(&self, task: &CurrentTask<'_>, request: u32, arg: u64) -> Result<u64, Errno> {
-        ioctl::control(task, &self.terminal, self.handle.stream.fd(), request, arg)
-    }
-
-    fn ready(&self) -> Ready {
-        self.handle.stream.ready()
-    }
-
-    fn wait_source(&self) -> WaitSource<'_> {
-        WaitSource::Host(self.handle.stream.fd())
-    }
+/// Opens /dev/ptmx: a new pseudo-terminal's outside. Its inside is locked at first.
+pub(crate) fn open_multiplexer(task: &CurrentTask<'_>, flags: OpenFlags) -> Result<Arc<dyn File>, Errno> {
+    let terminal = task.kernel().terminals().add_pty(task.credentials().fsuid)?;
+    Ok(Arc::new(MasterFile::new(task.kernel(), terminal, flags)))
 }

@@ -75,8 +75,9 @@ pub(super) fn render(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
         let heap = mm.mappings().into_iter().find(|mapping| matches!(mapping.name, MappingName::Heap));
         heap.map_or(0, |mapping| mapping.range.start.0)
     });
-    let terminal = task.kernel().terminals().controlling(group.session());
-    let (tty, foreground) = terminal.map_or((0, -1), |terminal| (terminal.rdev(), terminal.foreground().0));
+    let terminal = task.kernel().terminals().of_group(group);
+    let (tty, foreground) = terminal
+        .map_or((0, -1), |terminal| (terminal.rdev(), terminal.control().foreground.map_or(-1, |group| group.0)));
     let (ignored, caught) = dispositions(task);
     // Linux shows the classic signals only, as decimal numbers.
     let classic = |set: SignalSet| set.0 & 0x7fff_ffff;

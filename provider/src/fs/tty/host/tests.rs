@@ -67,7 +67,7 @@ fn settings_are_the_host_terminals() {
     raw.c_cc[16] = 9;
     terminal.set(number::TCSETS, &raw).unwrap();
     assert_eq!(terminal.get::<Termios>(number::TCGETS).unwrap(), raw);
-    let host = rustix::termios::tcgetattr(&terminal.host).unwrap();
+    let host = tcgetattr(&terminal.host).unwrap();
     assert!(host.local_modes.is_empty());
     assert_eq!(terminal.set(number::TCSETSF, &old.termios), Ok(0));
     assert_eq!(terminal.get::<Termios2>(number::TCGETS2).unwrap(), old);

@@ -1,20 +1,37 @@
 //! Terminal control, see ioctl_tty(2).
 
-use super::{Terminal, leads_session, session, settings};
+use super::super::control::check_foreground;
+use super::{Terminal, settings};
 use crate::abi::termios::{Termios, Termios2, WindowSize};
 use crate::errno::Errno;
-use crate::task::{CurrentTask, Pid};
+use crate::signal::Signal;
+use crate::task::CurrentTask;
 use crate::user::{UserIn, UserOut};
 use linux_raw_sys::ioctl as number;
 use rustix::termios::{
     Action, OptionalActions, QueueSelector, Winsize, ioctl_tiocexcl, ioctl_tiocnxcl, tcdrain, tcflow, tcflush,
-    tcgetpgrp, tcgetwinsize, tcsendbreak, tcsetwinsize,
+    tcgetwinsize, tcsendbreak, tcsetwinsize,
 };
 use std::os::fd::BorrowedFd;
 use vmm::addr::UserAddr;
 
 /// The line discipline that every terminal starts with (N_TTY).
 const LINE_DISCIPLINE: i32 = 0;
+
+/// What a process in the background may not do.
+const CHANGING: [u32; 11] = [
+    number::TCSETS,
+    number::TCSETSW,
+    number::TCSETSF,
+    number::TCSETS2,
+    number::TCSETSW2,
+    number::TCSETSF2,
+    number::TCFLSH,
+    number::TCXONC,
+    number::TCSBRK,
+    number::TCSBRKP,
+    number::TIOCSETD,
+];
 
 /// Serves a request on a terminal's host descriptor; `ENOTTY` for one that it does not know.
 pub(super) fn control(
@@ -25,6 +42,9 @@ pub(super) fn control(
     arg: u64,
 ) -> Result<u64, Errno> {
     let at = UserAddr(arg);
+    if CHANGING.contains(&request) {
+        check_foreground(task, terminal, Signal::SIGTTOU)?;
+    }
     match request {
         number::TCGETS => UserOut::new(at).write(task, &settings::get(fd)?.termios)?,
         number::TCGETS2 => UserOut::new(at).write(task, &settings::get(fd)?)?,
@@ -50,10 +70,6 @@ pub(super) fn control(
                 Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: size.x_pixels, ws_ypixel: size.y_pixels };
             tcsetwinsize(fd, size)?;
         }
-        number::TIOCGPGRP => UserOut::new(at).write(task, &foreground(task, terminal, fd)?.0)?,
-        number::TIOCSPGRP => set_foreground(task, terminal, at)?,
-        number::TIOCGSID => UserOut::new(at).write(task, &own_session(task, terminal)?.0)?,
-        number::TIOCSCTTY => make_controlling(task, terminal)?,
         number::FIONREAD => {
             let waiting = i32::try_from(rustix::io::ioctl_fionread(fd)?).unwrap_or(i32::MAX);
             UserOut::new(at).write(task, &waiting)?;
@@ -101,49 +117,4 @@ fn set(task: &CurrentTask<'_>, fd: BorrowedFd<'_>, when: OptionalActions, at: Us
 fn set2(task: &CurrentTask<'_>, fd: BorrowedFd<'_>, when: OptionalActions, at: UserAddr) -> Result<(), Errno> {
     let new = UserIn::<Termios2>::new(at).read(task)?;
     settings::set(fd, when, &new.termios, Some((new.c_ispeed, new.c_ospeed)))
-}
-
-/// The session of the terminal, if it is the task's own; `ENOTTY`.
-fn own_session(task: &CurrentTask<'_>, terminal: &Terminal) -> Result<Pid, Errno> {
-    terminal.session().filter(|owner| *owner == session(task)).ok_or(Errno::ENOTTY)
-}
-
-/// The foreground group as the program may know it: where the caller's shell has put another job into the foreground, that is a group
-/// of another pid namespace, which Linux shows as 0.
-fn foreground(task: &CurrentTask<'_>, terminal: &Terminal, fd: BorrowedFd<'_>) -> Result<Pid, Errno> {
-    own_session(task, terminal)?;
-    match tcgetpgrp(fd) {
-        Ok(group) if group != rustix::process::getpgrp() => Ok(Pid(0)),
-        Ok(_) => Ok(terminal.foreground()),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn set_foreground(task: &CurrentTask<'_>, terminal: &Terminal, at: UserAddr) -> Result<(), Errno> {
-    own_session(task, terminal)?;
-    let group = Pid(UserIn::<i32>::new(at).read(task)?);
-    if group.0 < 0 {
-        return Err(Errno::EINVAL);
-    }
-    let tasks = task.kernel().tasks().all();
-    let member = tasks.iter().find(|member| member.group().process_group() == group).ok_or(Errno::ESRCH)?;
-    if member.group().session() != session(task) {
-        return Err(Errno::EPERM);
-    }
-    terminal.state.lock().foreground = group;
-    Ok(())
-}
-
-fn make_controlling(task: &CurrentTask<'_>, terminal: &Terminal) -> Result<(), Errno> {
-    let own = session(task);
-    if leads_session(task) && terminal.session() == Some(own) {
-        return Ok(());
-    }
-    if !leads_session(task) || task.kernel().terminals().controlling(own).is_some() || terminal.session().is_some() {
-        return Err(Errno::EPERM);
-    }
-    let mut state = terminal.state.lock();
-    state.session = Some(own);
-    state.foreground = own;
-    Ok(())
 }

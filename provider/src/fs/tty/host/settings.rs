@@ -34,7 +34,7 @@ const SPEED_BITS: u32 = 0o10017;
 const SPEED_OTHER: u32 = 0o10000;
 
 /// The terminal's settings.
-pub(super) fn get(fd: BorrowedFd<'_>) -> Result<Termios2, Errno> {
+pub(in super::super) fn get(fd: BorrowedFd<'_>) -> Result<Termios2, Errno> {
     let host = tcgetattr(fd)?;
     let mut termios = Termios {
         c_iflag: host.input_modes.bits(),
@@ -51,7 +51,7 @@ pub(super) fn get(fd: BorrowedFd<'_>) -> Result<Termios2, Errno> {
 }
 
 /// Changes the settings. Speeds count where c_cflag says that they do (`BOTHER`); else c_cflag encodes them.
-pub(super) fn set(
+pub(in super::super) fn set(
     fd: BorrowedFd<'_>,
     when: OptionalActions,
     new: &Termios,
