@@ -1,6 +1,6 @@
 //! Sockets: the families' common ground, and what a sandbox's network is made of ([`Network`]).
 //!
-//! A [`Socket`] is behind a [`SocketFile`], which is an open file like any other. Families: [`unix`]. Everything is the provider's
+//! A [`Socket`] is behind a [`SocketFile`], which is an open file like any other. Families: [`unix`], [`inet`]. Everything is the provider's
 //! own: a connection is buffers of the monitor with wait queues, and no packet leaves the sandbox.
 //!
 //! Locks: the tables of names are of rank `Network`, a socket's state is of rank `Socket`, what it has received is of rank
@@ -11,6 +11,7 @@ pub mod budget;
 pub mod common;
 pub mod control;
 pub mod file;
+pub mod inet;
 pub mod interface;
 pub mod messages;
 pub mod options;
@@ -27,7 +28,7 @@ pub use socket::{Control, Incoming, MessageFlags, Outgoing, RawControl, Received
 
 use crate::errno::Errno;
 use crate::task::CurrentTask;
-use linux_raw_sys::net::AF_UNIX;
+use linux_raw_sys::net::{AF_INET, AF_INET6, AF_UNIX};
 use std::sync::Arc;
 
 /// A sandbox's network.
@@ -35,6 +36,7 @@ use std::sync::Arc;
 pub struct Network {
     budget: Arc<Budget>,
     unix: Arc<unix::Names>,
+    inet: Arc<inet::Stack>,
 }
 
 impl Network {
@@ -42,7 +44,7 @@ impl Network {
     /// [`Self::MOST`].
     pub fn new(memory: u64) -> Self {
         let limit = usize::try_from(memory / 8).unwrap_or(usize::MAX).min(Self::MOST);
-        Self { budget: Arc::new(Budget::new(limit)), unix: Arc::default() }
+        Self { budget: Arc::new(Budget::new(limit)), unix: Arc::default(), inet: Arc::default() }
     }
 
     /// The most data in flight, in bytes.
@@ -57,12 +59,18 @@ impl Network {
     pub fn unix(&self) -> &Arc<unix::Names> {
         &self.unix
     }
+
+    /// The internet sockets.
+    pub fn inet(&self) -> &Arc<inet::Stack> {
+        &self.inet
+    }
 }
 
 /// Makes a socket (sock_create); `EAFNOSUPPORT`, `EPROTONOSUPPORT`, `ESOCKTNOSUPPORT`, `EINVAL`, `EPERM`.
 pub fn create(task: &CurrentTask<'_>, family: u32, kind: u32, protocol: u32) -> Result<Arc<dyn Socket>, Errno> {
     match family {
         AF_UNIX => Ok(unix::UnixSocket::new(task, unix::kind(kind, protocol)?)),
+        AF_INET | AF_INET6 => inet::create(task, family, kind, protocol),
         _ => Err(task.unsupported("socket: an address family", Errno::EAFNOSUPPORT)),
     }
 }

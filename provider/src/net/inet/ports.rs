@@ -1,0 +1,327 @@
+//! Who has which port.
+
+use crate::errno::Errno;
+use crate::sync::{Mutex, Rank};
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Weak};
+
+/// The ports that are given to who does not ask for one (net.ipv4.ip_local_port_range).
+const EPHEMERAL: std::ops::RangeInclusive<u16> = 32768..=60999;
+
+/// The addresses that a socket has: one, or any, of each version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// Of IPv4; `0.0.0.0` is any.
+    pub v4: Option<Ipv4Addr>,
+    /// Of IPv6; `::` is any.
+    pub v6: Option<Ipv6Addr>,
+}
+
+impl Reach {
+    /// One address.
+    pub(super) fn one(ip: IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(v4) => Self { v4: Some(v4), v6: None },
+            IpAddr::V6(v6) => Self { v4: None, v6: Some(v6) },
+        }
+    }
+
+    /// Tells whether some address belongs to both.
+    fn meets(self, other: Self) -> bool {
+        let v4 =
+            matches!((self.v4, other.v4), (Some(a), Some(b)) if a == b || a.is_unspecified() || b.is_unspecified());
+        let v6 =
+            matches!((self.v6, other.v6), (Some(a), Some(b)) if a == b || a.is_unspecified() || b.is_unspecified());
+        v4 || v6
+    }
+
+    /// How well it fits an address: not at all, as any address, or exactly.
+    pub(super) fn fit(self, ip: IpAddr) -> Option<u32> {
+        let judge = |same: bool, any: bool| match (same, any) {
+            (true, _) => Some(2),
+            (_, true) => Some(0),
+            _ => None,
+        };
+        match ip {
+            IpAddr::V4(ip) => self.v4.and_then(|v4| judge(v4 == ip, v4.is_unspecified())).map(|fit| {
+                // One that serves IPv4 only is preferred to one that serves both (compute_score's family bonus).
+                fit + u32::from(self.v6.is_none())
+            }),
+            IpAddr::V6(ip) => self.v6.and_then(|v6| judge(v6 == ip, v6.is_unspecified())),
+        }
+    }
+}
+
+bitflags::bitflags! {
+    /// What matters when two sockets want one port.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(super) struct Sharing: u32 {
+        /// SO_REUSEADDR.
+        const ADDRESS = 1;
+        /// SO_REUSEPORT.
+        const PORT = 2;
+    }
+}
+
+/// A claim to a port.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Claim {
+    /// The claimant's inode number.
+    pub(super) id: u64,
+    pub(super) reach: Reach,
+    pub(super) sharing: Sharing,
+    pub(super) uid: u32,
+    /// A TCP listener shares with none that shares addresses only.
+    pub(super) listens: bool,
+}
+
+impl Claim {
+    fn conflicts(&self, other: &Self) -> bool {
+        let both = self.sharing & other.sharing;
+        let shares_address = both.contains(Sharing::ADDRESS) && !self.listens && !other.listens;
+        let shares_port = both.contains(Sharing::PORT) && self.uid == other.uid;
+        self.id != other.id && !shares_address && !shares_port && self.reach.meets(other.reach)
+    }
+}
+
+/// A socket that is found by its port: a listener, or any of UDP.
+#[derive(Debug)]
+struct Receiver<S> {
+    claim: Claim,
+    /// A UDP socket that is connected receives from there only.
+    remote: Option<SocketAddr>,
+    socket: Weak<S>,
+}
+
+#[derive(Debug)]
+struct Port<S> {
+    claims: HashMap<u64, Claim>,
+    receivers: Vec<Receiver<S>>,
+}
+
+impl<S> Default for Port<S> {
+    fn default() -> Self {
+        Self { claims: HashMap::new(), receivers: Vec::new() }
+    }
+}
+
+/// The ports of one protocol.
+#[derive(Debug)]
+pub struct Ports<S> {
+    state: Mutex<State<S>>,
+}
+
+#[derive(Debug)]
+struct State<S> {
+    ports: BTreeMap<u16, Port<S>>,
+    next: u16,
+    /// Spreads what several sockets of one port receive.
+    turn: u64,
+}
+
+impl<S> Default for Ports<S> {
+    fn default() -> Self {
+        let state = State { ports: BTreeMap::new(), next: *EPHEMERAL.start(), turn: 0 };
+        Self { state: Mutex::new(Rank::Network, state) }
+    }
+}
+
+impl<S> State<S> {
+    fn is_free(&self, port: u16, claim: &Claim) -> bool {
+        self.ports.get(&port).is_none_or(|taken| !taken.claims.values().any(|other| claim.conflicts(other)))
+    }
+
+    /// A port that nobody has, from where the last search ended.
+    fn unused(&mut self) -> Option<u16> {
+        let (first, last) = (*EPHEMERAL.start(), *EPHEMERAL.end());
+        for _ in first..=last {
+            let port = self.next;
+            self.next = if port == last { first } else { port + 1 };
+            if !self.ports.contains_key(&port) {
+                return Some(port);
+            }
+        }
+        None
+    }
+}
+
+impl<S> Ports<S> {
+    /// Claims `port`, or any if it is 0; returns which. `EADDRINUSE`.
+    pub(super) fn claim(&self, port: u16, claim: Claim) -> Result<u16, Errno> {
+        let mut state = self.state.lock();
+        let port = match port {
+            0 => state.unused().ok_or(Errno::EADDRINUSE)?,
+            port if state.is_free(port, &claim) => port,
+            _ => return Err(Errno::EADDRINUSE),
+        };
+        state.ports.entry(port).or_default().claims.insert(claim.id, claim);
+        Ok(port)
+    }
+
+    /// Adds a claim that cannot fail: a connection shares its listener's port.
+    pub(super) fn join(&self, port: u16, claim: Claim) {
+        self.state.lock().ports.entry(port).or_default().claims.insert(claim.id, claim);
+    }
+
+    /// Lets a socket that has claimed `port` be found there, in the place of what was known of it; `EADDRINUSE` if its claim, as
+    /// it is now, conflicts with another's.
+    pub(super) fn receive(
+        &self,
+        port: u16,
+        claim: Claim,
+        remote: Option<SocketAddr>,
+        socket: &Weak<S>,
+    ) -> Result<(), Errno> {
+        let mut state = self.state.lock();
+        if claim.listens && !state.is_free(port, &claim) {
+            return Err(Errno::EADDRINUSE);
+        }
+        let taken = state.ports.entry(port).or_default();
+        taken.claims.insert(claim.id, claim);
+        taken.receivers.retain(|receiver| receiver.claim.id != claim.id);
+        taken.receivers.push(Receiver { claim, remote, socket: socket.clone() });
+        Ok(())
+    }
+
+    /// Changes what a socket shares of a port that it has.
+    pub(super) fn share(&self, port: u16, id: u64, sharing: Sharing) {
+        let mut state = self.state.lock();
+        let Some(taken) = state.ports.get_mut(&port) else { return };
+        if let Some(claim) = taken.claims.get_mut(&id) {
+            claim.sharing = sharing;
+        }
+        for receiver in taken.receivers.iter_mut().filter(|receiver| receiver.claim.id == id) {
+            receiver.claim.sharing = sharing;
+        }
+    }
+
+    /// Gives a port back.
+    pub(super) fn release(&self, port: u16, id: u64) {
+        let mut state = self.state.lock();
+        let Some(taken) = state.ports.get_mut(&port) else { return };
+        taken.claims.remove(&id);
+        taken.receivers.retain(|receiver| receiver.claim.id != id);
+        if taken.claims.is_empty() {
+            state.ports.remove(&port);
+        }
+    }
+
+    /// A listener gives up being found, but keeps its port.
+    pub(super) fn stop_receiving(&self, port: u16, id: u64) {
+        let mut state = self.state.lock();
+        if let Some(taken) = state.ports.get_mut(&port) {
+            taken.receivers.retain(|receiver| receiver.claim.id != id);
+            if let Some(claim) = taken.claims.get_mut(&id) {
+                claim.listens = false;
+            }
+        }
+    }
+
+    /// Finds who receives what comes from `from` to `to`: who is connected to `from`, then who has that address, then any; among
+    /// several that share a port each gets its turn, else the youngest gets all.
+    pub(super) fn find(&self, to: SocketAddr, from: SocketAddr) -> Option<Arc<S>> {
+        let found = {
+            let mut state = self.state.lock();
+            let turn = state.turn;
+            let taken = state.ports.get(&to.port())?;
+            let judged = taken.receivers.iter().filter_map(|receiver| {
+                let fit = receiver.claim.reach.fit(to.ip())?;
+                match receiver.remote {
+                    Some(remote) if remote == from => Some((fit + 8, receiver)),
+                    Some(_) => None,
+                    None => Some((fit, receiver)),
+                }
+            });
+            let judged: Vec<_> = judged.collect();
+            let best = judged.iter().map(|(fit, _)| *fit).max()?;
+            let best: Vec<_> =
+                judged.into_iter().filter(|(fit, _)| *fit == best).map(|(_, receiver)| receiver).collect();
+            let sharing: Vec<_> =
+                best.iter().filter(|receiver| receiver.claim.sharing.contains(Sharing::PORT)).collect();
+            let chosen = if sharing.len() > 1 {
+                let index = turn % u64::try_from(sharing.len()).unwrap_or(1);
+                usize::try_from(index).ok().and_then(|index| sharing.get(index)).map(|receiver| receiver.socket.clone())
+            } else {
+                best.last().map(|receiver| receiver.socket.clone())
+            };
+            state.turn = turn.wrapping_add(1);
+            chosen
+        };
+        found.and_then(|socket| socket.upgrade())
+    }
+
+    /// All who receive what comes to a port, for what goes to many.
+    pub(super) fn all(&self, port: u16) -> Vec<(Arc<S>, Reach)> {
+        let found: Vec<(Weak<S>, Reach)> = {
+            let state = self.state.lock();
+            let receivers = state.ports.get(&port).map(|taken| &taken.receivers[..]).unwrap_or_default();
+            receivers.iter().map(|receiver| (receiver.socket.clone(), receiver.claim.reach)).collect()
+        };
+        found.into_iter().filter_map(|(socket, reach)| socket.upgrade().map(|socket| (socket, reach))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANY4: Reach = Reach { v4: Some(Ipv4Addr::UNSPECIFIED), v6: None };
+    const BOTH: Reach = Reach { v4: Some(Ipv4Addr::UNSPECIFIED), v6: Some(Ipv6Addr::UNSPECIFIED) };
+    const ONLY6: Reach = Reach { v4: None, v6: Some(Ipv6Addr::UNSPECIFIED) };
+
+    fn claim(id: u64, reach: Reach, sharing: Sharing) -> Claim {
+        Claim { id, reach, sharing, uid: 0, listens: false }
+    }
+
+    #[test]
+    fn wildcards_conflict_with_what_they_cover() {
+        let one = |ip: &str| Reach::one(ip.parse().unwrap());
+        let none = Sharing::empty();
+        let cases = [
+            (ANY4, one("127.0.0.1"), true),
+            (one("127.0.0.2"), one("127.0.0.1"), false),
+            (BOTH, ANY4, true),
+            (BOTH, ONLY6, true),
+            (ANY4, ONLY6, false),
+            (ONLY6, one("::1"), true),
+        ];
+        for (a, b, conflict) in cases {
+            let ports = Ports::<()>::default();
+            ports.claim(80, claim(1, a, none)).unwrap();
+            assert_eq!(ports.claim(80, claim(2, b, none)).is_err(), conflict, "{a:?} {b:?}");
+        }
+    }
+
+    #[test]
+    fn sharing_needs_both_sides_and_no_listener() {
+        let ports = Ports::<()>::default();
+        ports.claim(80, claim(1, ANY4, Sharing::ADDRESS)).unwrap();
+        assert_eq!(ports.claim(80, claim(2, ANY4, Sharing::empty())), Err(Errno::EADDRINUSE));
+        assert_eq!(ports.claim(80, claim(3, ANY4, Sharing::ADDRESS)), Ok(80));
+        let listener = Claim { listens: true, ..claim(1, ANY4, Sharing::ADDRESS) };
+        assert_eq!(ports.receive(80, listener, None, &Weak::new()), Err(Errno::EADDRINUSE));
+        ports.release(80, 3);
+        assert_eq!(ports.receive(80, listener, None, &Weak::new()), Ok(()));
+        assert_eq!(ports.claim(80, claim(4, ANY4, Sharing::ADDRESS)), Err(Errno::EADDRINUSE));
+        ports.release(80, 1);
+        assert_eq!(ports.claim(80, claim(4, ANY4, Sharing::empty())), Ok(80));
+    }
+
+    #[test]
+    fn the_best_fit_receives() {
+        let ports = Ports::<u32>::default();
+        let (any, exact, connected) = (Arc::new(1), Arc::new(2), Arc::new(3));
+        let here = Reach::one("127.0.0.1".parse().unwrap());
+        let remote: SocketAddr = "127.0.0.1:9".parse().unwrap();
+        let share = Sharing::ADDRESS;
+        ports.receive(80, claim(1, ANY4, share), None, &Arc::downgrade(&any)).unwrap();
+        ports.receive(80, claim(2, here, share), None, &Arc::downgrade(&exact)).unwrap();
+        ports.receive(80, claim(3, here, share), Some(remote), &Arc::downgrade(&connected)).unwrap();
+        let find = |to: &str, from: &str| ports.find(to.parse().unwrap(), from.parse().unwrap()).map(|found| *found);
+        assert_eq!(find("127.0.0.1:80", "127.0.0.1:9"), Some(3));
+        assert_eq!(find("127.0.0.1:80", "127.0.0.1:8"), Some(2));
+        assert_eq!(find("127.0.0.9:80", "127.0.0.1:9"), Some(1));
+        assert_eq!(find("[::1]:80", "[::1]:9"), None);
+    }
+}

@@ -1,0 +1,297 @@
+//! Datagrams: sending to one or to many, and receiving with what control messages tell.
+
+use super::{UdpSocket, group_source};
+use crate::errno::Errno;
+use crate::fs::{Ready, Timestamp};
+use crate::net::Control;
+use crate::net::address::{encode, unmapped};
+use crate::net::common::Switches;
+use crate::net::inet::endpoint::{LOOPBACK_BROADCAST, route, source_for};
+use crate::net::inet::number;
+use crate::net::messages::{OVERHEAD, Payload};
+use crate::net::options::LOOPBACK_INDEX;
+use crate::net::socket::{Incoming, MessageFlags, Outgoing, RawControl, Received};
+use linux_raw_sys::net::{AF_INET, AF_INET6, MSG_TRUNC, SCM_TIMESTAMP, SCM_TIMESTAMPNS, SOL_IP, SOL_IPV6, SOL_SOCKET};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use zerocopy::{FromBytes, IntoBytes};
+
+/// The most bytes of a datagram over IPv4: 65,535 without the headers.
+const LONGEST_V4: usize = 65_507;
+/// The most bytes of a datagram over IPv6.
+const LONGEST_V6: usize = 65_527;
+
+/// What is known of a datagram.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Datagram {
+    from: SocketAddr,
+    to: SocketAddr,
+    ttl: u8,
+    tos: u8,
+    at: Timestamp,
+}
+
+/// What control messages of a send change for one datagram.
+struct Overrides {
+    ttl: u8,
+    tos: u8,
+    source: Option<IpAddr>,
+}
+
+impl UdpSocket {
+    fn overrides(&self, control: &[RawControl], to: IpAddr) -> Result<Overrides, Errno> {
+        let options = self.endpoint.options();
+        let is_group = to.is_multicast();
+        let (level, hops) = match to {
+            IpAddr::V4(_) => (SOL_IP, number::IP_MULTICAST_TTL),
+            IpAddr::V6(_) => (SOL_IPV6, if is_group { number::IPV6_MULTICAST_HOPS } else { number::IPV6_UNICAST_HOPS }),
+        };
+        let byte = |value: i32| value.to_ne_bytes()[0];
+        let own = if to.is_ipv4() { i32::from(options.ttl) } else { 64 };
+        let ttl = if is_group || to.is_ipv6() { options.value(level, hops).unwrap_or(own) } else { own };
+        let class = options.value(SOL_IPV6, number::IPV6_TCLASS).unwrap_or_default();
+        let tos = if to.is_ipv4() { options.tos } else { byte(class) };
+        let mut overrides = Overrides { ttl: byte(ttl), tos, source: None };
+        drop(options);
+        for raw in control {
+            let (Ok(level), Ok(kind)) = (u32::try_from(raw.level), u32::try_from(raw.kind)) else { continue };
+            let int =
+                || i32::read_from_bytes(&raw.data).ok().filter(|value| (0..=255).contains(value)).ok_or(Errno::EINVAL);
+            match (level, kind) {
+                (SOL_IP, number::IP_TTL) | (SOL_IPV6, number::IPV6_HOPLIMIT) => overrides.ttl = byte(int()?),
+                (SOL_IP, number::IP_TOS) if raw.data.len() == 1 => overrides.tos = raw.data[0],
+                (SOL_IP, number::IP_TOS) | (SOL_IPV6, number::IPV6_TCLASS) => overrides.tos = byte(int()?),
+                (SOL_IP, number::IP_PKTINFO) => {
+                    let source: [u8; 4] =
+                        raw.data.get(4..8).and_then(|part| part.try_into().ok()).ok_or(Errno::EINVAL)?;
+                    overrides.source = Some(IpAddr::from(source)).filter(|source| !source.is_unspecified());
+                }
+                (SOL_IPV6, number::IPV6_PKTINFO) => {
+                    let source: [u8; 16] =
+                        raw.data.get(..16).and_then(|part| part.try_into().ok()).ok_or(Errno::EINVAL)?;
+                    overrides.source = Some(unmapped(IpAddr::from(source))).filter(|source| !source.is_unspecified());
+                }
+                (SOL_IP | SOL_IPV6, _) => return Err(Errno::EINVAL),
+                _ => {}
+            }
+        }
+        Ok(overrides)
+    }
+
+    /// Sends one datagram (udp_sendmsg).
+    pub(super) fn send_datagram(&self, message: &mut Outgoing<'_>) -> Result<usize, Errno> {
+        let len = message.data.remaining();
+        if len > usize::from(u16::MAX) {
+            return Err(Errno::EMSGSIZE);
+        }
+        if message.flags.contains(MessageFlags::OOB) {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let (remote, no_send) = {
+            let state = self.state.lock();
+            (state.remote, state.no_send)
+        };
+        let to = match message.to {
+            Some(address) => {
+                let to = self.endpoint.parse_destination(address)?;
+                if to.port() == 0 {
+                    return Err(Errno::EINVAL);
+                }
+                to
+            }
+            None => remote.ok_or(Errno::EDESTADDRREQ)?,
+        };
+        self.common.check_error()?;
+        if no_send {
+            return Err(Errno::EPIPE);
+        }
+        let overrides = self.overrides(message.control, to.ip())?;
+        if len > if to.is_ipv4() { LONGEST_V4 } else { LONGEST_V6 } {
+            return Err(Errno::EMSGSIZE);
+        }
+        if len.saturating_add(OVERHEAD) > self.common.options().send_buffer {
+            return Err(Errno::EMSGSIZE);
+        }
+        if to.ip().is_multicast() || to.ip() == IpAddr::V4(LOOPBACK_BROADCAST) {
+            return self.send_to_many(message, to, &overrides);
+        }
+        let to = route(to)?;
+        let from = self.source(to.ip(), &overrides, source_for(to.ip()))?;
+        let payload = Payload::read(message.data, &self.budget)?;
+        message.data.skip(len);
+        match self.stack.udp.find(to, from) {
+            Some(receiver) => receiver.deliver(payload, self.datagram(from, to, &overrides)),
+            // The port is unreachable; that is told to a socket that sends there only.
+            None if remote == Some(to) => {
+                self.common.set_error(Errno::ECONNREFUSED);
+                self.common.queue.wake_all();
+            }
+            None => {}
+        }
+        Ok(len)
+    }
+
+    fn datagram(&self, from: SocketAddr, to: SocketAddr, overrides: &Overrides) -> Datagram {
+        Datagram { from, to, ttl: overrides.ttl, tos: overrides.tos, at: Timestamp::now() }
+    }
+
+    /// The address that a datagram comes from; a port is claimed if there is none.
+    fn source(&self, to: IpAddr, overrides: &Overrides, default: IpAddr) -> Result<SocketAddr, Errno> {
+        let local = self.bind_automatically()?.address;
+        let own = unmapped(local.ip());
+        let own = if own.is_unspecified() || own.is_multicast() { default } else { own };
+        let ip = overrides.source.unwrap_or(own);
+        if ip.is_ipv4() != to.is_ipv4() {
+            return Err(Errno::ENETUNREACH);
+        }
+        if overrides.source.is_some() && !ip.is_loopback() {
+            return Err(Errno::EINVAL);
+        }
+        Ok(SocketAddr::new(ip, local.port()))
+    }
+
+    /// Sends to a group or to all of the network.
+    fn send_to_many(&self, message: &mut Outgoing<'_>, to: SocketAddr, overrides: &Overrides) -> Result<usize, Errno> {
+        let len = message.data.remaining();
+        let is_group = to.ip().is_multicast();
+        let (chosen, loops) = {
+            let options = self.endpoint.options();
+            let loops = match to.ip() {
+                IpAddr::V4(_) => options.is_on(SOL_IP, number::IP_MULTICAST_LOOP),
+                IpAddr::V6(_) => options.is_on(SOL_IPV6, number::IPV6_MULTICAST_LOOP),
+            };
+            (options.multicast_interface, loops)
+        };
+        let bound_here = self.state.lock().local.is_some_and(|local| unmapped(local.address.ip()).is_loopback());
+        // No route leads to groups: an interface must be named, by an option or by the address.
+        if is_group && !chosen && !bound_here && self.common.options().device != LOOPBACK_INDEX {
+            return Err(Errno::ENETUNREACH);
+        }
+        if !is_group && !self.common.has(Switches::BROADCAST) {
+            return Err(Errno::EACCES);
+        }
+        let from = self.source(to.ip(), overrides, group_source(to.ip()))?;
+        let mut bytes = vec![0; len];
+        if len > 0 && message.data.take(&mut bytes)? < len {
+            return Err(Errno::EFAULT);
+        }
+        if is_group && !loops {
+            return Ok(len);
+        }
+        for (receiver, reach) in self.stack.udp.all(to.port()) {
+            let wants = reach.fit(to.ip()).is_some() && (!is_group || receiver.is_member(to.ip()));
+            if wants && let Ok(payload) = Payload::new(bytes.clone(), &self.budget) {
+                receiver.deliver(payload, self.datagram(from, to, overrides));
+            }
+        }
+        Ok(len)
+    }
+
+    fn is_member(&self, group: IpAddr) -> bool {
+        self.endpoint.options().memberships.contains(group)
+    }
+
+    /// Queues a datagram; one too many is dropped, as a network does.
+    fn deliver(self: &Arc<Self>, payload: Payload, about: Datagram) {
+        let limit = self.common.options().receive_buffer;
+        let mut refused = Some(payload);
+        {
+            let mut inbox = self.inbox.lock();
+            if inbox.charge() <= limit
+                && let Some(payload) = refused.take()
+            {
+                inbox.push(payload, about);
+            }
+        }
+        if refused.is_none() {
+            self.common.queue.wake(Ready::IN | Ready::RDNORM);
+        }
+    }
+
+    /// Receives one datagram; `EAGAIN` if there is none.
+    pub(super) fn receive_datagram(&self, message: &mut Incoming<'_>) -> Result<Received, Errno> {
+        if message.flags.contains(MessageFlags::ERRQUEUE) {
+            return Err(Errno::EAGAIN);
+        }
+        self.common.check_error()?;
+        let peeks = message.flags.contains(MessageFlags::PEEK);
+        let (received, taken) = {
+            let mut inbox = self.inbox.lock();
+            let Some((payload, about)) = inbox.front() else {
+                drop(inbox);
+                let is_over = self.state.lock().no_receive && !message.flags.contains(MessageFlags::DONTWAIT);
+                return if is_over { Ok(Received::default()) } else { Err(Errno::EAGAIN) };
+            };
+            let shown = payload.show(message.data)?;
+            let whole = payload.bytes().len();
+            let received = Received {
+                len: if message.flags.contains(MessageFlags::TRUNC) { whole } else { shown },
+                from: message.wants_name.then(|| self.endpoint.show(about.from)),
+                control: self.control_messages(about),
+                flags: if shown < whole { MSG_TRUNC } else { 0 },
+                is_complete: true,
+            };
+            (received, if peeks { None } else { inbox.pop() })
+        };
+        drop(taken);
+        Ok(received)
+    }
+
+    /// What the socket's options ask to be told of a datagram (ip_cmsg_recv, ip6_datagram_recv_ctl).
+    fn control_messages(&self, about: &Datagram) -> Vec<Control> {
+        let mut control = Vec::new();
+        let switches = self.common.options().switches;
+        let seconds = about.at.seconds;
+        if switches.contains(Switches::TIMESTAMP) {
+            let time = [seconds, i64::from(about.at.nanoseconds / 1000)];
+            control.push(Control::data(SOL_SOCKET, SCM_TIMESTAMP, time.as_bytes()));
+        }
+        if switches.contains(Switches::TIMESTAMPNS) {
+            let time = [seconds, i64::from(about.at.nanoseconds)];
+            control.push(Control::data(SOL_SOCKET, SCM_TIMESTAMPNS, time.as_bytes()));
+        }
+        let options = self.endpoint.options();
+        let (ttl, tos) = (i32::from(about.ttl), i32::from(about.tos));
+        if let IpAddr::V4(to) = about.to.ip() {
+            if options.is_on(SOL_IP, number::IP_PKTINFO) {
+                let local = if to.is_loopback() { to } else { std::net::Ipv4Addr::LOCALHOST };
+                let info = [&LOOPBACK_INDEX.to_ne_bytes()[..], &local.octets(), &to.octets()].concat();
+                control.push(Control::data(SOL_IP, number::IP_PKTINFO, &info));
+            }
+            if options.is_on(SOL_IP, number::IP_RECVTTL) {
+                control.push(Control::data(SOL_IP, number::IP_TTL, ttl.as_bytes()));
+            }
+            if options.is_on(SOL_IP, number::IP_RECVTOS) {
+                control.push(Control::data(SOL_IP, number::IP_TOS, &[about.tos]));
+            }
+            if options.is_on(SOL_IP, number::IP_RECVORIGDSTADDR) {
+                let address = encode(about.to, AF_INET);
+                control.push(Control::data(SOL_IP, number::IP_RECVORIGDSTADDR, address.bytes()));
+            }
+        }
+        if !self.endpoint.is_v6() {
+            return control;
+        }
+        if options.is_on(SOL_IPV6, number::IPV6_RECVPKTINFO) {
+            let to = match about.to.ip() {
+                IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+                IpAddr::V6(v6) => v6,
+            };
+            let info = [&to.octets()[..], &LOOPBACK_INDEX.to_ne_bytes()].concat();
+            control.push(Control::data(SOL_IPV6, number::IPV6_PKTINFO, &info));
+        }
+        if about.to.is_ipv6() {
+            if options.is_on(SOL_IPV6, number::IPV6_RECVHOPLIMIT) {
+                control.push(Control::data(SOL_IPV6, number::IPV6_HOPLIMIT, ttl.as_bytes()));
+            }
+            if options.is_on(SOL_IPV6, number::IPV6_RECVTCLASS) {
+                control.push(Control::data(SOL_IPV6, number::IPV6_TCLASS, tos.as_bytes()));
+            }
+            if options.is_on(SOL_IPV6, number::IPV6_RECVORIGDSTADDR) {
+                let address = encode(about.to, AF_INET6);
+                control.push(Control::data(SOL_IPV6, number::IPV6_RECVORIGDSTADDR, address.bytes()));
+            }
+        }
+        control
+    }
+}

@@ -1,0 +1,92 @@
+//! The options of UDP (udp(7)), and device control.
+
+use super::{Reach, UdpSocket};
+use crate::errno::Errno;
+use crate::net::options::{get, int, int_bytes, set};
+use crate::net::{Socket, interface};
+use crate::task::CurrentTask;
+use crate::user::UserOut;
+use linux_raw_sys::ioctl::{FIONREAD, TIOCOUTQ};
+use linux_raw_sys::net::{
+    SO_ACCEPTCONN, SO_PEERNAME, SO_REUSEADDR, SO_REUSEPORT, SOL_IP, SOL_IPV6, SOL_SOCKET, SOL_UDP,
+};
+use vmm::addr::UserAddr;
+
+/// UDP_CORK.
+const UDP_CORK: u32 = 1;
+
+impl UdpSocket {
+    /// Sets an option.
+    pub(super) fn write_option(
+        &self,
+        task: &CurrentTask<'_>,
+        level: u32,
+        name: u32,
+        value: &[u8],
+    ) -> Result<(), Errno> {
+        match level {
+            SOL_SOCKET => {
+                set(&self.common, task, level, name, value)?;
+                if matches!(name, SO_REUSEADDR | SO_REUSEPORT) {
+                    self.share_port();
+                }
+                Ok(())
+            }
+            SOL_IP | SOL_IPV6 => {
+                let is_bound = self.state.lock().local.is_some();
+                self.endpoint.set_ip_option(&self.common, task, (level, name), value, is_bound)
+            }
+            SOL_UDP => match (name, int(value)?) {
+                (UDP_CORK, 0) => Ok(()),
+                _ => Err(task.unsupported("setsockopt: an option of UDP", Errno::ENOPROTOOPT)),
+            },
+            _ => Err(Errno::ENOPROTOOPT),
+        }
+    }
+
+    /// What it shares of its port has changed.
+    fn share_port(&self) {
+        let local = self.state.lock().local;
+        if let Some(local) = local {
+            let sharing = self.claim(Reach::one(local.address.ip())).sharing;
+            self.stack.udp.share(local.address.port(), self.common.inode, sharing);
+        }
+    }
+
+    /// Reads an option.
+    pub(super) fn read_option(
+        &self,
+        task: &CurrentTask<'_>,
+        level: u32,
+        name: u32,
+        room: usize,
+    ) -> Result<Vec<u8>, Errno> {
+        match (level, name) {
+            (SOL_SOCKET, SO_ACCEPTCONN) => Ok(int_bytes(0)),
+            (SOL_SOCKET, SO_PEERNAME) => {
+                let address = self.peer_address()?;
+                if address.bytes().len() < room { Err(Errno::EINVAL) } else { Ok(address.bytes().to_vec()) }
+            }
+            (SOL_SOCKET, _) => get(&self.common, task, level, name, room),
+            (SOL_IP | SOL_IPV6, _) => {
+                let is_connected = self.state.lock().remote.is_some();
+                self.endpoint.ip_option(task, (level, name), room, is_connected)
+            }
+            (SOL_UDP, UDP_CORK) => Ok(int_bytes(0)),
+            (SOL_UDP, _) => Err(Errno::ENOPROTOOPT),
+            _ => Err(self.endpoint.unknown_level()),
+        }
+    }
+
+    /// Device control: how much waits, and what all sockets answer.
+    pub(super) fn control(&self, task: &CurrentTask<'_>, request: u32, arg: u64) -> Result<u64, Errno> {
+        let count = match request {
+            FIONREAD => self.inbox.lock().front().map_or(0, |(payload, _)| payload.bytes().len()),
+            // What is sent has arrived.
+            TIOCOUTQ => 0,
+            _ => return interface::control(task, request, arg),
+        };
+        UserOut::new(UserAddr(arg)).write(task, &i32::try_from(count).unwrap_or(i32::MAX))?;
+        Ok(0)
+    }
+}
