@@ -1,6 +1,6 @@
 //! Sockets: the families' common ground, and what a sandbox's network is made of ([`Network`]).
 //!
-//! A [`Socket`] is behind a [`SocketFile`], which is an open file like any other. Families: [`unix`], [`inet`]. Everything is the provider's
+//! A [`Socket`] is behind a [`SocketFile`], which is an open file like any other. Families: [`unix`], [`inet`], [`netlink`]. Everything is the provider's
 //! own: a connection is buffers of the monitor with wait queues, and no packet leaves the sandbox.
 //!
 //! Locks: the tables of names are of rank `Network`, a socket's state is of rank `Socket`, what it has received is of rank
@@ -14,6 +14,7 @@ pub mod file;
 pub mod inet;
 pub mod interface;
 pub mod messages;
+pub mod netlink;
 pub mod options;
 pub mod ring;
 pub mod socket;
@@ -28,7 +29,7 @@ pub use socket::{Control, Incoming, MessageFlags, Outgoing, RawControl, Received
 
 use crate::errno::Errno;
 use crate::task::CurrentTask;
-use linux_raw_sys::net::{AF_INET, AF_INET6, AF_UNIX};
+use linux_raw_sys::net::{AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX};
 use std::sync::Arc;
 
 /// A sandbox's network.
@@ -37,6 +38,7 @@ pub struct Network {
     budget: Arc<Budget>,
     unix: Arc<unix::Names>,
     inet: Arc<inet::Stack>,
+    netlink: Arc<netlink::PortIds>,
 }
 
 impl Network {
@@ -44,7 +46,12 @@ impl Network {
     /// [`Self::MOST`].
     pub fn new(memory: u64) -> Self {
         let limit = usize::try_from(memory / 8).unwrap_or(usize::MAX).min(Self::MOST);
-        Self { budget: Arc::new(Budget::new(limit)), unix: Arc::default(), inet: Arc::default() }
+        Self {
+            budget: Arc::new(Budget::new(limit)),
+            unix: Arc::default(),
+            inet: Arc::default(),
+            netlink: Arc::default(),
+        }
     }
 
     /// The most data in flight, in bytes.
@@ -64,6 +71,11 @@ impl Network {
     pub fn inet(&self) -> &Arc<inet::Stack> {
         &self.inet
     }
+
+    /// The port numbers of netlink sockets.
+    pub fn netlink(&self) -> &Arc<netlink::PortIds> {
+        &self.netlink
+    }
 }
 
 /// Makes a socket (sock_create); `EAFNOSUPPORT`, `EPROTONOSUPPORT`, `ESOCKTNOSUPPORT`, `EINVAL`, `EPERM`.
@@ -71,6 +83,8 @@ pub fn create(task: &CurrentTask<'_>, family: u32, kind: u32, protocol: u32) -> 
     match family {
         AF_UNIX => Ok(unix::UnixSocket::new(task, unix::kind(kind, protocol)?)),
         AF_INET | AF_INET6 => inet::create(task, family, kind, protocol),
+        AF_NETLINK => Ok(netlink::NetlinkSocket::new(task, kind, protocol)?),
+        AF_PACKET => Err(task.unsupported("socket: packets", Errno::EPERM)),
         _ => Err(task.unsupported("socket: an address family", Errno::EAFNOSUPPORT)),
     }
 }

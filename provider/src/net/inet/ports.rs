@@ -72,14 +72,14 @@ pub(super) struct Claim {
     pub(super) reach: Reach,
     pub(super) sharing: Sharing,
     pub(super) uid: u32,
-    /// A TCP listener shares with none that shares addresses only.
+    /// Who shares addresses only does not share them with a listener.
     pub(super) listens: bool,
 }
 
 impl Claim {
     fn conflicts(&self, other: &Self) -> bool {
         let both = self.sharing & other.sharing;
-        let shares_address = both.contains(Sharing::ADDRESS) && !self.listens && !other.listens;
+        let shares_address = both.contains(Sharing::ADDRESS) && !other.listens;
         let shares_port = both.contains(Sharing::PORT) && self.uid == other.uid;
         self.id != other.id && !shares_address && !shares_port && self.reach.meets(other.reach)
     }
@@ -300,9 +300,10 @@ mod tests {
         assert_eq!(ports.claim(80, claim(2, ANY4, Sharing::empty())), Err(Errno::EADDRINUSE));
         assert_eq!(ports.claim(80, claim(3, ANY4, Sharing::ADDRESS)), Ok(80));
         let listener = Claim { listens: true, ..claim(1, ANY4, Sharing::ADDRESS) };
-        assert_eq!(ports.receive(80, listener, None, &Weak::new()), Err(Errno::EADDRINUSE));
-        ports.release(80, 3);
         assert_eq!(ports.receive(80, listener, None, &Weak::new()), Ok(()));
+        let second = Claim { listens: true, ..claim(3, ANY4, Sharing::ADDRESS) };
+        assert_eq!(ports.receive(80, second, None, &Weak::new()), Err(Errno::EADDRINUSE));
+        ports.release(80, 3);
         assert_eq!(ports.claim(80, claim(4, ANY4, Sharing::ADDRESS)), Err(Errno::EADDRINUSE));
         ports.release(80, 1);
         assert_eq!(ports.claim(80, claim(4, ANY4, Sharing::empty())), Ok(80));
