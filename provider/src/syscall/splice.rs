@@ -34,6 +34,8 @@ crate::syscall::args::flags_arg! {
 
 /// The most bytes between a pipe and a file at once.
 const STEP: usize = 256 << 10;
+/// Bytes of a page.
+const PAGE: usize = 4096;
 
 /// Whether a call waits for pipes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -219,10 +221,16 @@ fn into_pipe(
     len: usize,
     waits: Waits,
 ) -> Result<usize, Errno> {
+    // A regular file's pages keep their places in the pipe's buffers.
+    let position = match source.location().kind() {
+        FileKind::Regular => offset.unwrap_or_else(|| source.offset()),
+        _ => 0,
+    };
+    let skew = usize::try_from(position).unwrap_or_default() % PAGE;
     let mut chunk = Vec::new();
     loop {
-        let room = until(task, waits, &[target], || pipe.reserve(len.min(STEP)))?;
-        chunk.resize(room.bytes().min(len).min(STEP), 0);
+        let room = until(task, waits, &[target], || pipe.reserve(len.min(STEP) + skew))?;
+        chunk.resize((room.bytes() - skew).min(len).min(STEP), 0);
         let mut sink = BufferSink::new(&mut chunk);
         let read = match offset {
             Some(offset) => source.read_at(task, offset, &mut sink),
@@ -230,7 +238,7 @@ fn into_pipe(
         };
         match read {
             Ok(0) => return Ok(0),
-            Ok(read) => return room.fill_with(&chunk[..read]),
+            Ok(read) => return room.fill_with(&chunk[..read], PAGE - skew),
             Err(Errno::EAGAIN) if waits == Waits::Yes && !source.flags().contains(OpenFlags::NONBLOCK) => {}
             Err(error) => return Err(error),
         }

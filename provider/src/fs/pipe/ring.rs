@@ -224,11 +224,6 @@ impl Ring {
             len -= front.unread().len();
             taken.extend(self.buffers.pop_front());
         }
-        for buffer in &mut taken {
-            if buffer.kind == Kind::Mergeable {
-                buffer.kind = Kind::Closed;
-            }
-        }
         Ok(taken)
     }
 

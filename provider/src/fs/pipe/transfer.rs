@@ -90,10 +90,12 @@ impl Reserved<'_> {
         self.slots * PAGE
     }
 
-    /// Fills them with bytes, at most as many as they hold; returns how many.
-    pub(crate) fn fill_with(self, bytes: &[u8]) -> Result<usize, Errno> {
+    /// Fills them with bytes, at most as many as they hold; returns how many. The first slot gets at most `first` bytes: what is left
+    /// of the page that the bytes start in, as a file's pages lie in a pipe.
+    pub(crate) fn fill_with(self, bytes: &[u8], first: usize) -> Result<usize, Errno> {
+        let (head, rest) = bytes.split_at(first.min(bytes.len()));
         let mut buffers = Vec::new();
-        for page in bytes.chunks(PAGE) {
+        for page in head.chunks(PAGE).chain(rest.chunks(PAGE)) {
             match self.pipe.charge() {
                 Ok(charge) => buffers.push(closed(page, charge)),
                 Err(error) if buffers.is_empty() => return Err(error),
