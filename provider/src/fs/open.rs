@@ -2,13 +2,14 @@
 
 use super::epoll::Item;
 use super::notify::Mask;
+use super::sigio::Notice;
 use super::usage::Opened;
 use super::{DirSink, File, FileLocks, Location, OffsetKeeper, OpenFlags, Sink, Source};
 use crate::errno::Errno;
 use crate::sync::{Mutex, Rank};
 use crate::task::CurrentTask;
 use linux_raw_sys::general::{SEEK_CUR, SEEK_DATA, SEEK_END, SEEK_HOLE, SEEK_SET};
-use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 /// The most bytes one read or write moves (MAX_RW_COUNT in include/linux/fs.h): INT_MAX without the last page's part.
@@ -27,8 +28,8 @@ pub struct OpenFile {
     /// Held for the whole of a read or write that uses it, as Linux holds f_pos_lock: files with a position never block. Files say
     /// otherwise with [`File::offset_keeper`].
     offset: Mutex<u64>,
-    /// Who gets SIGIO (F_SETOWN): a pid, or a negated process group.
-    owner: AtomicI32,
+    /// What it signals and to whom, once that was asked for.
+    notice: OnceLock<Arc<Notice>>,
     /// Where it has locks, if it ever had one: they go with it.
     locks: OnceLock<Arc<FileLocks>>,
     /// The items of epolls that watch it: they go with it.
@@ -46,11 +47,8 @@ impl OpenFile {
         .union(OpenFlags::CLOEXEC);
 
     /// The flags that F_SETFL changes.
-    const CHANGEABLE: OpenFlags = OpenFlags::APPEND
-        .union(OpenFlags::NONBLOCK)
-        .union(OpenFlags::ASYNC)
-        .union(OpenFlags::DIRECT)
-        .union(OpenFlags::NOATIME);
+    const CHANGEABLE: OpenFlags =
+        OpenFlags::APPEND.union(OpenFlags::NONBLOCK).union(OpenFlags::DIRECT).union(OpenFlags::NOATIME);
 
     /// Makes one at offset 0.
     pub fn new(file: Arc<dyn File>, location: Location, flags: OpenFlags) -> Arc<Self> {
@@ -76,7 +74,7 @@ impl OpenFile {
             location,
             flags: AtomicU32::new(flags.difference(Self::OPEN_ONLY).bits()),
             offset: Mutex::new(Rank::OpenFile, 0),
-            owner: AtomicI32::new(0),
+            notice: OnceLock::new(),
             locks: OnceLock::new(),
             watches: Mutex::new(Rank::Leaf, Vec::new()),
             opened,
@@ -134,14 +132,23 @@ impl OpenFile {
         Ok(())
     }
 
-    /// Who gets SIGIO: a pid, a negated process group, or 0.
-    pub fn owner(&self) -> i32 {
-        self.owner.load(Ordering::Relaxed)
+    /// What it signals, if that was ever asked for.
+    pub(crate) fn notice(&self) -> Option<&Arc<Notice>> {
+        self.notice.get()
     }
 
-    /// Sets who gets SIGIO.
-    pub fn set_owner(&self, owner: i32) {
-        self.owner.store(owner, Ordering::Relaxed);
+    /// What it signals, to be changed.
+    pub(crate) fn notice_mut(&self, task: &CurrentTask<'_>) -> &Arc<Notice> {
+        self.notice.get_or_init(|| Notice::new(task))
+    }
+
+    /// Notes whether it signals (O_ASYNC), which only that code changes.
+    pub(crate) fn mark_async(&self, on: bool) {
+        if on {
+            self.flags.fetch_or(OpenFlags::ASYNC.bits(), Ordering::Relaxed);
+        } else {
+            self.flags.fetch_and(!OpenFlags::ASYNC.bits(), Ordering::Relaxed);
+        }
     }
 
     /// Notes that it has locks.

@@ -184,6 +184,7 @@ fn shape(info: &SigInfo) -> Shape {
         Detail::Timer { .. } => Shape::Timer,
         Detail::Fault { .. } => Shape::Fault,
         Detail::Call { .. } => Shape::Call,
+        Detail::Poll { .. } => Shape::Poll,
         Detail::Child { .. } => Shape::Child,
         Detail::Raw(_) if info.code == SignalCode::SI_TIMER => Shape::Timer,
         Detail::Raw(_) if info.code.0 == SIGIO_QUEUED => Shape::Poll,

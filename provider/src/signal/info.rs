@@ -36,6 +36,8 @@ pub enum Detail {
     Fault { address: UserAddr },
     /// A call that seccomp has refused.
     Call { address: UserAddr, number: i32, architecture: u32 },
+    /// A file became ready (SIGIO).
+    Poll { band: i64, fd: i32 },
     /// A child changed its state.
     Child { pid: Pid, uid: u32, status: i32, user_time: i64, system_time: i64 },
     /// rt_sigqueueinfo with a code of the program's own: the union as it gave it.
@@ -86,6 +88,10 @@ impl SigInfo {
                 writer.u64(address.0);
                 writer.i32(*number);
                 writer.u32(*architecture);
+            }
+            Detail::Poll { band, fd } => {
+                writer.u64(band.cast_unsigned());
+                writer.i32(*fd);
             }
             Detail::Child { pid, uid, status, user_time, system_time } => {
                 writer.i32(pid.0);

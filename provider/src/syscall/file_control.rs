@@ -1,6 +1,7 @@
 //! fcntl(2), flock(2), and what makes a descriptor of no path.
 
 use super::fs::{file_limit, install, install_from};
+use super::sigio;
 use crate::errno::Errno;
 use crate::fs::{Fd, FileKind, LockKind, LockOwner, Mapping, OpenFile, OpenFlags, RangeLock, Seals};
 use crate::syscall::args::flags_arg;
@@ -43,14 +44,6 @@ struct UserLock {
     tail: u32,
 }
 
-/// `struct f_owner_ex`.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-struct UserOwner {
-    kind: i32,
-    pid: i32,
-}
-
 /// fcntl(2).
 pub(super) fn fcntl(task: &CurrentTask<'_>, fd: Fd, command: FcntlCommand, argument: u64) -> Result<u64, Errno> {
     let command = command.0;
@@ -70,44 +63,27 @@ pub(super) fn fcntl(task: &CurrentTask<'_>, fd: Fd, command: FcntlCommand, argum
         raw::F_SETFD => files.set_close_on_exec(fd, argument & FD_CLOEXEC != 0).map(|()| 0),
         raw::F_GETFL => Ok(u64::from(file.flags().bits())),
         raw::F_SETFL => {
-            let flags = u32::try_from(argument & u64::from(u32::MAX)).unwrap_or_default();
-            file.set_flags(OpenFlags::from_bits_retain(flags)).map(|()| 0)
+            let flags = OpenFlags::from_bits_retain(int(argument).cast_unsigned());
+            sigio::set_async(task, &file, fd, flags.contains(OpenFlags::ASYNC), sigio::Unable::Ignore)?;
+            file.set_flags(flags).map(|()| 0)
         }
         raw::F_GETLK | F_OFD_GETLK => get_lock(task, &file, argument, command == F_OFD_GETLK),
         raw::F_SETLK | raw::F_SETLKW | F_OFD_SETLK | F_OFD_SETLKW => set_lock(task, &file, command, argument),
-        raw::F_GETOWN => Ok(i64::from(file.owner()).cast_unsigned()),
-        raw::F_SETOWN if int(argument) == i32::MIN => Err(Errno::EINVAL),
-        raw::F_SETOWN => {
-            file.set_owner(int(argument));
-            Ok(0)
-        }
-        raw::F_GETOWN_EX => {
-            let owner = file.owner();
-            let kind = if owner < 0 { 2 } else { 1 };
-            let owner = UserOwner { kind, pid: owner.saturating_abs() };
-            UserInOut::new(UserAddr(argument)).write(task, &owner).map(|()| 0)
-        }
-        raw::F_SETOWN_EX => {
-            let owner: UserOwner = UserInOut::new(UserAddr(argument)).read(task)?;
-            let pid = match owner.kind {
-                0 | 1 => owner.pid,
-                2 => owner.pid.saturating_neg(),
-                _ => return Err(Errno::EINVAL),
-            };
-            file.set_owner(pid);
-            Ok(0)
-        }
+        raw::F_GETOWN => Ok(sigio::owner(&file)),
+        raw::F_SETOWN => sigio::set_owner(task, &file, int(argument)).map(|()| 0),
+        raw::F_GETOWN_EX => sigio::owner_ex(task, &file, UserOut::new(UserAddr(argument))).map(|()| 0),
+        raw::F_SETOWN_EX => sigio::set_owner_ex(task, &file, UserIn::new(UserAddr(argument))).map(|()| 0),
+        raw::F_GETSIG => Ok(sigio::signal(&file)),
+        raw::F_SETSIG => sigio::set_signal(task, &file, argument).map(|()| 0),
         // Kept by nobody here, as on a file system that ignores the hint.
         F_GET_RW_HINT => UserOut::new(UserAddr(argument)).write(task, &0_u64).map(|()| 0),
         F_SET_RW_HINT => match UserIn::<u64>::new(UserAddr(argument)).read(task)? {
             0..=RW_HINTS => Ok(0),
             _ => Err(Errno::EINVAL),
         },
-        raw::F_GETSIG => Ok(0),
-        raw::F_SETSIG if argument == 0 => Ok(0),
         raw::F_GETLEASE => Ok(u64::from(raw::F_UNLCK)),
-        raw::F_SETLEASE | raw::F_NOTIFY | raw::F_SETSIG => {
-            Err(task.unsupported("fcntl: leases, directory notification, F_SETSIG", Errno::EINVAL))
+        raw::F_SETLEASE | raw::F_NOTIFY => {
+            Err(task.unsupported("fcntl: leases, directory notification", Errno::EINVAL))
         }
         raw::F_GETPIPE_SZ => super::pipe::size(&file),
         raw::F_SETPIPE_SZ => super::pipe::resize(task, &file, int(argument).cast_unsigned()),

@@ -1,5 +1,6 @@
 //! ioctl(2): the requests that every file knows; others go to the file ([`crate::fs::File::ioctl`]).
 
+use super::sigio;
 use crate::errno::Errno;
 use crate::fs::{Fd, FileKind, OpenFile, OpenFlags};
 use crate::task::CurrentTask;
@@ -19,7 +20,10 @@ pub(super) fn ioctl(task: &CurrentTask<'_>, fd: Fd, request: u32, arg: UserAddr)
         FIOCLEX => files.set_close_on_exec(fd, true)?,
         FIONCLEX => files.set_close_on_exec(fd, false)?,
         FIONBIO => set_flag(task, &file, OpenFlags::NONBLOCK, arg)?,
-        FIOASYNC => return set_async(task, &file, arg),
+        FIOASYNC => {
+            let on = UserIn::<i32>::new(arg).read(task)? != 0;
+            sigio::set_async(task, &file, fd, on, sigio::Unable::Refuse)?;
+        }
         FIOQSIZE if matches!(kind, FileKind::Regular | FileKind::Directory | FileKind::Symlink) => {
             let size = file.location().inode().stat()?.size;
             UserOut::new(arg).write(task, &size)?;
@@ -49,15 +53,6 @@ fn set_flag(task: &CurrentTask<'_>, file: &OpenFile, flag: OpenFlags, arg: UserA
     let on = UserIn::<i32>::new(arg).read(task)? != 0;
     let flags = file.flags();
     file.set_flags(if on { flags | flag } else { flags.difference(flag) })
-}
-
-/// FIOASYNC: signals on readiness are not served, so the flag can only stay as it is.
-fn set_async(task: &CurrentTask<'_>, file: &OpenFile, arg: UserAddr) -> Result<u64, Errno> {
-    let on = UserIn::<i32>::new(arg).read(task)? != 0;
-    if on == file.flags().contains(OpenFlags::ASYNC) {
-        return Ok(0);
-    }
-    Err(task.unsupported("ioctl: FIOASYNC", Errno::ENOTTY))
 }
 
 #[cfg(test)]

@@ -53,6 +53,7 @@ mod sched;
 mod sched_policy;
 mod seccomp;
 mod sharing;
+mod sigio;
 mod signals;
 mod socket;
 mod socket_io;

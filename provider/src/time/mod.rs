@@ -15,4 +15,5 @@ pub(crate) use descriptor::{Setting, TimerFd};
 pub use interval::{IntervalTimer, IntervalTimers, Which};
 pub use posix::{Notify, PosixTimers, TimerClock, TimerSpec};
 pub use service::TimerService;
+pub(crate) use service::{Expiry, TimerKey};
 pub use types::{Timespec, Timeval};

@@ -2,11 +2,11 @@
 
 use super::{Epoll, Found, Key};
 use crate::errno::Errno;
-use crate::fs::{Fd, OpenFile, Ready, WaitSource};
+use crate::fs::link::Link;
+use crate::fs::{Fd, OpenFile, Ready};
 use crate::sync::{Mutex, Rank};
-use crate::task::{CurrentTask, Observation, Observer, Share};
+use crate::task::{CurrentTask, Observer, Share};
 use std::sync::{Arc, Weak};
-use vmm::events::{Watch, WatchError};
 
 /// EPOLLEXCLUSIVE.
 const EXCLUSIVE: u32 = 1 << 28;
@@ -63,14 +63,6 @@ struct State {
     removed: bool,
 }
 
-/// How an item learns of changes; dropping it ends that.
-#[derive(Debug)]
-#[expect(dead_code, reason = "held for what dropping them does")]
-enum Link {
-    Queue(Observation),
-    Host(Watch),
-}
-
 impl Item {
     pub(super) fn new(epoll: Weak<Epoll>, fd: Fd, file: &Arc<OpenFile>, interest: Interest) -> Arc<Self> {
         let state = State { interest, position: None, link: None, removed: false };
@@ -106,23 +98,7 @@ impl Item {
     /// Arranges to be told of changes; `EPERM` if the file has none.
     pub(super) fn observe(&self, task: &CurrentTask<'_>, file: &OpenFile) -> Result<(), Errno> {
         let share = if self.interest().is_exclusive() { Share::Exclusive } else { Share::Common };
-        let link = match file.file().wait_source() {
-            WaitSource::Always => return Err(Errno::EPERM),
-            WaitSource::Queue(queue) => Link::Queue(queue.observe(self.me.clone(), Ready::all(), share)),
-            WaitSource::Host(fd) => {
-                let me = self.me.clone();
-                let tell = move |bits| {
-                    if let Some(item) = me.upgrade() {
-                        item.notify(Ready::from_bits_truncate(bits));
-                    }
-                };
-                let watched = task.kernel().host_events().watch(fd, Box::new(tell));
-                Link::Host(watched.map_err(|error| match error {
-                    WatchError::NotPollable => Errno::EPERM,
-                    WatchError::Host(_) => Errno::ENOMEM,
-                })?)
-            }
-        };
+        let link = Link::new(task.kernel(), file, self.me.clone(), share)?;
         let mut state = self.state.lock();
         // Removed in between: the link must not outlive that. It is dropped after the lock.
         let rest = if state.removed { Some(link) } else { state.link.replace(link) };

@@ -105,6 +105,7 @@ pub(super) fn signal(info: &SigInfo) -> String {
             show_address(address.0, &mut text);
             text.push_str(&format!(", si_syscall={number}, si_arch={architecture:#x}"));
         }
+        Detail::Poll { band, fd } => text.push_str(&format!(", si_band={band}, si_fd={fd}")),
         Detail::Child { pid, uid, status, user_time, system_time } => text.push_str(&format!(
             ", si_pid={}, si_uid={uid}, si_status={status}, si_utime={user_time}, si_stime={system_time}",
             pid.0
