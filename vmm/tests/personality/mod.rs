@@ -17,8 +17,7 @@
 //! | 11 | go(): starts the last copy | 0 |
 //! | 12 | wait(count): waits until so many processes have ended | 0 |
 //!
-//! A store to a page that is copy on write breaks the sharing, and one to a page of [`Rig::start_prepared`]'s that a fork has
-//! left behind maps it; neither is recorded.
+//! Faults in [`FORKED`] that a fork has caused are settled, and not recorded.
 //! A handler finds the vector in rdi, the error code in rsi, the fault's address in rdx and its RIP in rcx.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "it is part of the tests")]
@@ -297,19 +296,22 @@ pub fn attributes() -> ProcessAttributes {
     ProcessAttributes { context: Some(Arc::new(state)), ..ProcessAttributes::default() }
 }
 
-/// Where forks may leave pages behind, which are mapped as they are touched.
+/// Where stores after a fork are settled: pages that are shared are copied, and pages that were left behind are mapped.
 pub const FORKED: std::ops::Range<u64> = 0x6000_0000..0x8000_0000;
 
 /// Settles what a fork has left to faults.
 fn resolve(space: &AddressSpace, at: UserAddr) -> bool {
+    if !FORKED.contains(&at.0) {
+        return false;
+    }
     match space.page_state(at) {
         PageState::CopyOnWrite(access) if access.contains(Access::WRITE) => space.break_copy(at).is_ok(),
-        PageState::Absent if FORKED.contains(&at.0) => {
+        PageState::Absent => {
             let page = range(at.page().0, 4096);
             space.map_anonymous(page, Access::READ | Access::WRITE, false).is_ok()
         }
         // Another thread was faster.
-        PageState::Mapped(access) => access.contains(Access::WRITE) && FORKED.contains(&at.0),
+        PageState::Mapped(access) => access.contains(Access::WRITE),
         _ => false,
     }
 }
