@@ -5,7 +5,7 @@
 //! alive elsewhere: it is reused only after all shadows were dropped, which is done for many at once.
 
 use super::MemoryError;
-use super::arena::{Arena, FRAMES, Frame};
+use super::arena::{Arena, FRAMES, Frame, Table};
 use super::entry::Entry;
 use super::extent::Home;
 use super::pool::Pool;
@@ -138,6 +138,11 @@ impl Tables {
 
     /// Finds the directory entry of the block at `addr`, or the address from which there may be another one.
     pub(crate) fn block<'a>(&self, arena: &'a Arena, addr: UserAddr) -> Result<&'a AtomicU64, UserAddr> {
+        self.directory(arena, addr).map(|directory| &directory[index(addr, 1)])
+    }
+
+    /// Finds the table with the directory entries of the gibibyte at `addr`, or the address from which there may be another one.
+    fn directory<'a>(&self, arena: &'a Arena, addr: UserAddr) -> Result<&'a Table, UserAddr> {
         let mut table = arena.table(self.top);
         for level in [3, 2] {
             let entry = load(&table[index(addr, level)]);
@@ -146,7 +151,7 @@ impl Tables {
             }
             table = arena.table(entry.frame());
         }
-        Ok(&table[index(addr, 1)])
+        Ok(table)
     }
 
     /// Finds the leaf for the page at `addr`: an entry that is a leaf, empty, or a mark.
@@ -185,7 +190,7 @@ impl Tables {
         Ok(&table[index(addr, 1)])
     }
 
-    /// Calls back for each block of `range` that has a directory: the part of the range in it, and its directory entry.
+    /// Calls back for each block of `range` whose directory entry is not empty: the part of the range in it, and the entry.
     pub(crate) fn for_blocks<'a>(
         &self,
         arena: &'a Arena,
@@ -194,13 +199,22 @@ impl Tables {
     ) {
         let mut at = range.start;
         while at < range.end {
-            match self.block(arena, at) {
-                Ok(directory) => {
-                    let part = block_part(at, range.end);
-                    each(part, directory);
-                    at = part.end;
+            let directory = match self.directory(arena, at) {
+                Ok(directory) => directory,
+                Err(next) => {
+                    at = next;
+                    continue;
                 }
-                Err(next) => at = next,
+            };
+            // To the end of this directory without walking down to it again.
+            let end = UserAddr((at.0 / SPAN[2] + 1) * SPAN[2]).min(range.end);
+            while at < end {
+                let part = block_part(at, end);
+                let slot = &directory[index(at, 1)];
+                if !load(slot).is_empty() {
+                    each(part, slot);
+                }
+                at = part.end;
             }
         }
     }
