@@ -158,10 +158,11 @@ impl<'m> Changes<'m> {
         self.settle(paging, &pieces);
     }
 
-    /// Gives everything back without a flush: for a space that no processor will ever load again.
+    /// Gives everything back without a flush: for a space that no processor will ever load again. Shadows of its tables may
+    /// live on and name the frames, but nothing leads there before the tables' pages are reused, which drops them.
     pub(crate) fn finish_dead(mut self) {
         let mut pieces = self.pieces();
-        discard(self.memory.arena(), &mut pieces, |_| true);
+        discard(self.memory.arena(), &mut pieces, |_| false);
         self.reshaped = false;
         self.settle(self.memory.machine().paging(), &pieces);
     }
