@@ -15,6 +15,7 @@ use crate::signal::send::send_to_group;
 use crate::signal::{ActionFlags, Detail, Disposition, SigInfo, Signal, SignalCode};
 use crate::sync::{Mutex, MutexGuard, Rank};
 use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 use vmm::usage::Usage;
@@ -29,6 +30,36 @@ pub struct Families {
 #[derive(Debug, Default)]
 pub(super) struct Tree {
     members: BTreeMap<Pid, Member>,
+    /// Whose waits may be over: woken once the lock is released, since the first thing they do is to take it.
+    awaited: Vec<Arc<ThreadGroup>>,
+}
+
+/// Holds the lock.
+pub(super) struct Locked<'a> {
+    tree: Option<MutexGuard<'a, Tree>>,
+}
+
+const HELD: &str = "the guard is given up by the drop alone";
+
+impl Deref for Locked<'_> {
+    type Target = Tree;
+    fn deref(&self) -> &Tree {
+        self.tree.as_deref().expect(HELD)
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut Tree {
+        self.tree.as_deref_mut().expect(HELD)
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        let awaited = std::mem::take(&mut self.awaited);
+        drop(self.tree.take());
+        awaited.iter().for_each(|group| group.child_events().wake_all());
+    }
 }
 
 /// A process and its relations.
@@ -67,8 +98,8 @@ pub(super) struct Birth<'a> {
 }
 
 impl Families {
-    pub(super) fn lock(&self) -> MutexGuard<'_, Tree> {
-        self.state.lock()
+    pub(super) fn lock(&self) -> Locked<'_> {
+        Locked { tree: Some(self.state.lock()) }
     }
 
     /// Adds the first process.
@@ -187,17 +218,17 @@ impl Families {
 
     /// Tells the parent that a process has stopped (`Some`) or goes on (do_notify_parent_cldstop).
     pub(crate) fn notify_stop(&self, kernel: &Kernel, group: &ThreadGroup, stopped_by: Option<Signal>) {
-        let tree = self.lock();
-        let Some(parent) = tree.parent_of(group.pid()) else { return };
+        let mut tree = self.lock();
+        let Some(parent) = tree.parent_of(group.pid()).cloned() else { return };
         let action = parent.signals().handlers().get(Signal::SIGCHLD);
         if action.disposition() != Disposition::Ignore && !action.flags().contains(ActionFlags::NOCLDSTOP) {
             let (code, status) = match stopped_by {
                 Some(signal) => (SignalCode::CLD_STOPPED, signal.raw()),
                 None => (SignalCode::CLD_CONTINUED, Signal::SIGCONT.raw()),
             };
-            send_child_signal(kernel, parent, group, Signal::SIGCHLD, code, status);
+            send_child_signal(kernel, &parent, group, Signal::SIGCHLD, code, status);
         }
-        parent.child_events().wake_all();
+        tree.awaited.push(parent);
     }
 
     /// Tells whether nobody outside a process group, but in its session, is the parent of one of its members: then nobody
@@ -319,9 +350,9 @@ impl Tree {
     }
 
     /// Tells the parent that a process has ended; answers whether nobody will wait for it (do_notify_parent).
-    fn notify_end(&self, kernel: &Kernel, pid: Pid, status: ExitStatus) -> bool {
+    fn notify_end(&mut self, kernel: &Kernel, pid: Pid, status: ExitStatus) -> bool {
         let Some(member) = self.members.get(&pid) else { return true };
-        let Some(parent) = self.parent_of(pid) else { return true };
+        let Some(parent) = self.parent_of(pid).cloned() else { return true };
         let mut signal = Signal::from_raw(member.exit_signal);
         let mut forgotten = false;
         if signal == Some(Signal::SIGCHLD) {
@@ -335,9 +366,9 @@ impl Tree {
                 ExitStatus::Exited(code) => (SignalCode::CLD_EXITED, i32::from(code)),
                 ExitStatus::Signaled(signal) => (SignalCode::CLD_KILLED, signal.raw()),
             };
-            send_child_signal(kernel, parent, &member.group, signal, code, value);
+            send_child_signal(kernel, &parent, &member.group, signal, code, value);
         }
-        parent.child_events().wake_all();
+        self.awaited.push(parent);
         forgotten
     }
 
