@@ -1,7 +1,7 @@
 //! The virtual machine: its memory slots, and the doors of its virtual CPUs.
 
 use super::door::Door;
-use crate::addr::GuestPhys;
+use crate::addr::{GuestPhys, PAGE_SIZE};
 use crate::machine::{EntryGuard, Machine, Paging, SpaceSync};
 use crate::memory::MemoryError;
 use kvm_bindings::kvm_userspace_memory_region;
@@ -9,11 +9,20 @@ use kvm_ioctls::{VcpuFd, VmFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use vmm_sys_util::ioctl::ioctl_with_val;
+use vmm_sys_util::ioctl_io_nr;
 
 /// Guest-physical address of the dummy slot that is added and deleted to drop shadow pages: between the supervisor's pages
 /// and the pool. With nested paging KVM takes no slot beyond the processor's physical addresses, which may have 39 bits.
 const DUMMY_SLOT: GuestPhys = GuestPhys(1 << 30);
 const DUMMY_BYTES: u64 = 1 << 20;
+
+ioctl_io_nr!(KVM_SET_NR_MMU_PAGES, kvm_bindings::KVMIO, 0x44);
+
+/// Shadow pages that KVM may keep at the least: 64 MiB of the host's memory, if they are ever needed.
+const LEAST_SHADOWS: u64 = 1 << 14;
+/// Pages of guest memory for each shadow page beyond: KVM's own rule, two in a hundred.
+const PAGES_A_SHADOW: u64 = 50;
 
 /// A virtual machine.
 #[derive(Debug)]
@@ -53,6 +62,21 @@ impl Vm {
     /// Makes a virtual CPU. Its number is never used again: KVM refuses a second one even after the first is closed.
     pub(super) fn create_vcpu(&self) -> Result<VcpuFd, kvm_ioctls::Error> {
         self.fd.create_vcpu(self.next_vcpu.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Lets KVM keep shadows enough for `memory` bytes of guest memory.
+    ///
+    /// By itself it reckons with the slots there are, which grow only as memory is used, and at 150 pages throws the oldest
+    /// away: those of the programs that run longest. With address spaces that come and go (a shell's children) that
+    /// took three times as long as all the rest of a fork.
+    pub(super) fn keep_shadows(&self, memory: u64) {
+        let pages = (memory / PAGE_SIZE / PAGES_A_SHADOW).max(LEAST_SHADOWS);
+        let Ok(pages) = libc::c_ulong::try_from(pages);
+        // SAFETY: the call takes a number and touches no memory of ours.
+        if unsafe { ioctl_with_val(&self.fd, KVM_SET_NR_MMU_PAGES(), pages) } != 0 {
+            let error = std::io::Error::last_os_error();
+            tracing::debug!(%error, "KVM keeps its own number of shadow pages");
+        }
     }
 
     /// Sets what the probe found out.

@@ -72,6 +72,7 @@ impl Workers {
         } else {
             turns.add(first);
         }
+        vm.keep_shadows(config.memory);
         let memory = match GuestMemory::new(vm.clone(), config.memory) {
             Ok(memory) => memory,
             Err(error) => {
