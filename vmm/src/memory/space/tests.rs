@@ -1,6 +1,7 @@
 //! Random operations on an address space without a machine, compared with a map of pages; entries, and the ends of spaces
 //! and pools.
 
+use super::map::COPY_MAX;
 use super::*;
 use crate::addr::{BLOCK_SIZE, PAGE_SIZE};
 use crate::memory::arena::Arena;
@@ -229,7 +230,7 @@ impl Pair {
                 model.unmap(pages);
                 model.sourced.extend(pages.0..pages.0 + pages.1);
                 self.space.map_file(range(pages), &self.file, offset * PAGE_SIZE, access, true).unwrap();
-                let copied = access.contains(Access::WRITE) && pages.1 * PAGE_SIZE <= 128 << 10;
+                let copied = access.contains(Access::WRITE) && pages.1 * PAGE_SIZE <= COPY_MAX;
                 for page in pages.0..pages.0 + pages.1 {
                     let of = page - pages.0 + offset;
                     let content = if copied { Content::Own(file_word(of)) } else { Content::FileUntilStored(of) };
