@@ -219,6 +219,39 @@ impl Tables {
         }
     }
 
+    /// The blocks of `range` whose directory entry is not empty: the part of the range in each, and the entry.
+    pub(crate) fn filled<'a>(&self, arena: &'a Arena, range: UserRange) -> Vec<(UserRange, &'a AtomicU64)> {
+        let mut found = Vec::new();
+        let mut at = range.start;
+        while at < range.end {
+            let mut table = arena.table(self.top);
+            let missing = [3, 2].into_iter().find(|&level| {
+                let entry = load(&table[index(at, level)]);
+                if entry.is_table() {
+                    table = arena.table(entry.frame());
+                }
+                !entry.is_table()
+            });
+            // A directory's entries lie side by side: one descent for all of them.
+            let end = UserAddr((at.0 / SPAN[missing.unwrap_or(2)] + 1) * SPAN[missing.unwrap_or(2)]);
+            if missing.is_some() {
+                at = end;
+                continue;
+            }
+            for directory in &table[index(at, 1)..] {
+                let part = block_part(at, range.end);
+                if !load(directory).is_empty() {
+                    found.push((part, directory));
+                }
+                at = part.end;
+                if at >= range.end {
+                    return found;
+                }
+            }
+        }
+        found
+    }
+
     /// All pages of these tables: the top, the tables below it, and the roots.
     pub(crate) fn pages(&self, arena: &Arena) -> Vec<Frame> {
         let mut pages = vec![self.top];

@@ -155,9 +155,8 @@ impl<'m> Fork<'m> {
         let memory: &'m GuestMemory = self.memory;
         let mut pages = 0;
         for piece in pieces.iter().filter(|piece| matches!(piece.kind, Kind::Anonymous | Kind::Private)) {
-            let mut parts = Vec::new();
-            state.tables.for_blocks(&memory.arena, piece.range, |part, directory| parts.push((part, load(directory))));
-            for (part, entry) in parts {
+            for (part, directory) in state.tables.filled(&memory.arena, piece.range) {
+                let entry = load(directory);
                 if entry.is_large() && !entry.is_copy_on_write() && !self.committed.untouched(entry) {
                     return false;
                 }
@@ -192,9 +191,7 @@ impl<'m> Fork<'m> {
 
     fn copy_piece(&mut self, state: &State, to: &mut State, piece: &Piece) -> Result<(), MemoryError> {
         let memory: &'m GuestMemory = self.memory;
-        let mut parts = Vec::new();
-        state.tables.for_blocks(&memory.arena, piece.range, |part, directory| parts.push((part, directory)));
-        for (part, directory) in parts {
+        for (part, directory) in state.tables.filled(&memory.arena, piece.range) {
             let entry = load(directory);
             if entry.is_large() {
                 if part.len() < BLOCK_SIZE {
