@@ -92,7 +92,8 @@ fn cr4(cpuid: &CpuId, syscall: SyscallRing) -> u64 {
 }
 
 /// Gives a new virtual CPU everything but a thread. CPUID comes first: KVM checks CR4 and XCR0 against it.
-pub(super) fn set_up(vcpu: &VcpuFd, cpuid: &CpuId, syscall: SyscallRing, xcr0: u64) -> Result<(), Error> {
+/// Returns the system registers, which are every new thread's but for root and bases.
+pub(super) fn set_up(vcpu: &VcpuFd, cpuid: &CpuId, syscall: SyscallRing, xcr0: u64) -> Result<kvm_sregs, Error> {
     vcpu.set_cpuid2(cpuid)?;
     // With an interrupt controller, all but the first would wait for the start-up interrupt of a guest's kernel.
     vcpu.set_mp_state(kvm_mp_state { mp_state: KVM_MP_STATE_RUNNABLE })?;
@@ -122,7 +123,8 @@ pub(super) fn set_up(vcpu: &VcpuFd, cpuid: &CpuId, syscall: SyscallRing, xcr0: u
         }
         share_time(vcpu);
     }
-    set_syscall_entry(vcpu, layout::SYSCALL_PAGE)
+    set_syscall_entry(vcpu, layout::SYSCALL_PAGE)?;
+    Ok(sregs)
 }
 
 /// Sets where SYSCALL enters.

@@ -22,6 +22,7 @@ use crate::trap::{
     Attention, Exception, FIXED_RFLAGS, Registers, Resume, RunError, ThreadState, Trap, USER_RFLAGS, UserMode, Vector,
 };
 use guest::layout;
+use kvm_bindings::kvm_sregs;
 use kvm_ioctls::{SyncReg, VcpuFd};
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -54,6 +55,8 @@ pub(super) struct Vcpu {
     pub(super) fd: VcpuFd,
     pub(super) pages: CpuPages,
     pub(super) flavour: Flavour,
+    /// The system registers that a thread starts with, but for its root and its bases.
+    fresh: kvm_sregs,
     pub(super) vm: Arc<Vm>,
     door: Arc<Door>,
     pub(super) ring: Ring,
@@ -75,7 +78,7 @@ impl Vcpu {
     /// Makes a virtual CPU of the calling thread, which stays the only one that uses it.
     pub(super) fn new(vm: &Arc<Vm>, pages: CpuPages, flavour: Flavour) -> Result<Self, kvm_ioctls::Error> {
         let mut fd = vm.create_vcpu()?;
-        setup::set_up(&fd, &flavour.cpuid, flavour.syscall, flavour.xcr0)?;
+        let fresh = setup::set_up(&fd, &flavour.cpuid, flavour.syscall, flavour.xcr0)?;
         pages.open_port(flavour.syscall);
         pages.map_syscall_page(flavour.syscall);
         fd.set_sync_valid_reg(SyncReg::Register);
@@ -88,6 +91,7 @@ impl Vcpu {
             fd,
             pages,
             flavour,
+            fresh,
             vm: vm.clone(),
             door,
             ring: Ring::Kernel,
@@ -108,7 +112,7 @@ impl Vcpu {
 
     /// Runs code at `rip` in ring 3 under a root that belongs to no address space, until it leaves.
     pub(super) fn probe(&mut self, root: GuestPhys, rip: u64) -> Result<Leave, kvm_ioctls::Error> {
-        let mut sregs = self.fd.get_sregs()?;
+        let mut sregs = self.fresh;
         setup::enter_ring0(&mut sregs, root);
         self.fd.set_sregs(&sregs)?;
         let registers = Registers { rip, rflags: FIXED_RFLAGS, ..Registers::default() };
@@ -148,7 +152,7 @@ impl Vcpu {
         let Some(rooted) = &self.rooted else { return Ok(false) };
         let in_guest = self.flavour.syscall == SyscallRing::Kernel;
         if let Some((fs, gs)) = self.staged.take() {
-            let mut sregs = self.fd.get_sregs().map_err(failed("KVM_GET_SREGS"))?;
+            let mut sregs = self.fresh;
             (sregs.fs.base, sregs.gs.base) = (canonical(fs), canonical(gs));
             setup::enter_ring0(&mut sregs, rooted.root.phys());
             self.fd.set_sregs(&sregs).map_err(failed("KVM_SET_SREGS"))?;
