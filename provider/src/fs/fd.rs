@@ -33,9 +33,14 @@ pub struct FdTable {
 #[derive(Clone, Debug, Default)]
 struct Slots {
     slots: Vec<Option<Slot>>,
+    /// A bit a slot: which are in use, so that a free number among many thousands is found quickly.
+    used: Vec<u64>,
     /// Every number below it is in use.
     first_free: usize,
 }
+
+/// Bits of a word of the map of used numbers.
+const WORD: usize = 64;
 
 /// The highest number that any limit permits (sysctl fs.nr_open).
 const NR_OPEN: u64 = 1 << 20;
@@ -49,7 +54,28 @@ impl Default for FdTable {
 impl Slots {
     fn lowest_free(&self, from: usize) -> usize {
         let start = from.max(self.first_free);
-        self.slots.iter().skip(start).position(Option::is_none).map_or(self.slots.len().max(start), |at| start + at)
+        // Bits below the start count as used in its word.
+        let mut below = (1 << (start % WORD)) - 1;
+        for (index, word) in self.used.iter().enumerate().skip(start / WORD) {
+            let used = word | std::mem::take(&mut below);
+            if used != u64::MAX {
+                return index * WORD + used.trailing_ones() as usize;
+            }
+        }
+        start.max(self.used.len() * WORD)
+    }
+
+    /// Notes whether a number is in use.
+    fn mark(&mut self, at: usize, used: bool) {
+        let (word, bit) = (at / WORD, 1 << (at % WORD));
+        if word >= self.used.len() {
+            self.used.resize(word + 1, 0);
+        }
+        if used {
+            self.used[word] |= bit;
+        } else {
+            self.used[word] &= !bit;
+        }
     }
 
     fn put(&mut self, at: usize, slot: Slot) -> Option<Slot> {
@@ -57,6 +83,7 @@ impl Slots {
             self.slots.resize(at + 1, None);
         }
         let old = self.slots[at].replace(slot);
+        self.mark(at, true);
         if at == self.first_free {
             self.first_free = self.lowest_free(at + 1);
         }
@@ -65,6 +92,7 @@ impl Slots {
 
     fn take(&mut self, at: usize) -> Option<Slot> {
         let taken = self.slots.get_mut(at)?.take()?;
+        self.mark(at, false);
         self.first_free = self.first_free.min(at);
         Some(taken)
     }

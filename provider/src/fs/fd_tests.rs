@@ -52,10 +52,10 @@ enum Action {
 
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
-        4 => (-1..40, any::<bool>()).prop_map(|(from, cloexec)| Action::Insert { from, cloexec }),
-        2 => (-1..40).prop_map(|at| Action::Replace { at }),
-        4 => (-1..40).prop_map(|at| Action::Close { at }),
-        1 => (0..40u32, 0..40u32, any::<bool>()).prop_map(|(first, last, mark)| Action::Range { first, last, mark }),
+        4 => (-1..70, any::<bool>()).prop_map(|(from, cloexec)| Action::Insert { from, cloexec }),
+        2 => (-1..70).prop_map(|at| Action::Replace { at }),
+        4 => (-1..70).prop_map(|at| Action::Close { at }),
+        1 => (0..70u32, 0..70u32, any::<bool>()).prop_map(|(first, last, mark)| Action::Range { first, last, mark }),
         1 => Just(Action::Exec),
     ]
 }

@@ -74,7 +74,7 @@ pub(super) fn owner(file: &OpenFile) -> u64 {
 pub(super) fn set_owner(task: &CurrentTask<'_>, file: &OpenFile, owner: i32) -> Result<(), Errno> {
     match owner {
         i32::MIN => Err(Errno::EINVAL),
-        ..0 => set(task, file, Owner::Group(Pid(-owner))),
+        group if group < 0 => set(task, file, Owner::Group(Pid(-group))),
         _ => set(task, file, Owner::Process(Pid(owner))),
     }
 }
