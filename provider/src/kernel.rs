@@ -8,6 +8,7 @@ use crate::fs::pipe::Pipes;
 use crate::fs::tty::Terminals;
 use crate::fs::{Namespace, ViewError};
 use crate::futex::Futexes;
+use crate::ipc::Ipc;
 use crate::net::Network;
 use crate::ptrace::Bonds;
 use crate::sync::{Mutex, Rank};
@@ -82,6 +83,7 @@ pub struct Kernel {
     fate: Fate,
     timers: TimerService,
     futexes: Futexes,
+    ipc: Ipc,
     network: Network,
     cpus: Cpus,
     names: Mutex<Names>,
@@ -149,6 +151,7 @@ impl Kernel {
             fate: Fate::default(),
             timers: TimerService::default(),
             futexes: Futexes::default(),
+            ipc: Ipc::default(),
             network,
             cpus,
             names: Mutex::new(Rank::Leaf, names),
@@ -202,6 +205,11 @@ impl Kernel {
         &self.network
     }
 
+    /// System V's shared memory, semaphores and queues.
+    pub fn ipc(&self) -> &Ipc {
+        &self.ipc
+    }
+
     /// The CPUs.
     pub fn cpus(&self) -> &Cpus {
         &self.cpus
@@ -224,6 +232,7 @@ impl Kernel {
 
     /// A process's last thread is gone. With the first process the sandbox ends.
     pub(crate) fn process_ended(&self, group: &ThreadGroup, status: ExitStatus) {
+        self.ipc.process_ended(group.pid());
         if let Some(tracer) = &self.tracer {
             tracer.exited(group.pid(), status);
         }

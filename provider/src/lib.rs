@@ -11,6 +11,7 @@ pub mod errno;
 pub mod exec;
 pub mod fs;
 pub mod futex;
+pub mod ipc;
 pub mod kernel;
 pub mod mm;
 pub mod net;

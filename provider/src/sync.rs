@@ -40,6 +40,10 @@ pub enum Rank {
     FutexPair,
     /// The memory map of an address space.
     MemoryMap,
+    /// A registry of System V IPC.
+    Ipc,
+    /// One of its objects.
+    IpcObject,
     /// A process's timers.
     Timers,
     /// One timer.

@@ -1,10 +1,11 @@
 //! Where a word of user memory really lives: what names it for all who share it.
 
 use super::fault::permits;
-use super::{Backing, MemoryMap, Sharing, Source};
+use super::{Backing, Label, MemoryMap, Sharing, Source, Vma};
 use crate::errno::Errno;
-use vmm::addr::UserAddr;
-use vmm::memory::Access;
+use std::sync::Arc;
+use vmm::addr::{UserAddr, UserRange};
+use vmm::memory::{Access, MemoryObject};
 
 /// What a word belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,5 +55,17 @@ impl MemoryMap {
                 Ok(WordHome::File { device, inode, offset })
             }
         }
+    }
+
+    /// The mappings of System V segments: of which memory, where, and from which offset on.
+    pub(crate) fn segment_mappings(&self) -> Vec<(Arc<MemoryObject>, UserRange, u64)> {
+        let state = self.state.read();
+        let mapping = |vma: &Vma| match (&vma.label, &vma.backing) {
+            (Label::Segment(_), Backing::Source { source: Source::Object(object), offset }) => {
+                Some((object.clone(), vma.range, *offset))
+            }
+            _ => None,
+        };
+        state.tree.iter().filter_map(mapping).collect()
     }
 }

@@ -41,6 +41,8 @@ pub enum MappingName {
     Special(&'static str),
     /// `/dev/zero (deleted)`
     SharedAnonymous,
+    /// `/SYSV00000000 (deleted)`, with the key of a System V segment.
+    Segment(i32),
 }
 
 /// Bytes by kind, as /proc/PID/statm and status show them.
@@ -73,6 +75,7 @@ impl MemoryMap {
             Label::File(file) => MappingName::File(Arc::clone(file)),
             Label::Special(name) => MappingName::Special(name),
             Label::SharedAnonymous => MappingName::SharedAnonymous,
+            Label::Segment(key) => MappingName::Segment(*key),
             Label::None if vma.range.start < state.heap.end && vma.range.end > state.heap.start => MappingName::Heap,
             Label::None if stack.is_some_and(|at| vma.range.contains(at)) => MappingName::Stack,
             Label::None => MappingName::Anonymous,

@@ -83,6 +83,8 @@ pub enum Label {
     Special(&'static str),
     /// Shared anonymous memory: `/dev/zero (deleted)`.
     SharedAnonymous,
+    /// A System V segment with this key: `/SYSV00000000 (deleted)`.
+    Segment(i32),
 }
 
 impl fmt::Debug for Label {
@@ -92,6 +94,7 @@ impl fmt::Debug for Label {
             Self::File(_) => f.write_str("File"),
             Self::Special(name) => f.write_str(name),
             Self::SharedAnonymous => f.write_str("/dev/zero (deleted)"),
+            Self::Segment(key) => write!(f, "/SYSV{key:08x} (deleted)"),
         }
     }
 }
@@ -102,6 +105,7 @@ impl PartialEq for Label {
             (Self::None, Self::None) | (Self::SharedAnonymous, Self::SharedAnonymous) => true,
             (Self::File(a), Self::File(b)) => Arc::ptr_eq(a, b),
             (Self::Special(a), Self::Special(b)) => a == b,
+            (Self::Segment(a), Self::Segment(b)) => a == b,
             _ => false,
         }
     }

@@ -19,8 +19,9 @@ const DUMMY_BYTES: u64 = 1 << 20;
 
 ioctl_io_nr!(KVM_SET_NR_MMU_PAGES, kvm_bindings::KVMIO, 0x44);
 
-/// Shadow pages that KVM may keep at the least: 64 MiB of the host's memory, if they are ever needed.
-const LEAST_SHADOWS: u64 = 1 << 14;
+/// Shadow pages that KVM may keep at the least, if they are ever needed: a dozen for each of a thousand virtual CPUs, and as
+/// many for some thousand processes.
+const LEAST_SHADOWS: u64 = 1 << 16;
 /// Pages of guest memory for each shadow page beyond: KVM's own rule, two in a hundred.
 const PAGES_A_SHADOW: u64 = 50;
 

@@ -1,6 +1,7 @@
 //! Files about the whole sandbox.
 
 mod cpuinfo;
+mod ipc;
 mod memory;
 mod network;
 mod time;
@@ -49,9 +50,9 @@ pub(super) fn leaves() -> Vec<Leaf> {
         Leaf::rendered("softirqs", time::soft_interrupts),
         Leaf::rendered("stat", time::statistics),
         Leaf::fixed("swaps", "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"),
-        Leaf::fixed("sysvipc/msg", MESSAGE_QUEUES),
-        Leaf::fixed("sysvipc/sem", SEMAPHORES),
-        Leaf::fixed("sysvipc/shm", SHARED_MEMORY),
+        Leaf::rendered("sysvipc/msg", ipc::queues),
+        Leaf::rendered("sysvipc/sem", ipc::sets),
+        Leaf::rendered("sysvipc/shm", ipc::segments),
         Leaf::fixed("tty/drivers", TERMINAL_DRIVERS),
         Leaf::rendered("uptime", time::uptime),
         Leaf::rendered("version", version),
@@ -100,9 +101,3 @@ const TERMINAL_DRIVERS: &str = "\
 pty_slave            /dev/pts      136 0-1048575 pty:slave
 pty_master           /dev/ptm      128 0-1048575 pty:master
 ";
-
-const MESSAGE_QUEUES: &str = "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      \
-                              stime      rtime      ctime\n";
-const SEMAPHORES: &str = "       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n";
-const SHARED_MEMORY: &str = "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      \
-                             atime      dtime      ctime                   rss                  swap\n";

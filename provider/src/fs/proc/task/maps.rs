@@ -39,7 +39,10 @@ pub(super) fn by_node(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
             }
             MappingName::Heap => out.extend(b" heap"),
             MappingName::Stack => out.extend(b" stack"),
-            MappingName::Anonymous | MappingName::Special(_) | MappingName::SharedAnonymous => {}
+            MappingName::Anonymous
+            | MappingName::Special(_)
+            | MappingName::SharedAnonymous
+            | MappingName::Segment(_) => {}
         }
         if pages > 0 {
             let kind = if matches!(mapping.name, MappingName::File(_)) { "mapped" } else { "anon" };
@@ -85,6 +88,7 @@ fn name(name: &MappingName) -> Vec<u8> {
         MappingName::Stack => b"[stack]".to_vec(),
         MappingName::Special(name) => name.as_bytes().to_vec(),
         MappingName::SharedAnonymous => b"/dev/zero (deleted)".to_vec(),
+        MappingName::Segment(key) => format!("/SYSV{key:08x} (deleted)").into_bytes(),
     }
 }
 

@@ -1,0 +1,50 @@
+//! System V IPC, see sysvipc(7): shared memory segments, semaphore sets and message queues, named by keys and numbers.
+//!
+//! [`Registry`] is what the three have in common: keys, numbers that are not soon used again, and permissions. A lock of rank
+//! [`Rank::Ipc`] guards a registry, one of rank [`Rank::IpcObject`] an object; no user memory is touched under either.
+
+mod messages;
+mod permissions;
+mod registry;
+mod segments;
+mod semaphores;
+#[cfg(test)]
+mod tests;
+mod undo;
+
+pub use messages::{
+    Message, MessageQueue, MessageQueues, QUEUE_BYTES_MAX, QUEUES_MAX, QueueStatus, Received, Selection, TEXT_MAX,
+};
+pub use permissions::{Changes, Permissions, RawPermissions};
+pub use registry::{Found, Key, Object, Registry};
+pub use segments::{SEGMENTS_MAX, SIZE_MAX, Segment, SegmentStatus, Segments};
+pub use semaphores::{
+    Operation, OperationFlags, SEMAPHORES_MAX, SET_SIZE_MAX, SETS_MAX, Semaphore, SemaphoreSet, SemaphoreSets,
+    SetStatus, VALUE_MAX,
+};
+
+use crate::task::Pid;
+use rustix::time::{ClockId, clock_gettime};
+
+/// Everything of System V's in a sandbox.
+#[derive(Debug, Default)]
+pub struct Ipc {
+    /// Shared memory.
+    pub segments: Segments,
+    /// Semaphores.
+    pub semaphores: SemaphoreSets,
+    /// Message queues.
+    pub messages: MessageQueues,
+}
+
+impl Ipc {
+    /// A process has ended: what it asked to be undone on semaphores is.
+    pub(crate) fn process_ended(&self, process: Pid) {
+        self.semaphores.undo(process);
+    }
+}
+
+/// The wall clock in seconds, as the structures of IPC_STAT have it.
+fn now() -> i64 {
+    clock_gettime(ClockId::Realtime).tv_sec
+}
