@@ -1,15 +1,22 @@
 /* micro NAME...: runs the named micro-benchmarks (none: lists them) and prints a line "NAME NANOSECONDS" for each, for
  * one operation; "NAME unsupported" where the processor or the system lacks what it needs. */
 #define _GNU_SOURCE
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <immintrin.h>
+#include <linux/futex.h>
+#include <netinet/tcp.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -77,6 +84,138 @@ static void mmap_touch_munmap(long count) {
     }
 }
 
+/* Processes and threads. */
+
+static void wait_for(pid_t child) {
+    int status;
+    if (child < 0 || waitpid(child, &status, 0) != child || status != 0) fail("child");
+}
+
+static void fork_exit_wait(long count) {
+    for (long i = 0; i < count; i++) {
+        pid_t child = fork();
+        if (child == 0) _exit(0);
+        wait_for(child);
+    }
+}
+
+static void fork_exec_wait(long count) {
+    for (long i = 0; i < count; i++) {
+        pid_t child = fork();
+        if (child == 0) {
+            execl(own_path, own_path, "exit", NULL);
+            _exit(127);
+        }
+        wait_for(child);
+    }
+}
+
+static void *nothing(void *argument) { return argument; }
+
+static void thread_create_join(long count) {
+    for (long i = 0; i < count; i++) {
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, nothing, NULL) != 0 || pthread_join(thread, NULL) != 0) fail("thread");
+    }
+}
+
+/* Ping-pong: a byte there and back; one operation is a round trip. The other side lives until this program ends. */
+
+static void echo(int in, int out) {
+    char byte;
+    while (read(in, &byte, 1) == 1)
+        if (write(out, &byte, 1) != 1) break;
+    _exit(0);
+}
+
+static void volley(int in, int out, long count) {
+    char byte = 1;
+    for (long i = 0; i < count; i++)
+        if (write(out, &byte, 1) != 1 || read(in, &byte, 1) != 1) fail("ping-pong");
+}
+
+static void pipe_ping_pong(long count) {
+    static int there[2], back[2] = {-1, -1};
+    if (back[0] < 0) {
+        if (pipe(there) != 0 || pipe(back) != 0) fail("pipe");
+        pid_t child = fork();
+        if (child < 0) fail("fork");
+        if (child == 0) {
+            close(there[1]);
+            close(back[0]);
+            echo(there[0], back[1]);
+        }
+        close(there[0]);
+        close(back[1]);
+    }
+    volley(back[0], there[1], count);
+}
+
+static void unix_ping_pong(long count) {
+    static int ends[2] = {-1, -1};
+    if (ends[0] < 0) {
+        if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends) != 0) fail("socketpair");
+        pid_t child = fork();
+        if (child < 0) fail("fork");
+        if (child == 0) {
+            close(ends[0]);
+            echo(ends[1], ends[1]);
+        }
+        close(ends[1]);
+    }
+    volley(ends[0], ends[0], count);
+}
+
+static void tcp_ping_pong(long count) {
+    static int ours = -1;
+    if (ours < 0) {
+        struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        socklen_t length = sizeof address;
+        int one = 1, listener = socket(AF_INET, SOCK_STREAM, 0);
+        if (listener < 0 || bind(listener, (struct sockaddr *)&address, length) != 0 || listen(listener, 1) != 0 ||
+            getsockname(listener, (struct sockaddr *)&address, &length) != 0)
+            fail("listener");
+        pid_t child = fork();
+        if (child < 0) fail("fork");
+        if (child == 0) {
+            int theirs = accept(listener, NULL, NULL);
+            setsockopt(theirs, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+            close(listener);
+            echo(theirs, theirs);
+        }
+        ours = socket(AF_INET, SOCK_STREAM, 0);
+        if (ours < 0 || connect(ours, (struct sockaddr *)&address, length) != 0) fail("connect");
+        setsockopt(ours, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+        close(listener);
+    }
+    volley(ours, ours, count);
+}
+
+/* Whose turn it is: 0 the main thread's, 1 the other's. */
+static atomic_int turn;
+
+static void hand_over(int to) {
+    atomic_store(&turn, to);
+    syscall(SYS_futex, &turn, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+    while (atomic_load(&turn) == to) syscall(SYS_futex, &turn, FUTEX_WAIT_PRIVATE, to, NULL, NULL, 0);
+}
+
+static void *other_side(void *argument) {
+    while (atomic_load(&turn) == 0) syscall(SYS_futex, &turn, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0);
+    for (;;) hand_over(0);
+    return argument;
+}
+
+static void futex_ping_pong(long count) {
+    static pthread_t thread;
+    static int started;
+    if (!started) {
+        if (pthread_create(&thread, NULL, other_side, NULL) != 0) fail("thread");
+        started = 1;
+    }
+    for (long i = 0; i < count; i++) hand_over(1);
+}
+
 /* Operations that are timed once, because a second time would be another thing. */
 
 /* Touches every 4 KiB of `size` fresh bytes; returns nanoseconds. */
@@ -96,6 +235,26 @@ static double touch(size_t size, int advice) {
 static double touch_4k(void) { return touch(64 << 20, MADV_NOHUGEPAGE) / (64 << 8); }
 
 static double touch_huge_1g(void) { return touch(1 << 30, MADV_HUGEPAGE); }
+
+static int ascending(const void *left, const void *right);
+
+/* The median of ten forks, with exit and wait, of a process that has touched 500 MiB. */
+static double fork_500m(void) {
+    enum { FORKS = 10 };
+    double forks[FORKS];
+    size_t size = 500 << 20;
+    char *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) fail("mmap");
+    memset(memory, 1, size);
+    for (int i = 0; i < FORKS; i++) {
+        double before = now_ns();
+        fork_exit_wait(1);
+        forks[i] = now_ns() - before;
+    }
+    munmap(memory, size);
+    qsort(forks, FORKS, sizeof *forks, ascending);
+    return forks[FORKS / 2];
+}
 
 static double integer(void) {
     enum { SIZE = 1 << 15 };
@@ -143,6 +302,14 @@ static const struct {
     {"open_fstat_close", open_fstat_close, NULL},
     {"mmap_munmap", mmap_munmap, NULL},
     {"mmap_touch_munmap", mmap_touch_munmap, NULL},
+    {"fork_exit_wait", fork_exit_wait, NULL},
+    {"fork_500m", NULL, fork_500m},
+    {"fork_exec_wait", fork_exec_wait, NULL},
+    {"thread_create_join", thread_create_join, NULL},
+    {"pipe_ping_pong", pipe_ping_pong, NULL},
+    {"futex_ping_pong", futex_ping_pong, NULL},
+    {"unix_ping_pong", unix_ping_pong, NULL},
+    {"tcp_ping_pong", tcp_ping_pong, NULL},
     {"touch_4k", NULL, touch_4k},
     {"touch_huge_1g", NULL, touch_huge_1g},
     {"integer", NULL, integer},
@@ -176,6 +343,8 @@ static double repeated(void (*repeat)(long)) {
 
 int main(int argc, char **argv) {
     own_path = argv[0];
+    /* What fork_exec_wait executes. */
+    if (argc == 2 && strcmp(argv[1], "exit") == 0) return 0;
     if (argc == 1)
         for (int i = 0; i < COUNT; i++) puts(BENCHMARKS[i].name);
     for (int argument = 1; argument < argc; argument++) {
