@@ -184,7 +184,8 @@ pub(crate) struct NetworkOptions {
     /// What network the program has
     #[arg(long, value_name = "NET", value_enum, default_value_t = NetworkChoice::None, alias = "network")]
     net: NetworkChoice,
-    /// Require a terminal: fail if standard input is none
+    /// Give the program a terminal of its own, connected to the caller's, which is raw meanwhile; without this option it
+    /// uses the caller's itself
     #[arg(short, long)]
     pub(crate) tty: bool,
     /// Accepted for Docker's users: standard input is always connected

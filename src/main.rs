@@ -42,6 +42,7 @@ fn main() -> ExitCode {
 fn exit_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
+        terminal::restore_after_panic();
         report(panic);
         complain(&"internal error: this is a bug of picovisor's; please report what is printed above");
         std::process::exit(OURS.into());

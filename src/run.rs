@@ -1,16 +1,16 @@
 //! `picovisor run`: starts the sandbox, passes signals on, and turns its end into an exit status.
 
-use provider::{Sandbox, SandboxEnd, StartError};
+use provider::{Origin, Sandbox, SandboxEnd, StartError};
 use rustix::process::{Signal, getpid, kill_process};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use vmm::pico::{Host, HostConfig};
-use vmm::signals::HostSignals;
+use vmm::signals::{HostSignal, HostSignals};
 
 use crate::cli::RunOptions;
 use crate::failure::{Failure, TIMED_OUT, plain};
-use crate::terminal::TerminalModes;
+use crate::terminal::{Console, TerminalModes};
 use crate::{complain, report, settings};
 
 /// What other processes and the terminal send to the program by sending it to us. SIGKILL and SIGSTOP act on us, and so on all
@@ -34,20 +34,23 @@ const SIGNAL_THREAD_STACK: usize = 64 << 10;
 pub(crate) fn run(options: &RunOptions) -> Result<u8, Failure> {
     let started = Instant::now();
     options.unsupported()?;
-    let terminal = TerminalModes::save();
+    let terminal = Arc::new(TerminalModes::save());
     if options.network.tty && !terminal.is_terminal() {
         return Err(Failure::ours("-t: standard input is not a terminal"));
     }
-    let config = settings::config(options)?;
+    let mut config = settings::config(options)?;
+    config.terminal = options.network.tty.then(|| terminal.size());
     let timeout = config.limits.timeout;
     let signals = block_signals()?;
     let host = Host::open(&HostConfig { memory: config.limits.memory, vcpus: None }).map_err(Failure::ours)?;
     let sandbox = Arc::new(Sandbox::start(&host, config).map_err(|error| start_failure(options, &error))?);
 
+    let console = sandbox.terminal().map(|outside| Console::start(outside, &terminal)).transpose()?;
     let timed_out = Arc::new(AtomicBool::new(false));
     let forwarder = Forwarder {
         signals,
         sandbox: sandbox.clone(),
+        terminal: terminal.clone(),
         deadline: timeout.and_then(|timeout| started.checked_add(timeout)),
         timed_out: timed_out.clone(),
     };
@@ -57,9 +60,14 @@ pub(crate) fn run(options: &RunOptions) -> Result<u8, Failure> {
         .spawn(move || forwarder.run())
         .map_err(|error| Failure::ours(format_args!("cannot start a thread: {}", plain(&error))))?;
 
-    let end = sandbox.wait(stop_with_it);
+    let end = sandbox.wait(|| match &console {
+        Some(console) => console.while_stopped(stop_with_it),
+        None => stop_with_it(),
+    });
     let timed_out = timed_out.load(Ordering::Relaxed);
-    if !matches!(end, SandboxEnd::Exited(_)) {
+    if let Some(console) = console {
+        console.finish();
+    } else if !matches!(end, SandboxEnd::Exited(_)) {
         terminal.restore();
     }
     if options.watching.verbose {
@@ -103,17 +111,26 @@ fn stop_with_it() {
 struct Forwarder {
     signals: HostSignals,
     sandbox: Arc<Sandbox>,
+    terminal: Arc<TerminalModes>,
     deadline: Option<Instant>,
     timed_out: Arc<AtomicBool>,
 }
 
 impl Forwarder {
+    /// Passes a signal on. Where the terminal inside is the sandbox's own, a new size of the caller's is its new size.
+    fn pass_on(&self, HostSignal { number, from_kernel }: HostSignal) {
+        match self.sandbox.terminal() {
+            Some(outside) if number == Signal::WINCH.as_raw() => outside.resize(self.terminal.size()),
+            _ => self.sandbox.deliver_signal(number, if from_kernel { Origin::Terminal } else { Origin::Process }),
+        }
+    }
+
     /// Runs until the process exits.
     fn run(self) {
         loop {
             let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             match self.signals.wait(left) {
-                Ok(Some(signal)) => self.sandbox.deliver_signal(signal),
+                Ok(Some(signal)) => self.pass_on(signal),
                 Ok(None) => break,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => return complain(&format_args!("signals are not passed on: {}", plain(&error))),

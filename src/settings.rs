@@ -23,6 +23,7 @@ pub(crate) fn config(options: &RunOptions) -> Result<Config, Failure> {
         hostname: options.identity.hostname.clone().unwrap_or_else(host_name),
         limits: limits(options)?,
         network: Network::Loopback,
+        terminal: None,
         trace: options.watching.strace.map(|format| Trace {
             format: match format {
                 TraceChoice::Text => TraceFormat::Text,

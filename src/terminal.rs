@@ -1,7 +1,23 @@
-//! The caller's terminal modes: a program that is ended from outside cannot put them back itself.
+//! The caller's terminal: its modes, and what connects it to a terminal inside (`run -t`).
 
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use provider::OutsideEnd;
+use provider::config::TerminalSize;
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use std::io::{Stdin, stdin};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use crate::failure::{Failure, plain};
+
+/// The stack of the threads that carry bytes: they make a few calls.
+const STACK: usize = 128 << 10;
+/// Bytes carried at once.
+const PIECE: usize = 4096;
+/// What a terminal that tells no size is taken for.
+const USUAL: TerminalSize = TerminalSize { rows: 24, columns: 80 };
+
+/// The modes that the terminal is to have again if the monitor ends by a panic. Not set while it has them anyway.
+static TO_RESTORE: Mutex<Option<Termios>> = Mutex::new(None);
 
 /// The modes of the terminal on standard input at start.
 #[derive(Debug)]
@@ -22,6 +38,16 @@ impl TerminalModes {
         self.saved.is_some()
     }
 
+    /// The window's size.
+    pub(crate) fn size(&self) -> TerminalSize {
+        match self.saved.as_ref().and_then(|(stdin, _)| tcgetwinsize(stdin).ok()) {
+            Some(size) if size.ws_row != 0 && size.ws_col != 0 => {
+                TerminalSize { rows: size.ws_row, columns: size.ws_col }
+            }
+            _ => USUAL,
+        }
+    }
+
     /// Puts the modes back. Meant for a program that was ended by a signal or a limit: what a program changed and left
     /// changed when it exited by itself, as `stty` does, is what the user asked for.
     pub(crate) fn restore(&self) {
@@ -32,6 +58,24 @@ impl TerminalModes {
                 let _ = tcsetattr(stdin, OptionalActions::Drain, modes);
             }
         }
+        *TO_RESTORE.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Lets every byte through: the terminal inside edits, echoes and makes signals.
+    fn make_raw(&self) -> Result<(), Failure> {
+        let Some((stdin, modes)) = &self.saved else { return Ok(()) };
+        let mut raw = modes.clone();
+        raw.make_raw();
+        *TO_RESTORE.lock().unwrap_or_else(PoisonError::into_inner) = Some(modes.clone());
+        let changed = tcsetattr(stdin, OptionalActions::Drain, &raw);
+        changed.map_err(|error| Failure::ours(format_args!("-t: {}", plain(&error.into()))))
+    }
+}
+
+/// Puts the terminal's modes back on the way out of a panic.
+pub(crate) fn restore_after_panic() {
+    if let Ok(Some(modes)) = TO_RESTORE.try_lock().map(|mut modes| modes.take()) {
+        let _ = tcsetattr(stdin(), OptionalActions::Now, &modes);
     }
 }
 
@@ -39,4 +83,73 @@ fn same(a: &Termios, b: &Termios) -> bool {
     (a.input_modes, a.output_modes, a.control_modes, a.local_modes)
         == (b.input_modes, b.output_modes, b.control_modes, b.local_modes)
         && format!("{:?}", a.special_codes) == format!("{:?}", b.special_codes)
+}
+
+/// Carries bytes between the caller's terminal, which is raw meanwhile, and the one inside.
+#[derive(Debug)]
+pub(crate) struct Console {
+    outside: Arc<OutsideEnd>,
+    modes: Arc<TerminalModes>,
+    printer: JoinHandle<()>,
+}
+
+impl Console {
+    /// Makes the terminal raw and starts to carry.
+    pub(crate) fn start(outside: &Arc<OutsideEnd>, modes: &Arc<TerminalModes>) -> Result<Self, Failure> {
+        let thread = |name: &str| std::thread::Builder::new().name(name.into()).stack_size(STACK);
+        let failed = |error| Failure::ours(format_args!("cannot start a thread: {}", plain(&error)));
+        modes.make_raw()?;
+        let typist = Arc::clone(outside);
+        thread("keyboard").spawn(move || type_all(&typist)).map_err(failed)?;
+        let source = Arc::clone(outside);
+        let printer = thread("screen").spawn(move || print_all(&source)).map_err(failed)?;
+        Ok(Self { outside: Arc::clone(outside), modes: Arc::clone(modes), printer })
+    }
+
+    /// Steps aside while the job is stopped, and comes back after `stop` returns.
+    pub(crate) fn while_stopped(&self, stop: impl FnOnce()) {
+        self.modes.restore();
+        stop();
+        // In the background this stops the job again, as for every program that uses the terminal.
+        let _ = self.modes.make_raw();
+        self.outside.resize(self.modes.size());
+    }
+
+    /// Prints what is left, and puts the modes back.
+    pub(crate) fn finish(self) {
+        self.outside.finish();
+        // It cannot panic: the process would have ended.
+        let _ = self.printer.join();
+        self.modes.restore();
+    }
+}
+
+/// Types what comes from standard input, until that ends: then the caller's terminal is gone.
+fn type_all(outside: &OutsideEnd) {
+    let mut bytes = [0; PIECE];
+    loop {
+        match rustix::io::read(stdin(), &mut bytes) {
+            Ok(0) => break,
+            Ok(count) => outside.type_in(&bytes[..count]),
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
+            Err(_) => break,
+        }
+    }
+    outside.hang_up();
+}
+
+/// Prints what comes from inside, until the sandbox has ended. A reader that left early is no failure.
+fn print_all(outside: &OutsideEnd) {
+    let out = std::io::stdout();
+    while let Some(bytes) = outside.take_printed() {
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            match rustix::io::write(&out, rest) {
+                Ok(count) => rest = &rest[count..],
+                Err(rustix::io::Errno::INTR) => {}
+                // Goes on taking, so that nobody inside waits for room.
+                Err(_) => break,
+            }
+        }
+    }
 }

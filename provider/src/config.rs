@@ -25,10 +25,20 @@ pub struct Config {
     pub limits: Limits,
     /// What network the program sees.
     pub network: Network,
+    /// The size of a terminal of the sandbox's own for the first process; `None`: it has the caller's descriptors.
+    pub terminal: Option<TerminalSize>,
     /// Whether and how system calls are traced.
     pub trace: Option<Trace>,
     /// The sandbox's name, for tools.
     pub name: Option<String>,
+}
+
+/// The size of a terminal's window, in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "their names say it")]
+pub struct TerminalSize {
+    pub rows: u16,
+    pub columns: u16,
 }
 
 /// What the program sees of the host's files.

@@ -28,4 +28,5 @@ pub mod testing;
 pub mod time;
 pub mod user;
 
-pub use sandbox::{Sandbox, SandboxEnd, StartError};
+pub use fs::tty::OutsideEnd;
+pub use sandbox::{Origin, Sandbox, SandboxEnd, StartError};

@@ -3,11 +3,12 @@
 use crate::config::Config;
 use crate::errno::Errno;
 use crate::exec::{self, LoadError};
+use crate::fs::tty::{self, OutsideEnd};
 use crate::fs::{FdTable, LastLink, ViewError, stdio};
 use crate::kernel::{Change, Kernel, Outcome};
 use crate::mm::MemoryMap;
 use crate::provider::LinuxProvider;
-use crate::signal::send::send_to_group;
+use crate::signal::send::{send_to_group, send_to_process_group};
 use crate::signal::{Detail, SigAction, SigInfo, Signal, SignalCode};
 use crate::syscall::trace::Tracer;
 use crate::task::{Credentials, CurrentTask, ExitStatus, Pid, ResourceLimits, Resources, Task, ThreadGroup};
@@ -95,6 +96,16 @@ fn inherit_ignored_signals(task: &Task) {
 pub struct Sandbox {
     kernel: Arc<Kernel>,
     init: Arc<ThreadGroup>,
+    terminal: Option<Arc<OutsideEnd>>,
+}
+
+/// Where a signal comes from that the monitor got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Another process has sent it: it is for the first process.
+    Process,
+    /// The caller's terminal has: it is for whoever is in the foreground inside.
+    Terminal,
 }
 
 impl Sandbox {
@@ -116,13 +127,13 @@ impl Sandbox {
         let mut cpu = DetachedCpu::default();
         let frame = TrapFrame { registers: Registers::default(), cpu: &mut cpu };
         let mut current = CurrentTask::new(task.clone(), frame);
-        stdio::inherit(&current).map_err(StartError::Stdio)?;
+        let terminal = connect(&current).map_err(StartError::Stdio)?;
         inherit_ignored_signals(&task);
         enter_working_directory(&current)?;
         let config = kernel.config();
         exec::start(&mut current, &config.program, &config.args, &config.env)?;
         run(host, &mut current)?;
-        Ok(Self { kernel, init: task.group().clone() })
+        Ok(Self { kernel, init: task.group().clone(), terminal })
     }
 
     /// Waits until the first process has ended, which ends the sandbox. Calls `stopped` each time a signal has stopped it.
@@ -140,19 +151,34 @@ impl Sandbox {
         }
     }
 
-    /// Sends the first process a signal, as from outside its world (si_pid 0). Numbers that no signal has are ignored.
-    pub fn deliver_signal(&self, signal: i32) {
-        if let Some(signal) = Signal::from_raw(signal) {
-            let detail = Detail::Sender { pid: Pid(0), uid: 0 };
-            let info = SigInfo { signal, errno: 0, code: SignalCode::SI_USER, detail };
-            // SI_USER signals are never refused.
-            let _: Result<(), Errno> = send_to_group(&self.init, info);
+    /// The other side of the first process's terminal, if it has one of the sandbox's own.
+    pub fn terminal(&self) -> Option<&Arc<OutsideEnd>> {
+        self.terminal.as_ref()
+    }
+
+    /// Sends a signal inside, as from outside that world (si_pid 0). Numbers that no signal has are ignored.
+    ///
+    /// The sandbox is one job of the caller's shell, so SIGCONT is for all of the first process's group, as natively.
+    pub fn deliver_signal(&self, signal: i32, origin: Origin) {
+        let Some(signal) = Signal::from_raw(signal) else { return };
+        let detail = Detail::Sender { pid: Pid(0), uid: 0 };
+        let info = SigInfo { signal, errno: 0, code: SignalCode::SI_USER, detail };
+        let own = self.init.process_group();
+        if origin == Origin::Terminal {
+            let control = self.kernel.terminals().controlling(self.init.session()).map(|terminal| terminal.control());
+            let foreground = control.and_then(|control| control.foreground).unwrap_or(own);
+            return send_to_process_group(&self.kernel, foreground, &SigInfo { code: SignalCode::SI_KERNEL, ..info });
         }
+        if signal == Signal::SIGCONT {
+            return send_to_process_group(&self.kernel, own, &info);
+        }
+        // SI_USER signals are never refused.
+        let _: Result<(), Errno> = send_to_group(&self.init, info);
     }
 
     /// Ends the sandbox: the first process is killed.
     pub fn terminate(&self) {
-        self.deliver_signal(Signal::SIGKILL.raw());
+        self.deliver_signal(Signal::SIGKILL.raw(), Origin::Process);
     }
 
     /// What programs asked for and did not get, and how often.
@@ -164,6 +190,18 @@ impl Sandbox {
     pub fn kernel(&self) -> &Arc<Kernel> {
         &self.kernel
     }
+}
+
+/// Gives the first process its standard descriptors: the caller's, or a terminal of its own.
+fn connect(task: &CurrentTask<'_>) -> Result<Option<Arc<OutsideEnd>>, Errno> {
+    let Some(size) = task.kernel().config().terminal else {
+        stdio::inherit(task)?;
+        return Ok(None);
+    };
+    let (terminal, outside) = tty::open_for_caller(task.kernel(), task.credentials().uid)?;
+    outside.resize(size);
+    stdio::attach(task, &terminal)?;
+    Ok(Some(Arc::new(outside)))
 }
 
 /// Makes task 1 with empty memory and descriptors.

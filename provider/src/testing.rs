@@ -28,6 +28,7 @@ pub fn config() -> Config {
         hostname: "picovisor".into(),
         limits: Limits { memory: 256 << 20, pids: 64, files: 1024, cpus: 2, timeout: None },
         network: Network::Loopback,
+        terminal: None,
         trace: None,
         name: None,
     }

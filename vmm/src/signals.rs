@@ -7,6 +7,15 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::time::Duration;
 
+/// A signal that was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostSignal {
+    /// Its number.
+    pub number: i32,
+    /// The kernel has sent it, as it does when a terminal's key is pressed, and no process.
+    pub from_kernel: bool,
+}
+
 /// A set of host signals, blocked in the calling thread and in those it starts.
 #[derive(Clone, Copy)]
 pub struct HostSignals {
@@ -40,15 +49,20 @@ impl HostSignals {
     }
 
     /// Waits until one of the signals arrives, and takes it. `None` if `timeout` passed first.
-    pub fn wait(&self, timeout: Option<Duration>) -> io::Result<Option<i32>> {
+    pub fn wait(&self, timeout: Option<Duration>) -> io::Result<Option<HostSignal>> {
         let timeout = timeout.map(|timeout| libc::timespec {
             tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
             tv_nsec: timeout.subsec_nanos().into(),
         });
         let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-        // SAFETY: the set is initialized, no siginfo is asked for, and `timeout` is null or points to a live timespec.
-        match cvt(unsafe { libc::sigtimedwait(&raw const self.set, std::ptr::null_mut(), timeout) }) {
-            Ok(signal) => Ok(Some(signal)),
+        let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+        // SAFETY: the set is initialized, `info` has room for a siginfo, and `timeout` is null or points to a live timespec.
+        match cvt(unsafe { libc::sigtimedwait(&raw const self.set, info.as_mut_ptr(), timeout) }) {
+            Ok(number) => {
+                // SAFETY: all zeroes are a valid siginfo, and a call that succeeded has filled it.
+                let info = unsafe { info.assume_init() };
+                Ok(Some(HostSignal { number, from_kernel: info.si_code == libc::SI_KERNEL }))
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(error),
         }
@@ -71,7 +85,7 @@ mod tests {
             assert_eq!(signals.wait(Some(Duration::ZERO)).unwrap(), None);
             // SAFETY: sends a signal to the calling thread, which has blocked it.
             assert_eq!(unsafe { libc::raise(libc::SIGUSR2) }, 0);
-            assert_eq!(signals.wait(None).unwrap(), Some(libc::SIGUSR2));
+            assert_eq!(signals.wait(None).unwrap(), Some(HostSignal { number: libc::SIGUSR2, from_kernel: false }));
             assert_eq!(signals.wait(Some(Duration::ZERO)).unwrap(), None);
         });
         thread.join().unwrap();

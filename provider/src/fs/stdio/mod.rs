@@ -14,7 +14,7 @@ mod tests;
 
 pub(crate) use stream::{HostStream, StreamKind};
 
-use super::tty::Attributes;
+use super::tty::{Attributes, Terminal};
 use super::{Fd, FileKind, LastLink, Location, NewNode, OpenFile, OpenFlags, dev};
 use crate::errno::Errno;
 use crate::task::CurrentTask;
@@ -37,6 +37,18 @@ pub(crate) fn inherit(task: &CurrentTask<'_>) -> Result<(), Errno> {
             let file = adopt(task, fcntl_dupfd_cloexec(host, 3)?)?;
             task.files().replace(file, false, Fd(number), u64::MAX)?;
         }
+    }
+    Ok(())
+}
+
+/// Puts a terminal of the sandbox's own at the descriptors 0, 1 and 2 of `task`.
+pub(crate) fn attach(task: &CurrentTask<'_>, terminal: &Arc<Terminal>) -> Result<(), Errno> {
+    let flags = OpenFlags::RDWR;
+    let path = [b"/dev/", terminal.name()].concat();
+    let location = task.kernel().namespace().walk(task, None, &path, LastLink::Follow)?;
+    let file = OpenFile::new(terminal.open(flags, true)?, location, flags);
+    for number in 0..3 {
+        task.files().replace(Arc::clone(&file), false, Fd(number), u64::MAX)?;
     }
     Ok(())
 }

@@ -11,8 +11,11 @@ mod host;
 mod ldisc;
 mod pty;
 
+pub use pty::OutsideEnd;
+
 use super::{File, Inode, OpenFlags};
 use crate::errno::Errno;
+use crate::kernel::Kernel;
 use crate::sync::{Mutex, Rank};
 use crate::task::{CurrentTask, Pid, ThreadGroup};
 use control::Control;
@@ -251,4 +254,13 @@ pub(crate) fn open_controlling(task: &CurrentTask<'_>, flags: OpenFlags) -> Resu
 pub(crate) fn open_multiplexer(task: &CurrentTask<'_>, flags: OpenFlags) -> Result<Arc<dyn File>, Errno> {
     let terminal = task.kernel().terminals().add_pty(task.credentials().fsuid)?;
     Ok(Arc::new(MasterFile::new(task.kernel(), terminal, flags)))
+}
+
+/// Makes a pseudo-terminal for the first process, whose outside the monitor holds; see [`OutsideEnd`].
+pub(crate) fn open_for_caller(kernel: &Arc<Kernel>, uid: u32) -> Result<(Arc<Terminal>, OutsideEnd), Errno> {
+    let terminal = kernel.terminals().add_pty(uid)?;
+    let init = Some(crate::kernel::INIT);
+    *terminal.control.lock() = Control { session: init, foreground: init };
+    let outside = OutsideEnd::new(kernel, Arc::clone(&terminal));
+    Ok((terminal, outside))
 }
