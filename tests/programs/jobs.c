@@ -166,6 +166,7 @@ static void background(void)
             say(up[1]);
             hear(down[0]);
             SHOW(write(inside, "text", 4));
+            say(up[1]);
             for (;;)
                 pause();
         }
@@ -183,6 +184,7 @@ static void background(void)
         MUST(tcsetpgrp(inside, job));
         MUST(kill(-job, SIGCONT));
         status_of("the job", job, WCONTINUED);
+        hear(up[0]);
         struct pollfd text = { outside, POLLIN, 0 };
         SHOW(poll(&text, 1, -1));
         MUST(write(outside, "\x1a", 1));

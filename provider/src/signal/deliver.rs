@@ -116,6 +116,8 @@ impl CurrentTask<'_> {
                 Disposition::Handler(_) => return Next::Handler(info, action),
                 Disposition::Default => match DefaultAction::of(signal) {
                     DefaultAction::Ignore | DefaultAction::Continue => {}
+                    // Nobody would continue it.
+                    DefaultAction::Stop if signal != Signal::SIGSTOP && self.is_orphan() => {}
                     DefaultAction::Stop => self.stop(signal),
                     DefaultAction::Terminate | DefaultAction::Core => return Next::Killed(signal),
                 },

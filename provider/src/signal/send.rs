@@ -29,9 +29,19 @@ pub fn may_signal(sender: &Credentials, target: &Credentials) -> bool {
 ///
 /// A signal that the process ignores and does not block is dropped here, as Linux does, so that it wakes nobody.
 pub fn send(task: &Arc<Task>, target: Target, info: SigInfo) -> Result<(), Errno> {
+    let signal = info.signal;
+    prepare(task.group(), signal);
+    let result = queue(task, target, info);
+    // Only now: a thread that goes on finds the signal that it goes on for.
+    if matches!(signal, Signal::SIGCONT | Signal::SIGKILL) {
+        task.group().continue_all();
+    }
+    result
+}
+
+fn queue(task: &Arc<Task>, target: Target, info: SigInfo) -> Result<(), Errno> {
     let group = task.group();
     let signal = info.signal;
-    prepare(group, signal);
     let blocked = task.signals().blocked().contains(signal);
     // A tracer sees what its tracee ignores, too.
     let hidden = !task.tracee().is_traced() || signal == Signal::SIGKILL;
@@ -63,6 +73,9 @@ pub(crate) fn send_timer(task: &Arc<Task>, target: Target, info: SigInfo) -> boo
     let group = task.group();
     let signal = info.signal;
     prepare(group, signal);
+    if signal == Signal::SIGCONT {
+        group.continue_all();
+    }
     if !task.signals().blocked().contains(signal) && group.signals().handlers().ignores(signal) {
         return false;
     }
@@ -96,8 +109,8 @@ pub(crate) fn send_to_process_group(kernel: &Kernel, process_group: Pid, info: &
     let _results = kernel.families().for_those(in_group, |group| send_to_group(group, info.clone()));
 }
 
-/// The side effects of sending (prepare_signal): stop and continue signals cancel each other, and SIGCONT and SIGKILL let a
-/// stopped process go on whatever its disposition.
+/// The first side effect of sending (prepare_signal): stop and continue signals cancel each other. The other is that SIGCONT and
+/// SIGKILL let a stopped process go on whatever its disposition.
 fn prepare(group: &Arc<ThreadGroup>, signal: Signal) {
     let stops = [Signal::SIGSTOP, Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU];
     let stops = stops.into_iter().fold(SignalSet::EMPTY, SignalSet::with);
@@ -108,9 +121,6 @@ fn prepare(group: &Arc<ThreadGroup>, signal: Signal) {
     };
     if !cancelled.is_empty() {
         discard(group, cancelled);
-    }
-    if matches!(signal, Signal::SIGCONT | Signal::SIGKILL) {
-        group.continue_all();
     }
 }
 

@@ -12,6 +12,11 @@ impl CurrentTask<'_> {
         self.wait_while_stopped();
     }
 
+    /// Tells whether the process belongs to a group that nobody would continue: then the terminal's signals do not stop it.
+    pub(super) fn is_orphan(&self) -> bool {
+        self.kernel().families().is_orphaned(self.group().process_group())
+    }
+
     /// Waits as long as the process is stopped. A tracee waits for its tracer instead, be it stopped or only interrupted.
     pub(super) fn wait_while_stopped(&mut self) {
         loop {
