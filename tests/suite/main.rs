@@ -9,6 +9,7 @@ mod conformance;
 mod errors;
 mod files;
 mod harness;
+mod herds;
 mod memory;
 mod programs;
 mod signals;

@@ -1,0 +1,103 @@
+/* Many processes: a crowd at once, a bomb, a hog, and a long row of short lives. */
+#include "show.h"
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+/* That many children at once, each with a status of its own. */
+static int crowd(int count)
+{
+    int ends[2], made = 0, right = 0, status;
+    pid_t *children = calloc(count, sizeof *children);
+    MUST(pipe(ends));
+    for (; made < count; made++) {
+        children[made] = MUST(fork());
+        if (!children[made]) {
+            char byte;
+            close(ends[1]);
+            read(ends[0], &byte, 1);
+            _exit(made & 63);
+        }
+    }
+    close(ends[1]);
+    for (int at = 0; at < made; at++)
+        right += waitpid(children[at], &status, 0) == children[at] && status == (at & 63) << 8;
+    printf("%d of %d\n", right, count);
+    return 0;
+}
+
+/* Everybody forks until nobody can; then the first process ends, and with it all. */
+static int bomb(void)
+{
+    pid_t first = getpid();
+    int refused = 0;
+    while (!refused)
+        if (fork() < 0)
+            refused = errno;
+    if (getpid() != first)
+        for (;;)
+            pause();
+    printf("%s\n", error_name(refused));
+    return 5;
+}
+
+/* Children that copy all their memory, more together than there is; the parent's stays. */
+static int hog(void)
+{
+    size_t bytes = 30 << 20, sum = 0;
+    int killed = 0, fine = 0, status, ends[2];
+    char *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    memset(memory, 1, bytes);
+    MUST(pipe(ends));
+    for (int at = 0; at < 6; at++)
+        if (!MUST(fork())) {
+            char byte;
+            close(ends[1]);
+            for (size_t page = 0; page < bytes; page += 4096)
+                memory[page] = 2;
+            read(ends[0], &byte, 1);
+            _exit(0);
+        }
+    /* Those that did not fit have gone before the others may go. */
+    while (killed == 0 && wait(&status) > 0)
+        killed += WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+    close(ends[1]);
+    while (wait(&status) > 0)
+        killed += WIFSIGNALED(status), fine += status == 0;
+    for (size_t page = 0; page < bytes; page += 4096)
+        sum += memory[page];
+    TRUTH(killed > 0 && killed + fine == 6);
+    TRUTH(sum == bytes / 4096);
+    return 0;
+}
+
+/* Short lives, in rounds; after each round it says so and waits for a byte. */
+static int lives(int rounds, int count)
+{
+    char byte;
+    for (int round = 0; round < rounds; round++) {
+        for (int at = 0; at < count; at++) {
+            pid_t child = at % 2 ? MUST(fork()) : vfork();
+            if (!child) {
+                if (at % 2)
+                    memset(malloc(100000), 1, 100000);
+                _exit(0);
+            }
+            MUST(waitpid(child, NULL, 0));
+        }
+        printf("round\n");
+        if (read(0, &byte, 1) != 1)
+            return 1;
+    }
+    return 0;
+}
+
+int main(int count, char **args)
+{
+    if (count > 2 && !strcmp(args[1], "crowd"))
+        return crowd(atoi(args[2]));
+    if (count > 1 && !strcmp(args[1], "bomb"))
+        return bomb();
+    if (count > 1 && !strcmp(args[1], "hog"))
+        return hog();
+    return lives(3, 400);
+}
