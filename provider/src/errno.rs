@@ -204,7 +204,11 @@ impl std::error::Error for Errno {}
 
 impl From<rustix::io::Errno> for Errno {
     fn from(host: rustix::io::Errno) -> Self {
-        Self(u16::try_from(host.raw_os_error()).unwrap_or(Self::EIO.0))
+        match host {
+            // The monitor's own limit is what the whole sandbox has.
+            rustix::io::Errno::MFILE => Self::ENFILE,
+            host => Self(u16::try_from(host.raw_os_error()).unwrap_or(Self::EIO.0)),
+        }
     }
 }
 

@@ -91,5 +91,21 @@ int main(void)
     SHOW(s[PAGE]);
     SHOW(ftruncate(fd, 0));
     FAULT(s, (void)s[0]);
+
+    /* What a truncation takes away is gone from private copies, too; what is left of the last page stays. */
+    fd = MUST(open("t", O_RDWR | O_CREAT, 0600));
+    MUST(write(fd, bytes, 3 * PAGE));
+    s = mmap(NULL, 3 * PAGE, RW, MAP_PRIVATE, fd, 0);
+    s[0] = 'a', s[PAGE + 5] = 'b', s[2 * PAGE] = 'c';
+    SHOW(ftruncate(fd, PAGE + 10));
+    SHOW(s[0]);
+    SHOW(s[PAGE + 5]);
+    FAULT(s + 2 * PAGE, (void)s[2 * PAGE]);
+    SHOW(truncate("t", 0));
+    FAULT(s, (void)s[0]);
+    SHOW(ftruncate(fd, 3 * PAGE));
+    SHOW(s[0]);
+    SHOW(s[2 * PAGE]);
+    SHOW(unlink("t"));
     return 0;
 }

@@ -60,7 +60,7 @@ impl Namespace {
         let mut builder = Builder { memory, budget, namespace };
         builder.own_file_systems(config.limits.cpus)?;
         for (index, bind) in config.view.binds.iter().enumerate() {
-            let host = HostFs::open(&bind.source, bind.writable, hiding.in_bind(index))
+            let host = HostFs::open(&bind.source, bind.writable, hiding.in_bind(index), memory)
                 .map_err(|error| ViewError::new(&bind.source, error))?;
             builder.bind(host, bind)?;
         }
@@ -77,7 +77,7 @@ fn root(
 ) -> Result<MountTable, ViewError> {
     let root = view.root.clone().unwrap_or_else(|| PathBuf::from("/"));
     let fail = |reason: std::io::Error| ViewError::new(&root, reason);
-    let lower = HostFs::open(&root, false, hiding.in_root()).map_err(fail)?;
+    let lower = HostFs::open(&root, false, hiding.in_root(), memory).map_err(fail)?;
     if lower.root().kind() != FileKind::Directory {
         return Err(fail(Errno::ENOTDIR.into()));
     }
@@ -88,7 +88,7 @@ fn root(
             if let Some(private) = Secret::find(&path.join(PARKING)) {
                 hidden.add(&private);
             }
-            let upper = HostFs::open(path, true, hidden).map_err(|reason| ViewError::new(path, reason))?;
+            let upper = HostFs::open(path, true, hidden, memory).map_err(|reason| ViewError::new(path, reason))?;
             if upper.root().kind() != FileKind::Directory {
                 return Err(ViewError::new(path, Errno::ENOTDIR));
             }

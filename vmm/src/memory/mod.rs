@@ -147,6 +147,14 @@ impl GuestMemory {
         lock(&self.window)
     }
 
+    /// A host file that may be mapped was truncated to `size` bytes: whoever touches what is behind gets a bus error, whether the page
+    /// was the file's or a private copy. (A file that others truncate keeps its private copies: nobody tells us.)
+    pub fn file_truncated(&self, identity: (u64, u64), size: u64) {
+        for space in self.spaces() {
+            space.forget_file_behind(identity, size);
+        }
+    }
+
     fn spaces(&self) -> Vec<Arc<AddressSpace>> {
         lock(&self.spaces).iter().filter_map(Weak::upgrade).collect()
     }

@@ -8,56 +8,92 @@ use crate::task::CurrentTask;
 use rustix::fs::{FallocateFlags, FileType, OFlags, RawDir, SeekFrom};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use vmm::memory::HostFile;
+
+/// A descriptor of a regular file. Reads and writes name their offsets, so open files of one object with the same flags share one:
+/// a program that opens a file a thousand times takes one descriptor of the monitor's.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) host: Arc<HostFile>,
+    pub(super) flags: OpenFlags,
+    /// Its flags were changed: it is no one else's.
+    pub(super) is_private: AtomicBool,
+}
+
+impl Shared {
+    pub(super) fn new(host: Arc<HostFile>, flags: OpenFlags) -> Arc<Self> {
+        Arc::new(Self { host, flags, is_private: AtomicBool::new(false) })
+    }
+}
 
 /// An open regular file. Bytes go straight between the host's descriptor and the program's pages.
 #[derive(Debug)]
 pub(in crate::fs) struct HostOpen {
-    host: Arc<HostFile>,
-    /// Finds the object through the open file.
-    _inode: Arc<HostInode>,
+    shared: Arc<Shared>,
+    /// A descriptor of its own, since its flags were changed.
+    own: OnceLock<Arc<HostFile>>,
+    /// The object, which is found through the open file.
+    inode: Arc<HostInode>,
 }
 
+/// The flags that F_SETFL changes and the host must know.
+const HOST_FLAGS: OpenFlags = OpenFlags::APPEND.union(OpenFlags::DIRECT).union(OpenFlags::NOATIME);
+
 impl HostOpen {
-    pub(super) fn new(host: Arc<HostFile>, inode: Arc<HostInode>) -> Self {
-        Self { host, _inode: inode }
+    pub(super) fn new(shared: Arc<Shared>, inode: Arc<HostInode>) -> Self {
+        Self { shared, own: OnceLock::new(), inode }
+    }
+
+    fn host(&self) -> &Arc<HostFile> {
+        self.own.get().unwrap_or(&self.shared.host)
     }
 }
 
 impl File for HostOpen {
     fn read_at(&self, _task: &CurrentTask<'_>, offset: u64, to: &mut dyn Sink) -> Result<usize, Errno> {
-        match to.fill_from_host(self.host.fd(), Some(offset)) {
+        match to.fill_from_host(self.host().fd(), Some(offset)) {
             // Linux looks for the file's end before it touches the buffer.
             Err(Errno::EFAULT) if offset >= self.size()? => Ok(0),
             other => other,
         }
     }
 
-    fn write_at(&self, _task: &CurrentTask<'_>, offset: u64, from: &mut dyn Source) -> Result<usize, Errno> {
-        from.drain_to_host(self.host.fd(), Some(offset))
+    fn write_at(&self, task: &CurrentTask<'_>, offset: u64, from: &mut dyn Source) -> Result<usize, Errno> {
+        let written = from.drain_to_host(self.host().fd(), Some(offset))?;
+        self.inode.written(task);
+        Ok(written)
     }
 
-    fn append(&self, _task: &CurrentTask<'_>, from: &mut dyn Source) -> Result<(usize, u64), Errno> {
+    fn append(&self, task: &CurrentTask<'_>, from: &mut dyn Source) -> Result<(usize, u64), Errno> {
         // The descriptor has O_APPEND, so the host ignores the offset and appends, against other host processes, too.
-        let written = from.drain_to_host(self.host.fd(), Some(0))?;
+        let written = from.drain_to_host(self.host().fd(), Some(0))?;
+        self.inode.written(task);
         Ok((written, self.size()?))
     }
 
     fn set_flags(&self, flags: OpenFlags) -> Result<(), Errno> {
-        let kept = OpenFlags::APPEND | OpenFlags::DIRECT | OpenFlags::NOATIME;
-        Ok(rustix::fs::fcntl_setfl(self.host.fd(), OFlags::from_bits_retain((flags & kept).bits()))?)
+        if self.own.get().is_none() && (flags ^ self.shared.flags) & HOST_FLAGS == OpenFlags::empty() {
+            return Ok(());
+        }
+        if self.own.get().is_none() && !self.inode.take_private(&self.shared) {
+            let own = self.inode.open_shared(self.shared.flags)?;
+            // Another task may have been faster; its descriptor is as good.
+            let _ = self.own.set(own);
+        }
+        Ok(rustix::fs::fcntl_setfl(self.host().fd(), OFlags::from_bits_retain((flags & HOST_FLAGS).bits()))?)
     }
 
     fn size(&self) -> Result<u64, Errno> {
-        let stat = rustix::fs::fstat(self.host.fd())?;
+        let stat = rustix::fs::fstat(self.host().fd())?;
         Ok(u64::try_from(stat.st_size).unwrap_or(0))
     }
 
     fn seek_sparse(&self, offset: u64, hole: bool) -> Result<u64, Errno> {
         // Reads and writes name their offset, so the descriptor's own may be moved.
         let from = if hole { SeekFrom::Hole(offset) } else { SeekFrom::Data(offset) };
-        Ok(rustix::fs::seek(self.host.fd(), from)?)
+        Ok(rustix::fs::seek(self.host().fd(), from)?)
     }
 
     fn ioctl(&self, _task: &CurrentTask<'_>, _request: u32, _arg: u64) -> Result<u64, Errno> {
@@ -65,11 +101,12 @@ impl File for HostOpen {
     }
 
     fn mapping(&self) -> Result<Mapping, Errno> {
-        Ok(Mapping::Host(self.host.clone()))
+        self.inode.maps();
+        Ok(Mapping::Host(self.host().clone()))
     }
 
     fn sync(&self, data_only: bool) -> Result<(), Errno> {
-        let fd = self.host.fd();
+        let fd = self.host().fd();
         if data_only {
             rustix::fs::fdatasync(fd)?;
         } else {
@@ -79,15 +116,15 @@ impl File for HostOpen {
     }
 
     fn set_size(&self, size: u64) -> Result<(), Errno> {
-        Ok(rustix::fs::ftruncate(self.host.fd(), size)?)
+        self.inode.truncate(self.host().fd(), size)
     }
 
     fn allocate(&self, mode: u32, offset: u64, len: u64) -> Result<(), Errno> {
-        Ok(rustix::fs::fallocate(self.host.fd(), FallocateFlags::from_bits_retain(mode), offset, len)?)
+        Ok(rustix::fs::fallocate(self.host().fd(), FallocateFlags::from_bits_retain(mode), offset, len)?)
     }
 
     fn host_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.host.fd())
+        Some(self.host().fd())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Host objects.
 
-use super::file::{HostDirectory, HostOpen};
+use super::file::{HostDirectory, HostOpen, Shared};
 use super::{Key, Tree, stat_fs};
 use crate::errno::Errno;
 use crate::fs::{
@@ -14,6 +14,7 @@ use rustix::fs::{
 use rustix::fs::{chmodat, chownat, openat, openat2, readlinkat, statx, utimensat};
 use std::any::Any;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use vmm::memory::HostFile;
 
@@ -35,14 +36,16 @@ pub(in crate::fs) struct HostInode {
     kind: FileKind,
     /// An O_PATH descriptor: always there for a directory, else once somebody holds the object.
     handle: OnceLock<OwnedFd>,
+    /// It was mapped at some time.
+    mapped: AtomicBool,
     /// What open files read and write through: a deleted object is reached through any of them that is left.
-    opened: Mutex<Vec<Weak<HostFile>>>,
+    opened: Mutex<Vec<Weak<Shared>>>,
     /// Where it was last found, for an object that is no directory. Leaf.
     place: Mutex<Option<Place>>,
     /// A name that nobody takes away while the object is in use: it is reached through this one, wherever it is found.
     home: OnceLock<Place>,
-    /// As the last lookup or stat found them.
-    permissions: Mutex<Permissions>,
+    /// The attributes as the last lookup or stat found them.
+    seen: Mutex<Stat>,
 }
 
 /// Reads attributes of `name` in a directory, or of the descriptor itself for an empty name. No link is followed.
@@ -113,16 +116,18 @@ impl HostInode {
             let _ = handle.set(fd);
         }
         let key = key(host);
+        let seen = tree.set_ids.shown(key, convert(host));
         let inode = Arc::new_cyclic(|me| Self {
             tree,
             me: me.clone(),
             key,
             kind: kind(host),
             handle,
+            mapped: AtomicBool::new(false),
             opened: Mutex::new(Rank::Leaf, Vec::new()),
             place: Mutex::new(Rank::Leaf, place),
             home: OnceLock::new(),
-            permissions: Mutex::new(Rank::Leaf, permissions(host)),
+            seen: Mutex::new(Rank::Leaf, seen),
         });
         inode.tree.inodes.lock().insert(key, Arc::downgrade(&inode));
         inode
@@ -160,7 +165,7 @@ impl HostInode {
             let place = Some((self.this()?, name.into()));
             return Ok(Self::at(self.tree.clone(), &host, None, place));
         }
-        let fd = open_path(directory, name)?;
+        let fd = self.tree.keep(open_path(directory, name)?)?;
         // Another process may have changed the name in between: the descriptor says what was opened.
         host = attributes(fd.as_fd(), b"")?;
         if self.hides(name, &host) {
@@ -208,7 +213,7 @@ impl HostInode {
 
     /// Notes where and how it was found just now.
     fn found(&self, parent: &Self, name: &[u8], host: &Statx) {
-        *self.permissions.lock() = permissions(host);
+        *self.seen.lock() = self.tree.set_ids.shown(self.key, convert(host));
         if self.kind != FileKind::Directory {
             self.moved_to(parent, name);
         }
@@ -239,8 +244,9 @@ impl HostInode {
         if let Some(handle) = self.handle.get() {
             return Ok(Reach::Handle(handle.as_fd()));
         }
-        if let Some(opened) = self.opened.lock().iter().find_map(Weak::upgrade) {
-            return Ok(Reach::Opened(opened));
+        let opened = self.opened.lock().iter().find_map(Weak::upgrade);
+        if let Some(opened) = opened {
+            return Ok(Reach::Opened(opened.host.clone()));
         }
         let place = self.home.get().cloned().or_else(|| self.place.lock().clone());
         place.map(|(parent, name)| Reach::Name(parent, name)).ok_or(Errno::ENOENT)
@@ -258,7 +264,7 @@ impl HostInode {
                 host
             }
         };
-        *self.permissions.lock() = permissions(&host);
+        *self.seen.lock() = self.tree.set_ids.shown(self.key, convert(&host));
         Ok(host)
     }
 
@@ -288,7 +294,23 @@ impl HostInode {
 
     pub(super) fn open_host(&self, flags: OFlags) -> Result<OwnedFd, Errno> {
         let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY;
-        self.with_link(|link| Ok(openat(&self.tree, link, flags, Mode::empty())?))
+        match self.reach()? {
+            Reach::Name(parent, name) => self.open_named(&parent, &name, flags),
+            _ => self.with_link(|link| self.tree.keep(openat(&self.tree, link, flags, Mode::empty())?)),
+        }
+    }
+
+    /// Opens the object by a name that led to it: one call, and one more to see that it still did. What has taken its place
+    /// meanwhile is let go before anything is done with it; a FIFO does not make us wait, and a terminal does not become ours.
+    fn open_named(&self, parent: &Self, name: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+        let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let fd = openat2(parent.directory_fd()?, name, flags, Mode::empty(), resolve)?;
+        let host = attributes(fd.as_fd(), b"")?;
+        if key(&host) != self.key || kind(&host) != self.kind {
+            return Err(Errno::ENOENT);
+        }
+        self.tree.keep(fd)
     }
 
     /// Opens the directory for listing.
@@ -312,19 +334,46 @@ impl HostInode {
                 if flags.writes() && !self.tree.writable {
                     return Err(Errno::EROFS);
                 }
-                let fd = self.open_host(OFlags::from_bits_retain((flags & kept).bits()))?;
-                let host = HostFile::new(fd, self.key.device, self.key.inode, flags.writes());
-                let file = Arc::new(host);
-                let mut opened = self.opened.lock();
-                opened.retain(|file| file.strong_count() > 0);
-                opened.push(Arc::downgrade(&file));
-                drop(opened);
-                Ok(Arc::new(HostOpen::new(file, self.this()?)))
+                let flags = flags & kept;
+                let known = self
+                    .opened
+                    .lock()
+                    .iter()
+                    .filter_map(Weak::upgrade)
+                    .find(|shared| shared.flags == flags && !shared.is_private.load(Ordering::Relaxed));
+                let shared = match known {
+                    Some(shared) => shared,
+                    None => {
+                        let shared = Shared::new(self.open_shared(flags)?, flags);
+                        let mut opened = self.opened.lock();
+                        opened.retain(|file| file.strong_count() > 0);
+                        opened.push(Arc::downgrade(&shared));
+                        shared
+                    }
+                };
+                Ok(Arc::new(HostOpen::new(shared, self.this()?)))
             }
             FileKind::Symlink => Err(Errno::ELOOP),
             FileKind::CharDevice | FileKind::BlockDevice | FileKind::Anonymous => Err(Errno::EACCES),
             FileKind::Fifo | FileKind::Socket => Err(Errno::ENXIO),
         }
+    }
+
+    /// Opens a descriptor with these flags of the regular file.
+    pub(super) fn open_shared(&self, flags: OpenFlags) -> Result<Arc<HostFile>, Errno> {
+        let fd = self.open_host(OFlags::from_bits_retain(flags.bits()))?;
+        Ok(Arc::new(HostFile::new(fd, self.key.device, self.key.inode, flags.writes())))
+    }
+
+    /// Makes a descriptor its only user's own; `false` if it has others.
+    pub(super) fn take_private(&self, shared: &Arc<Shared>) -> bool {
+        let opened = self.opened.lock();
+        let alone = Arc::strong_count(shared) == 1;
+        if alone {
+            shared.is_private.store(true, Ordering::Relaxed);
+        }
+        drop(opened);
+        alone
     }
 
     /// Opens the regular file's contents for a copy of them.
@@ -352,6 +401,20 @@ impl HostInode {
         self.with_fd(stat_fs)
     }
 
+    /// Notes that it is about to be mapped.
+    pub(super) fn maps(&self) {
+        self.mapped.store(true, Ordering::Relaxed);
+    }
+
+    /// Sets the size through a descriptor that may write.
+    pub(super) fn truncate(&self, fd: BorrowedFd<'_>, size: u64) -> Result<(), Errno> {
+        rustix::fs::ftruncate(fd, size)?;
+        if self.mapped.load(Ordering::Relaxed) {
+            self.tree.memory.file_truncated((self.key.device, self.key.inode), size);
+        }
+        Ok(())
+    }
+
     /// Gives a new object the owner and mode that it should have, as far as the host lets us.
     pub(super) fn settle(&self, mode: u32, owner: (u32, u32)) -> Result<(), Errno> {
         let host = self.host_attributes()?;
@@ -361,15 +424,42 @@ impl HostInode {
             let _ = self.change_owner(Some(owner.0), Some(owner.1));
         }
         let kept = kept_bits(self.kind);
-        if self.kind != FileKind::Symlink && found.mode & kept != mode & kept {
-            self.change_mode(mode)?;
+        if self.kind != FileKind::Symlink {
+            if found.mode & kept != mode & kept {
+                self.change_mode(mode)?;
+            } else {
+                self.note_set_ids(mode);
+            }
         }
         self.host_attributes().map(|_| ())
     }
 
     fn change_mode(&self, mode: u32) -> Result<(), Errno> {
-        let mode = Mode::from_raw_mode(mode & kept_bits(self.kind));
-        self.with_link(|link| Ok(chmodat(&self.tree, link, mode, AtFlags::empty())?))
+        let host = Mode::from_raw_mode(mode & kept_bits(self.kind));
+        self.with_link(|link| Ok(chmodat(&self.tree, link, host, AtFlags::empty())?))?;
+        self.note_set_ids(mode);
+        Ok(())
+    }
+
+    /// Notes the bits of a mode that are kept from the host.
+    fn note_set_ids(&self, mode: u32) {
+        let bits = mode & 0o7777 & !kept_bits(self.kind);
+        let born = self.seen.lock().born;
+        self.tree.set_ids.note(self.key, born, bits);
+    }
+
+    /// The file was written: who may not keep its set-id bits takes them away (file_remove_privs).
+    pub(super) fn written(&self, task: &CurrentTask<'_>) {
+        const CAP_FSETID: u32 = 4;
+        if self.tree.set_ids.is_empty() || task.credentials().has(CAP_FSETID) {
+            return;
+        }
+        let mode = self.seen.lock().mode;
+        // Without the group's right to execute, its bit means something else.
+        let kept = if mode & 0o010 != 0 { 0 } else { mode & 0o2000 };
+        self.note_set_ids(mode & 0o1777 | kept);
+        let mut seen = self.seen.lock();
+        seen.mode = mode & !0o6000 | kept;
     }
 
     fn change_owner(&self, uid: Option<u32>, gid: Option<u32>) -> Result<(), Errno> {
@@ -411,16 +501,22 @@ impl Inode for HostInode {
     }
 
     fn stat(&self) -> Result<Stat, Errno> {
-        self.host_attributes().map(|host| convert(&host))
+        self.host_attributes()?;
+        self.stat_found()
     }
 
     fn permissions(&self) -> Result<Permissions, Errno> {
-        Ok(*self.permissions.lock())
+        let seen = self.seen.lock();
+        Ok(Permissions { mode: seen.mode, uid: seen.uid, gid: seen.gid })
+    }
+
+    fn stat_found(&self) -> Result<Stat, Errno> {
+        Ok(*self.seen.lock())
     }
 
     fn hold(&self) -> Result<(), Errno> {
         if self.handle.get().is_none() {
-            let fd = self.with_fd(|fd| Ok(rustix::io::fcntl_dupfd_cloexec(fd, 0)?))?;
+            let fd = self.with_fd(|fd| self.tree.keep(rustix::io::fcntl_dupfd_cloexec(fd, 0)?))?;
             // Another task may have been faster; its descriptor is as good.
             let _ = self.handle.set(fd);
         }
@@ -443,7 +539,7 @@ impl Inode for HostInode {
         }
         if let Some(size) = change.size {
             let fd = self.open_host(OFlags::WRONLY)?;
-            rustix::fs::ftruncate(&fd, size)?;
+            self.truncate(fd.as_fd(), size)?;
         }
         if change.accessed.is_some() || change.modified.is_some() {
             let times =

@@ -10,14 +10,18 @@
 //! component (0.4 µs), which also brings the attributes for the permission check; a cached answer could be wrong for as long as
 //! the host changes, and a watch (inotify) has limits and misses remote changes.
 //!
-//! Regular files and directories are opened, nothing else: FIFOs, sockets and device nodes are never, and an object is opened
-//! through its own O_PATH descriptor after its type was confirmed, so that no race can make us open another one. Set-id bits
-//! are never written to the host.
+//! Regular files and directories are opened, nothing else: FIFOs, sockets and device nodes are not, and after an open the descriptor
+//! must be that of the object whose type and permissions were looked at; if the host has put another in its place just then, it is
+//! closed untouched. Set-id bits are never written to the host.
+//!
+//! **Descriptors** are the monitor's, and it needs some for itself: what would take the last [`RESERVE`] is `ENFILE` (host files
+//! only; what lies in memory takes none).
 
 mod directory;
 mod file;
 mod hidden;
 mod inode;
+mod set_ids;
 
 pub(super) use file::HostDirectory;
 pub(super) use hidden::{Hidden, Secret};
@@ -27,10 +31,12 @@ use super::{FileSystem, FsStat, Inode};
 use crate::errno::Errno;
 use crate::sync::{Mutex, Rank};
 use rustix::fs::{Mode, OFlags};
+use set_ids::SetIds;
 use std::collections::HashMap;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Weak};
+use vmm::memory::GuestMemory;
 
 /// What makes a host object the same one. The mount is part of it: the same directory shows other things below another mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,6 +45,9 @@ pub(super) struct Key {
     pub(super) inode: u64,
     pub(super) mount: u64,
 }
+
+/// Descriptors below the host's limit that host files leave to the rest of the monitor: vCPUs, memory, the program's own streams.
+const RESERVE: u64 = 256;
 
 /// What the inodes of one host tree share.
 #[derive(Debug)]
@@ -50,6 +59,10 @@ struct Tree {
     /// The user and group that the host gives to what we make.
     owner: (u32, u32),
     inodes: Mutex<HashMap<Key, Weak<HostInode>>>,
+    /// Set-id bits that the sandbox has given.
+    set_ids: SetIds,
+    /// Where its files are mapped.
+    memory: Arc<GuestMemory>,
 }
 
 /// A host tree.
@@ -60,13 +73,26 @@ pub(super) struct HostFs {
 
 impl HostFs {
     /// Opens a host tree, or a single file. `writable`: changes reach the host.
-    pub(super) fn open(source: &Path, writable: bool, hidden: Hidden) -> Result<Self, std::io::Error> {
+    pub(super) fn open(
+        source: &Path,
+        writable: bool,
+        hidden: Hidden,
+        memory: &Arc<GuestMemory>,
+    ) -> Result<Self, std::io::Error> {
         let fd = rustix::fs::open(source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
         let descriptors =
             rustix::fs::open("/proc/self/fd", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let owner = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let inodes = Mutex::new(Rank::Leaf, HashMap::new());
-        let tree = Arc::new(Tree { writable, hidden, descriptors, owner, inodes });
+        let tree = Arc::new(Tree {
+            writable,
+            hidden,
+            descriptors,
+            owner,
+            inodes,
+            set_ids: SetIds::default(),
+            memory: memory.clone(),
+        });
         let root = HostInode::root(tree, fd).map_err(|error| std::io::Error::from_raw_os_error(error.raw().into()))?;
         Ok(Self { root })
     }
@@ -108,6 +134,21 @@ fn stat_fs(fd: BorrowedFd<'_>) -> Result<FsStat, Errno> {
         name_max: host.f_namelen.cast_unsigned(),
         flags: host.f_flags.cast_unsigned(),
     })
+}
+
+impl Tree {
+    /// Keeps a new descriptor; `ENFILE` if the monitor has nearly as many as the host permits. The host gives the lowest free
+    /// number, so a number says how many there are.
+    fn keep(&self, fd: OwnedFd) -> Result<OwnedFd, Errno> {
+        /// Numbers that no limit is below, so that most opens need not ask for it.
+        const FEW: u64 = 512;
+        let number = u64::try_from(fd.as_raw_fd()).unwrap_or(u64::MAX);
+        if number < FEW {
+            return Ok(fd);
+        }
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+        if number.saturating_add(RESERVE) < limit { Ok(fd) } else { Err(Errno::ENFILE) }
+    }
 }
 
 impl AsFd for Tree {

@@ -8,6 +8,7 @@ use super::super::pool::Pool;
 use super::super::tables::{block_part, index, load, store};
 use super::super::{Entry, HostFile, MemoryError, MemoryObject};
 use super::edit::{make_table, slots};
+use super::source::Sources;
 use super::{Access, AddressSpace, Source, State, check};
 use crate::addr::{PAGE_SIZE, UserAddr, UserRange};
 use std::sync::Arc;
@@ -171,10 +172,22 @@ impl AddressSpace {
         copies: Copies,
         gone: &[Frame],
     ) {
+        // A private copy has a frame of its own, which other copies may share since a fork.
+        let goes = |entry: Entry| copies == Copies::Too || gone.binary_search(&entry.frame()).is_ok();
+        self.forget(|sources| sources.showing(object, offsets.start, offsets.end), goes);
+    }
+
+    /// Takes away all pages that show a host file from `size` on, private copies, too: it was truncated.
+    pub(in crate::memory) fn forget_file_behind(&self, identity: (u64, u64), size: u64) {
+        self.forget(|sources| sources.showing_file(identity, size.next_multiple_of(PAGE_SIZE)), |_| true);
+    }
+
+    /// Takes those pages away that `goes` tells, in the ranges that `find` finds.
+    fn forget(&self, find: impl FnOnce(&Sources) -> Vec<UserRange>, goes: impl Fn(Entry) -> bool) {
         let state = self.edit();
         let memory = &*self.memory;
         let mut changes = Changes::new(memory);
-        for range in state.sources.showing(object, offsets.start, offsets.end) {
+        for range in find(&state.sources) {
             state.tables.for_blocks(&memory.arena, range, |part, directory| {
                 let entry = load(directory);
                 if !entry.is_table() {
@@ -182,8 +195,7 @@ impl AddressSpace {
                 }
                 for slot in &memory.arena.table(entry.frame())[slots(part)] {
                     let entry = load(slot);
-                    // A private copy has a frame of its own, which other copies may share since a fork.
-                    if entry.is_leaf() && (copies == Copies::Too || gone.binary_search(&entry.frame()).is_ok()) {
+                    if entry.is_leaf() && goes(entry) {
                         store(slot, Entry::EMPTY);
                         changes.released(entry);
                     }

@@ -117,13 +117,22 @@ impl Sources {
 
     /// The ranges that show offsets `from..to` of an object.
     pub(in crate::memory) fn showing(&self, object: u64, from: u64, to: u64) -> Vec<UserRange> {
+        self.parts(from, to, |source| matches!(source, Source::Object(shown) if shown.id() == object))
+    }
+
+    /// The ranges that show a host file from offset `from` on.
+    pub(in crate::memory) fn showing_file(&self, identity: (u64, u64), from: u64) -> Vec<UserRange> {
+        self.parts(from, u64::MAX, |source| matches!(source, Source::File(shown) if shown.identity() == identity))
+    }
+
+    /// The parts of mappings of a source that show offsets `from..to` of it.
+    fn parts(&self, from: u64, to: u64, is_wanted: impl Fn(&Source) -> bool) -> Vec<UserRange> {
         let shows = |(&start, mapping): (&UserAddr, &Mapping)| {
-            let Source::Object(shown) = &mapping.source else { return None };
             let len = mapping.end.0 - start.0;
             let first = from.saturating_sub(mapping.offset).min(len);
             let last = to.saturating_sub(mapping.offset).min(len);
             let range = UserRange { start: UserAddr(start.0 + first), end: UserAddr(start.0 + last) };
-            (shown.id() == object && first < last).then_some(range)
+            (first < last && is_wanted(&mapping.source)).then_some(range)
         };
         self.mappings.iter().filter_map(shows).collect()
     }
