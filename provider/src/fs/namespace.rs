@@ -6,7 +6,7 @@ use super::notify::Watches;
 use super::tmp::TmpFs;
 use super::usage::Usage;
 use super::walk::{LastLink, Resolve, Tail, Walker};
-use super::{FileKind, FileLocks, FsContext, Location, NewNode, OpenFile, OpenFlags, Seals};
+use super::{FileKind, FileLocks, FsContext, Location, NewNode, OpenFile, OpenFlags, Seals, Stat};
 use crate::errno::Errno;
 use crate::sync::{Mutex, MutexGuard, Rank};
 use crate::task::CurrentTask;
@@ -112,6 +112,20 @@ impl Namespace {
         last: LastLink,
     ) -> Result<Location, Errno> {
         self.walker(task, base, Resolve::empty()).walk(path, last)
+    }
+
+    /// [`Self::walk`], with the attributes of what is there.
+    pub fn walk_and_stat(
+        &self,
+        task: &CurrentTask<'_>,
+        base: Option<&Location>,
+        path: &[u8],
+        last: LastLink,
+    ) -> Result<(Location, Stat), Errno> {
+        let mut walker = self.walker(task, base, Resolve::empty());
+        let place = walker.walk(path, last)?;
+        let stat = walker.stat(&place)?;
+        Ok((place, stat))
     }
 
     /// Walks all but the last component.

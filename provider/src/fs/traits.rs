@@ -79,6 +79,11 @@ pub trait Inode: Send + Sync + Debug + Any {
     fn kind(&self) -> FileKind;
     /// The attributes.
     fn stat(&self) -> Result<Stat, Errno>;
+    /// The attributes as the lookup found them that led here within the same call: a file system whose lookup has fetched them need
+    /// not ask for them again.
+    fn stat_found(&self) -> Result<Stat, Errno> {
+        self.stat()
+    }
     /// What a permission check needs. A path walk asks right after the lookup, so a file system whose lookup has fetched the
     /// attributes may answer from that.
     fn permissions(&self) -> Result<Permissions, Errno> {

@@ -5,7 +5,7 @@
 
 use super::access::{self, Want};
 use super::namespace::Namespace;
-use super::{FileKind, Link, LinkTarget, Location};
+use super::{FileKind, Link, LinkTarget, Location, Stat};
 use crate::errno::Errno;
 use crate::task::{Credentials, CurrentTask};
 use std::sync::Arc;
@@ -73,6 +73,8 @@ pub(super) struct Walker<'a, 't> {
     start: Location,
     resolve: Resolve,
     links: u32,
+    /// The walk ended with a lookup, and not at a place that it knew or that something is mounted on.
+    looked_up: bool,
 }
 
 impl<'a, 't> Walker<'a, 't> {
@@ -86,7 +88,7 @@ impl<'a, 't> Walker<'a, 't> {
     ) -> Self {
         let root = if resolve.contains(Resolve::IN_ROOT) { base.clone() } else { root };
         let task = task.map(|task| (task, task.credentials()));
-        Self { namespace, task, root, start: base, resolve, links: 0 }
+        Self { namespace, task, root, start: base, resolve, links: 0, looked_up: false }
     }
 
     /// Walks the whole path.
@@ -105,8 +107,14 @@ impl<'a, 't> Walker<'a, 't> {
             if slash && place.kind() != FileKind::Directory {
                 return Err(Errno::ENOTDIR);
             }
+            self.looked_up = !place.entry().is_covered() && !place.is_mount_root();
             return Ok(place);
         }
+    }
+
+    /// The attributes of the place where [`Self::walk`] has just ended.
+    pub(super) fn stat(&self, place: &Location) -> Result<Stat, Errno> {
+        if self.looked_up { place.inode().stat_found() } else { place.inode().stat() }
     }
 
     /// Walks all but the last component, from the walk's start.

@@ -64,9 +64,12 @@ pub(super) fn locate(
     flags: AtFlags,
     last: LastLink,
 ) -> Result<Location, Errno> {
-    // Linux 6.11 takes a null pointer for an empty path, too, where AT_EMPTY_PATH is given.
-    let path = if path.is_null() && flags.contains(AtFlags::EMPTY_PATH) { Vec::new() } else { path.read_path(task)? };
-    locate_bytes(task, at, &path, flags, last)
+    locate_bytes(task, at, &read_path(task, path, flags)?, flags, last)
+}
+
+/// Reads a path. Linux 6.11 takes a null pointer for an empty one, too, where AT_EMPTY_PATH is given.
+pub(super) fn read_path(task: &CurrentTask<'_>, path: UserCStr, flags: AtFlags) -> Result<Vec<u8>, Errno> {
+    if path.is_null() && flags.contains(AtFlags::EMPTY_PATH) { Ok(Vec::new()) } else { path.read_path(task) }
 }
 
 /// [`locate`], for a path that was read already.

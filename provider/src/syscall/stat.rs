@@ -1,30 +1,56 @@
 //! Attributes: the stat family, statfs, access, readlink.
 
-use super::fs::{AtFlags, locate, locate_bytes};
+use super::fs::{AtFlags, base, locate, locate_bytes, read_path};
 use crate::abi::stat::{UserStat, UserStatfs, UserStatx};
 use crate::errno::Errno;
-use crate::fs::{Fd, FileKind, FsStat, LastLink, Location, Want, check_access};
+use crate::fs::{Fd, FileKind, FsStat, LastLink, Location, Stat, Want, check_access};
 use crate::syscall::args::BytesOut;
 use crate::task::{Credentials, CurrentTask};
 use crate::user::{UserCStr, UserOut};
 
-fn put(task: &CurrentTask<'_>, place: &Location, to: UserOut<UserStat>) -> Result<(), Errno> {
-    to.write(task, &UserStat::from(&place.inode().stat()?))
+/// Walks to what (descriptor, path, flags) means and reads its attributes.
+fn stat_at(
+    task: &CurrentTask<'_>,
+    at: Fd,
+    path: UserCStr,
+    flags: AtFlags,
+    last: LastLink,
+) -> Result<(Location, Stat), Errno> {
+    let path = read_path(task, path, flags)?;
+    if path.is_empty() {
+        let place = locate_bytes(task, at, &path, flags, last)?;
+        let stat = place.inode().stat()?;
+        return Ok((place, stat));
+    }
+    let base = base(task, at, &path)?;
+    task.kernel().namespace().walk_and_stat(task, base.as_ref(), &path, last)
+}
+
+fn put(
+    task: &CurrentTask<'_>,
+    at: Fd,
+    path: UserCStr,
+    to: UserOut<UserStat>,
+    flags: AtFlags,
+    last: LastLink,
+) -> Result<(), Errno> {
+    let (_, stat) = stat_at(task, at, path, flags, last)?;
+    to.write(task, &UserStat::from(&stat))
 }
 
 /// stat(2).
 pub(super) fn stat(task: &CurrentTask<'_>, path: UserCStr, to: UserOut<UserStat>) -> Result<(), Errno> {
-    put(task, &locate(task, Fd::CWD, path, AtFlags::empty(), LastLink::Follow)?, to)
+    put(task, Fd::CWD, path, to, AtFlags::empty(), LastLink::Follow)
 }
 
 /// lstat(2).
 pub(super) fn lstat(task: &CurrentTask<'_>, path: UserCStr, to: UserOut<UserStat>) -> Result<(), Errno> {
-    put(task, &locate(task, Fd::CWD, path, AtFlags::empty(), LastLink::Keep)?, to)
+    put(task, Fd::CWD, path, to, AtFlags::empty(), LastLink::Keep)
 }
 
 /// fstat(2).
 pub(super) fn fstat(task: &CurrentTask<'_>, fd: Fd, to: UserOut<UserStat>) -> Result<(), Errno> {
-    put(task, task.files().get_any(fd)?.location(), to)
+    to.write(task, &UserStat::from(&task.files().get_any(fd)?.location().inode().stat()?))
 }
 
 /// newfstatat(2).
@@ -36,7 +62,7 @@ pub(super) fn newfstatat(
     flags: AtFlags,
 ) -> Result<(), Errno> {
     let flags = flags.permit(AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::EMPTY_PATH)?;
-    put(task, &locate(task, at, path, flags, flags.last())?, to)
+    put(task, at, path, to, flags, flags.last())
 }
 
 /// statx(2). All fields are reported, asked for or not, as the call permits.
@@ -55,9 +81,9 @@ pub(super) fn statx(
     }
     let known = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::EMPTY_PATH | sync;
     let flags = flags.permit(known)?;
-    let place = locate(task, at, path, flags, flags.last())?;
+    let (place, stat) = stat_at(task, at, path, flags, flags.last())?;
     let mount = place.mount().map(|mount| (mount.id, place.is_mount_root()));
-    to.write(task, &UserStatx::new(&place.inode().stat()?, mount))
+    to.write(task, &UserStatx::new(&stat, mount))
 }
 
 fn figures(place: &Location) -> Result<FsStat, Errno> {

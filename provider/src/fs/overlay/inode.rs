@@ -172,6 +172,29 @@ impl OverlayInode {
     }
 }
 
+impl OverlayInode {
+    /// The attributes, from what `ask` says of the layer that counts.
+    fn stat_by(&self, ask: impl FnOnce(&dyn Inode) -> Result<Stat, Errno>) -> Result<Stat, Errno> {
+        let layers = self.layers();
+        let Some(upper) = &layers.upper else {
+            let stat = ask(layers.lower.ok_or(Errno::EIO)?.as_ref())?;
+            return Ok(Stat { links: self.links(stat.links), ..stat });
+        };
+        let stat = ask(upper.inode())?;
+        let (device, inode) = self.number(&stat);
+        let links = layers.lower_links.map_or(stat.links, |counted| self.links(counted));
+        let mut stat = Stat { device, inode, links, ..stat };
+        if self.kind == FileKind::Directory
+            && let Some(lower) = &layers.lower
+            && let Ok(below) = lower.stat()
+        {
+            stat.size = below.size;
+            stat.blocks = below.blocks;
+        }
+        Ok(stat)
+    }
+}
+
 impl Layers {
     /// Where the parts lie in memory.
     fn addresses(&self) -> [Option<usize>; 2] {
@@ -185,23 +208,11 @@ impl Inode for OverlayInode {
     }
 
     fn stat(&self) -> Result<Stat, Errno> {
-        let layers = self.layers();
-        let Some(upper) = &layers.upper else {
-            let stat = layers.lower.ok_or(Errno::EIO)?.stat()?;
-            return Ok(Stat { links: self.links(stat.links), ..stat });
-        };
-        let stat = upper.stat()?;
-        let (device, inode) = self.number(&stat);
-        let links = layers.lower_links.map_or(stat.links, |counted| self.links(counted));
-        let mut stat = Stat { device, inode, links, ..stat };
-        if self.kind == FileKind::Directory
-            && let Some(lower) = &layers.lower
-            && let Ok(below) = lower.stat()
-        {
-            stat.size = below.size;
-            stat.blocks = below.blocks;
-        }
-        Ok(stat)
+        self.stat_by(|layer| layer.stat())
+    }
+
+    fn stat_found(&self) -> Result<Stat, Errno> {
+        self.stat_by(|layer| layer.stat_found())
     }
 
     fn permissions(&self) -> Result<Permissions, Errno> {
