@@ -9,7 +9,7 @@ use crate::errno::Errno;
 use crate::sync::{Mutex, Rank};
 use crate::task::CurrentTask;
 use linux_raw_sys::general::{SEEK_CUR, SEEK_DATA, SEEK_END, SEEK_HOLE, SEEK_SET};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 /// The most bytes one read or write moves (MAX_RW_COUNT in include/linux/fs.h): INT_MAX without the last page's part.
@@ -36,6 +36,8 @@ pub struct OpenFile {
     watches: Mutex<Vec<Weak<Item>>>,
     /// That it was opened by a path.
     opened: Option<Opened>,
+    /// The open made the file (F_CREATED_QUERY).
+    created: AtomicBool,
 }
 
 impl OpenFile {
@@ -78,9 +80,20 @@ impl OpenFile {
             locks: OnceLock::new(),
             watches: Mutex::new(Rank::Leaf, Vec::new()),
             opened,
+            created: AtomicBool::new(false),
         });
         this.tell(Mask::OPEN);
         this
+    }
+
+    /// Tells whether the open made the file.
+    pub fn has_created(&self) -> bool {
+        self.created.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the open made the file.
+    pub(super) fn note_created(&self) {
+        self.created.store(true, Ordering::Relaxed);
     }
 
     /// Tells who watches the file of what happened to it.

@@ -127,7 +127,9 @@ impl Namespace {
         let opened = place.opened(flags.writes())?;
         // A file that was just made may be written whatever its mode says.
         let file = place.inode().clone().open(task, flags.difference(OpenFlags::TRUNC))?;
-        Ok(OpenFile::counted(file, place, flags, opened))
+        let file = OpenFile::counted(file, place, flags, opened);
+        file.note_created();
+        Ok(file)
     }
 
     /// Opens what is at a place, as a path walk that ends there would.
@@ -146,6 +148,9 @@ impl Namespace {
             return Err(Errno::EISDIR);
         }
         access::check_access(&who, &place, wanted(flags))?;
+        if kind == FileKind::Directory && flags.contains(OpenFlags::DIRECT) {
+            return Err(Errno::EINVAL);
+        }
         if flags.contains(OpenFlags::NOATIME) && !access::owns(&who, place.inode().permissions()?) {
             return Err(Errno::EPERM);
         }

@@ -23,7 +23,8 @@ struct Records {
     layout: Layout,
     bytes: Vec<u8>,
     room: usize,
-    next: u64,
+    /// Where each record ends, and the position behind it.
+    ends: Vec<(usize, u64)>,
     full: bool,
 }
 
@@ -48,7 +49,7 @@ impl DirSink for Records {
         if self.layout == Layout::Old {
             self.bytes[end - 1] = entry.kind.dirent_type();
         }
-        self.next = entry.next;
+        self.ends.push((end, entry.next));
         true
     }
 }
@@ -58,9 +59,11 @@ const LISTING_MAX: usize = 1 << 20;
 
 fn list(task: &CurrentTask<'_>, fd: Fd, to: UserAddr, size: u32, layout: Layout) -> Result<usize, Errno> {
     let file = task.files().get(fd)?;
-    let room = usize::try_from(size).unwrap_or(LISTING_MAX).min(LISTING_MAX);
+    // Linux counts the room in an int: more than that is less than nothing.
+    let room = i32::try_from(size).map_or(0, i32::cast_unsigned);
+    let room = usize::try_from(room).unwrap_or(LISTING_MAX).min(LISTING_MAX);
     let position = file.offset();
-    let mut records = Records { layout, bytes: Vec::new(), room, next: position, full: false };
+    let mut records = Records { layout, bytes: Vec::new(), room, ends: Vec::new(), full: false };
     if file.location().kind() != FileKind::Directory {
         return Err(Errno::ENOTDIR);
     }
@@ -71,9 +74,25 @@ fn list(task: &CurrentTask<'_>, fd: Fd, to: UserAddr, size: u32, layout: Layout)
     if records.bytes.is_empty() && records.full {
         return Err(Errno::EINVAL);
     }
-    task.mm().write(to, &records.bytes)?;
-    file.with_offset(|offset| *offset = records.next);
-    Ok(records.bytes.len())
+    let (written, next) = put(task, to, &records, position)?;
+    file.with_offset(|offset| *offset = next);
+    Ok(written)
+}
+
+/// Writes the records, as many whole ones as memory takes; returns their bytes and the position behind them.
+fn put(task: &CurrentTask<'_>, to: UserAddr, records: &Records, position: u64) -> Result<(usize, u64), Errno> {
+    let mm = task.mm();
+    let whole = (records.bytes.len(), records.ends.last().map_or(position, |(_, next)| *next));
+    let Err(fault) = mm.write(to, &records.bytes) else { return Ok(whole) };
+    let mut done = (0, position);
+    for &(end, next) in &records.ends {
+        let at = u64::try_from(done.0).ok().and_then(|done| to.checked_add(done)).ok_or(Errno::EFAULT)?;
+        if mm.write(at, &records.bytes[done.0..end]).is_err() {
+            break;
+        }
+        done = (end, next);
+    }
+    if done.0 == 0 { Err(fault) } else { Ok(done) }
 }
 
 /// getdents64(2).

@@ -24,6 +24,8 @@ const F_OFD_SETLKW: u32 = 38;
 
 /// Whether two descriptors share an open file (include/uapi/linux/fcntl.h: F_LINUX_SPECIFIC_BASE + 3).
 const F_DUPFD_QUERY: u32 = 1027;
+/// Whether the open of the descriptor made the file (F_LINUX_SPECIFIC_BASE + 4).
+const F_CREATED_QUERY: u32 = 1028;
 /// F_GET_RW_HINT: how long written data lives.
 const F_GET_RW_HINT: u32 = 1035;
 /// F_SET_RW_HINT.
@@ -59,6 +61,7 @@ pub(super) fn fcntl(task: &CurrentTask<'_>, fd: Fd, command: FcntlCommand, argum
     match command {
         raw::F_DUPFD | raw::F_DUPFD_CLOEXEC => duplicate(task, file, command == raw::F_DUPFD_CLOEXEC, argument),
         F_DUPFD_QUERY => Ok(u64::from(files.get_any(Fd(int(argument)))?.id() == file.id())),
+        F_CREATED_QUERY => Ok(u64::from(file.has_created())),
         raw::F_GETFD => Ok(u64::from(files.closes_on_exec(fd)?)),
         raw::F_SETFD => files.set_close_on_exec(fd, argument & FD_CLOEXEC != 0).map(|()| 0),
         raw::F_GETFL => Ok(u64::from(file.flags().bits())),

@@ -16,7 +16,7 @@ const FIXED: &[(&str, u32, &str)] = &[
     ("fs/epoll/max_user_watches", 0o644, "5491511"),
     ("fs/inotify/max_queued_events", 0o644, "16384"),
     ("fs/inotify/max_user_instances", 0o644, "128"),
-    ("fs/inotify/max_user_watches", 0o644, "192536"),
+    ("fs/inotify/max_user_watches", 0o644, "65536"),
     ("fs/lease-break-time", 0o644, "45"),
     ("fs/leases-enable", 0o644, "1"),
     ("fs/mount-max", 0o644, "100000"),
