@@ -176,8 +176,18 @@ int main(void) {
     SHOW(unlink("d/once"));
     drain("unlinked");
     SHOW(write(fd, "x", 1));
+    SHOW(fchmod(fd, 0640));
+    SHOW(ftruncate(fd, 0));
     close(fd);
     drain("excluded");
+    put("d/once", "1");
+    watch("d/once", IN_ALL_EVENTS | IN_EXCL_UNLINK);
+    fd = open("d/once", O_RDWR);
+    SHOW(unlink("d/once"));
+    SHOW(write(fd, "x", 1));
+    SHOW(fchmod(fd, 0600));
+    close(fd);
+    drain("excluded itself");
 
     put("d/size", "1");
     int waiting = 0;

@@ -3,6 +3,7 @@
 
 use super::LoadError;
 use crate::errno::Errno;
+use crate::fs::notify::Mask;
 use crate::fs::{
     BufferSink, FileKind, LastLink, Location, Mapping, OpenFile, OpenFlags, TextGuard, Want, check_access,
 };
@@ -80,6 +81,7 @@ impl ImageFile for TaskImage<'_, '_> {
             let at = offset.checked_add(sink.filled() as u64).ok_or(Errno::EINVAL)?;
             let read = self.file.file().read_at(self.task, at, &mut sink)?;
             if read == 0 || crate::fs::Sink::remaining(&sink) == 0 {
+                self.file.tell(Mask::ACCESS);
                 return Ok(sink.filled());
             }
         }

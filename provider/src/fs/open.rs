@@ -99,7 +99,7 @@ impl OpenFile {
     /// Tells who watches the file of what happened to it.
     pub fn tell(&self, mask: Mask) {
         if let Some(opened) = &self.opened {
-            opened.watches().tell(&self.location, mask);
+            opened.watches().tell_use(&self.location, mask);
         }
     }
 

@@ -206,7 +206,7 @@ pub(super) fn ftruncate(task: &CurrentTask<'_>, fd: Fd, len: i64) -> Result<(), 
     }
     check_size(task, size)?;
     file.file().set_size(size)?;
-    file.tell(Mask::MODIFY);
+    file.location().tell(Mask::MODIFY);
     Ok(())
 }
 

@@ -143,6 +143,10 @@ pub(super) fn sendfile(
         return Err(Errno::EINVAL);
     }
     let start = start.map_or_else(|| own_offset(&source), Ok)?;
+    // The sum counts as a signed offset (rw_verify_area), before anything is cut.
+    if start.wrapping_add(len).cast_signed() < 0 {
+        return Err(Errno::EINVAL);
+    }
     let len = cap(len);
     let into = if target.file().seekable() { own_offset(&target)? } else { 0 };
     let copied = match direct(task, &source, start, &target, into, len) {

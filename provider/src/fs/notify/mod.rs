@@ -105,8 +105,8 @@ struct News<'a> {
     cookie: u32,
     /// The name in the watched directory.
     name: &'a [u8],
-    /// The name was removed before.
-    removed: bool,
+    /// It came through an open file whose name was removed before: IN_EXCL_UNLINK excludes it.
+    excluded: bool,
 }
 
 /// Who watches what in a sandbox.
@@ -146,7 +146,7 @@ impl Watches {
     fn send(&self, inode: &Arc<dyn Inode>, news: News<'_>) {
         for watch in self.of(inode) {
             let wanted = watch.mask();
-            if !wanted.intersects(news.mask & Mask::EVENTS) || (news.removed && wanted.contains(Mask::EXCL_UNLINK)) {
+            if !wanted.intersects(news.mask & Mask::EVENTS) || (news.excluded && wanted.contains(Mask::EXCL_UNLINK)) {
                 continue;
             }
             let Some(instance) = watch.instance.upgrade() else { continue };
@@ -157,31 +157,39 @@ impl Watches {
         }
     }
 
-    /// Tells of something that happened to the object at a place: who watches its directory, with its name, and who watches it.
+    /// Tells of a change of attributes of the object at a place: who watches its directory, with its name, and who watches it.
     pub fn tell(&self, place: &Location, mask: Mask) {
+        self.tell_both(place, mask, false);
+    }
+
+    /// Tells of a use of the object at a place through an open file.
+    pub fn tell_use(&self, place: &Location, mask: Mask) {
+        self.tell_both(place, mask, place.is_removed());
+    }
+
+    fn tell_both(&self, place: &Location, mask: Mask, excluded: bool) {
         if self.is_idle() {
             return;
         }
         let mask = with_kind(mask, place.inode());
         if let Some(parent) = place.entry().parent() {
             let name = place.entry().name();
-            let news = News { mask, cookie: 0, name: &name, removed: place.is_removed() };
-            self.send(parent.inode(), news);
+            self.send(parent.inode(), News { mask, cookie: 0, name: &name, excluded });
         }
-        self.send(place.inode(), News { mask, cookie: 0, name: b"", removed: false });
+        self.send(place.inode(), News { mask, cookie: 0, name: b"", excluded });
     }
 
     /// Tells of something that concerns nobody but who watches the object itself.
     pub(super) fn tell_own(&self, inode: &Arc<dyn Inode>, mask: Mask) {
         if !self.is_idle() {
-            self.send(inode, News { mask: with_kind(mask, inode), cookie: 0, name: b"", removed: false });
+            self.send(inode, News { mask: with_kind(mask, inode), cookie: 0, name: b"", excluded: false });
         }
     }
 
     /// Tells of a name that was made or removed in a directory; it leads, or led, to `inode`.
     pub(super) fn tell_name(&self, directory: &Arc<dyn Inode>, name: &[u8], inode: &Arc<dyn Inode>, mask: Mask) {
         if !self.is_idle() {
-            self.send(directory, News { mask: with_kind(mask, inode), cookie: 0, name, removed: false });
+            self.send(directory, News { mask: with_kind(mask, inode), cookie: 0, name, excluded: false });
         }
     }
 
@@ -198,12 +206,12 @@ impl Watches {
         }
         let cookie = self.cookie.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         for (directory, name, mask) in [(from, name, Mask::MOVED_FROM), (to, to_name, Mask::MOVED_TO)] {
-            self.send(directory, News { mask: with_kind(mask, moved), cookie, name, removed: false });
+            self.send(directory, News { mask: with_kind(mask, moved), cookie, name, excluded: false });
         }
         if let Some(replaced) = replaced {
             self.tell_own(replaced, Mask::ATTRIB);
         }
-        self.send(moved, News { mask: Mask::MOVE_SELF, cookie: 0, name: b"", removed: false });
+        self.send(moved, News { mask: Mask::MOVE_SELF, cookie: 0, name: b"", excluded: false });
     }
 
     /// Tells those who watch an object that it is gone: it has neither a name nor a user any more. Their watches end.
@@ -211,7 +219,7 @@ impl Watches {
         if self.is_idle() {
             return;
         }
-        self.send(inode, News { mask: Mask::DELETE_SELF, cookie: 0, name: b"", removed: false });
+        self.send(inode, News { mask: Mask::DELETE_SELF, cookie: 0, name: b"", excluded: false });
         for watch in self.of(inode) {
             if let Some(instance) = watch.instance.upgrade() {
                 instance.end(&watch);
