@@ -1,7 +1,7 @@
 //! Sockets: the families' common ground, and what a sandbox's network is made of ([`Network`]).
 //!
 //! A [`Socket`] is behind a [`SocketFile`], which is an open file like any other. Families: [`unix`], [`inet`], [`netlink`]. Everything is the provider's
-//! own: a connection is buffers of the monitor with wait queues, and no packet leaves the sandbox.
+//! own unless the sandbox was given the host's network ([`host`]): a connection is buffers of the monitor with wait queues, and no packet leaves the sandbox.
 //!
 //! Locks: the tables of names are of rank `Network`, a socket's state is of rank `Socket`, what it has received is of rank
 //! `SocketBuffer`; two sockets' locks of one rank are never held together.
@@ -11,6 +11,7 @@ pub mod budget;
 pub mod common;
 pub mod control;
 pub mod file;
+pub mod host;
 pub mod inet;
 pub mod interface;
 pub mod messages;
@@ -27,6 +28,7 @@ pub use common::{Common, Kind, SOMAXCONN};
 pub use file::{SocketFile, open};
 pub use socket::{Control, Incoming, MessageFlags, Outgoing, RawControl, Received, Shutdown, Socket};
 
+use crate::config;
 use crate::errno::Errno;
 use crate::task::CurrentTask;
 use linux_raw_sys::net::{AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX};
@@ -82,6 +84,9 @@ impl Network {
 pub fn create(task: &CurrentTask<'_>, family: u32, kind: u32, protocol: u32) -> Result<Arc<dyn Socket>, Errno> {
     match family {
         AF_UNIX => Ok(unix::UnixSocket::new(task, unix::kind(kind, protocol)?)),
+        AF_INET | AF_INET6 if task.kernel().config().network == config::Network::Host => {
+            Ok(host::create(task, family, kind, protocol)?)
+        }
         AF_INET | AF_INET6 => inet::create(task, family, kind, protocol),
         AF_NETLINK => Ok(netlink::NetlinkSocket::new(task, kind, protocol)?),
         AF_PACKET => Err(task.unsupported("socket: packets", Errno::EPERM)),

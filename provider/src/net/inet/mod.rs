@@ -7,7 +7,7 @@
 mod endpoint;
 mod ip;
 mod multicast;
-mod number;
+pub(super) mod number;
 mod ports;
 pub mod tcp;
 pub mod udp;

@@ -7,10 +7,12 @@ use crate::net::options::LOOPBACK_INDEX;
 use crate::net::unix;
 use crate::net::unix::ShownState;
 use crate::task::CurrentTask;
-use linux_raw_sys::net::{AF_INET, AF_INET6, AF_UNIX};
+use linux_raw_sys::net::{AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX, AF_VSOCK, AF_XDP};
 use std::net::{IpAddr, SocketAddr};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+/// IPPROTO_RAW.
+const RAW: u32 = 255;
 /// SOCK_DIAG_BY_FAMILY.
 const BY_FAMILY: u16 = 20;
 /// TCP_ESTABLISHED, also of sockets that are connected without TCP.
@@ -91,6 +93,8 @@ pub(super) fn serve(task: &CurrentTask<'_>, request: &Header, body: &[u8], write
             let (asked, _) = UnixRequest::read_from_prefix(body).map_err(|_| Errno::EINVAL)?;
             unix_sockets(task, request, &asked, writer)
         }
+        // Kinds of sockets of which there are none to list.
+        Some(AF_NETLINK | AF_PACKET | AF_VSOCK | AF_XDP) if request.flags & DUMP == DUMP => Ok(()),
         Some(_) => Err(Errno::ENOENT),
         None => Err(Errno::EINVAL),
     }
@@ -161,6 +165,8 @@ fn inet(task: &CurrentTask<'_>, request: &Header, asked: &InetRequest, writer: &
             };
             shown.map(line).collect()
         }
+        // Raw sockets: none can be made.
+        RAW => Vec::new(),
         _ => return Err(Errno::ENOENT),
     };
     let is_v6 = u32::from(asked.family) == AF_INET6;

@@ -1,6 +1,12 @@
-//! /proc/PID/net: a loopback interface and no sockets.
+//! /proc/PID/net: a loopback interface, and the sandbox's sockets.
 
+use crate::errno::Errno;
 use crate::fs::pseudo::Leaf;
+use crate::net::unix::ShownState;
+use crate::task::CurrentTask;
+use linux_raw_sys::net::{AF_INET, AF_INET6};
+use std::fmt::Write;
+use std::net::{IpAddr, SocketAddr};
 
 /// The columns that Linux pads the lines of tcp to, and those of udp and route, without the newline.
 const WIDE: usize = 149;
@@ -26,12 +32,13 @@ pub(super) fn leaves() -> Vec<Leaf> {
             "route",
             narrow("Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT"),
         ),
-        Leaf::fixed("sockstat", SOCKET_COUNTS),
-        Leaf::fixed("tcp", format!("{IPV4:<WIDE$}\n")),
-        Leaf::fixed("tcp6", format!("{IPV6}\n")),
-        Leaf::fixed("udp", narrow(&format!(" {IPV4}{COUNTED}"))),
-        Leaf::fixed("udp6", format!("{IPV6}{COUNTED}\n")),
-        Leaf::fixed("unix", "Num       RefCount Protocol Flags    Type St Inode Path\n"),
+        Leaf::rendered("sockstat", |reader| Ok(socket_counts(reader, AF_INET))),
+        Leaf::rendered("sockstat6", |reader| Ok(socket_counts(reader, AF_INET6))),
+        Leaf::rendered("tcp", |reader| Ok(tcp(reader, AF_INET))),
+        Leaf::rendered("tcp6", |reader| Ok(tcp(reader, AF_INET6))),
+        Leaf::rendered("udp", |reader| Ok(udp(reader, AF_INET))),
+        Leaf::rendered("udp6", |reader| Ok(udp(reader, AF_INET6))),
+        Leaf::rendered("unix", unix),
     ]
 }
 
@@ -46,11 +53,115 @@ const IPV6: &str = "  sl  local_address                         remote_address  
                     tm->when retrnsmt   uid  timeout inode";
 const COUNTED: &str = " ref pointer drops";
 
-const SOCKET_COUNTS: &str = "\
-sockets: used 0
-TCP: inuse 0 orphan 0 tw 0 alloc 0 mem 0
-UDP: inuse 0 mem 0
-UDPLITE: inuse 0
-RAW: inuse 0
-FRAG: inuse 0 memory 0
-";
+/// An address and port as the tables show them: the words of the address in the machine's order.
+fn endpoint(address: SocketAddr, family: u32) -> String {
+    let ip = match address.ip() {
+        IpAddr::V4(v4) if family == AF_INET6 => IpAddr::V6(v4.to_ipv6_mapped()),
+        ip => ip,
+    };
+    let octets = match ip {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    };
+    let mut shown = String::new();
+    for word in octets.chunks_exact(4) {
+        let word = word.try_into().map_or(0, u32::from_ne_bytes);
+        // Writing to a String cannot fail.
+        let _ = write!(shown, "{word:08X}");
+    }
+    let _ = write!(shown, ":{:04X}", address.port());
+    shown
+}
+
+/// What a version's table has of the sockets of that version.
+fn is_of(is_v6: bool, family: u32) -> bool {
+    is_v6 == (family == AF_INET6)
+}
+
+/// Adds a line; those of IPv4 are padded.
+fn add_line(table: &mut String, line: &str, family: u32, width: usize) {
+    let width = if family == AF_INET { width } else { 0 };
+    let _ = writeln!(table, "{line:<width$}");
+}
+
+/// /proc/net/tcp and tcp6.
+fn tcp(reader: &CurrentTask<'_>, family: u32) -> Vec<u8> {
+    let mut table = String::new();
+    add_line(&mut table, if family == AF_INET { IPV4 } else { IPV6 }, family, WIDE);
+    let sockets = reader.kernel().network().inet().tcp_sockets();
+    let shown = sockets.iter().filter_map(|socket| socket.shown()).filter(|shown| is_of(shown.is_v6, family));
+    for (index, shown) in shown.enumerate() {
+        let (local, remote) = (endpoint(shown.local, family), endpoint(shown.remote, family));
+        let line = format!(
+            "{index:4}: {local} {remote} {:02X} {:08X}:{:08X} 00:00000000 00000000 {:5} {:8} {} 1 {:016x} 100 0 0 10 0",
+            shown.state, shown.send_queue, shown.receive_queue, shown.uid, 0, shown.inode, 0
+        );
+        add_line(&mut table, &line, family, WIDE);
+    }
+    table.into_bytes()
+}
+
+/// /proc/net/udp and udp6.
+fn udp(reader: &CurrentTask<'_>, family: u32) -> Vec<u8> {
+    /// TCP_ESTABLISHED, of a socket that is connected.
+    const CONNECTED: u8 = 1;
+    /// TCP_CLOSE.
+    const UNCONNECTED: u8 = 7;
+    let mut table = String::new();
+    let head = if family == AF_INET { format!(" {IPV4}{COUNTED}") } else { format!("{IPV6}{COUNTED}") };
+    add_line(&mut table, &head, family, NARROW);
+    let sockets = reader.kernel().network().inet().udp_sockets();
+    let shown = sockets.iter().filter_map(|socket| socket.shown()).filter(|shown| is_of(shown.is_v6, family));
+    for (index, shown) in shown.enumerate() {
+        let (local, remote) = (endpoint(shown.local, family), endpoint(shown.remote, family));
+        let state = if shown.is_connected { CONNECTED } else { UNCONNECTED };
+        let line = format!(
+            "{index:5}: {local} {remote} {state:02X} {:08X}:{:08X} 00:00000000 00000000 {:5} {:8} {} 2 {:016x} 0",
+            0, shown.receive_queue, shown.uid, 0, shown.inode, 0
+        );
+        add_line(&mut table, &line, family, NARROW);
+    }
+    table.into_bytes()
+}
+
+/// /proc/net/unix.
+fn unix(reader: &CurrentTask<'_>) -> Result<Vec<u8>, Errno> {
+    /// __SO_ACCEPTCON.
+    const LISTENS: u32 = 0x1_0000;
+    let mut table = String::from("Num       RefCount Protocol Flags    Type St Inode Path\n");
+    for shown in reader.kernel().network().unix().list() {
+        let (references, flags, state) = match shown.state {
+            ShownState::Unconnected => (2, 0, 1),
+            ShownState::Listening => (2, LISTENS, 1),
+            ShownState::Connected => (3, 0, 3),
+        };
+        let (kind, inode) = (shown.kind.number(), shown.inode);
+        let line = format!("{:016x}: {references:08X} {:08X} {flags:08X} {kind:04X} {state:02X} {inode:5}", 0, 0);
+        table.push_str(&line);
+        if let Some(name) = &shown.name {
+            table.push(' ');
+            table.push_str(&String::from_utf8_lossy(name));
+        }
+        table.push('\n');
+    }
+    Ok(table.into_bytes())
+}
+
+/// /proc/net/sockstat and sockstat6.
+fn socket_counts(reader: &CurrentTask<'_>, family: u32) -> Vec<u8> {
+    let network = reader.kernel().network();
+    let (all_tcp, all_udp) = (network.inet().tcp_sockets(), network.inet().udp_sockets());
+    let tcp = all_tcp.iter().filter(|socket| socket.shown().is_some_and(|shown| is_of(shown.is_v6, family))).count();
+    let udp = all_udp.iter().filter(|socket| socket.shown().is_some_and(|shown| is_of(shown.is_v6, family))).count();
+    let text = if family == AF_INET6 {
+        format!("TCP6: inuse {tcp}\nUDP6: inuse {udp}\nUDPLITE6: inuse 0\nRAW6: inuse 0\nFRAG6: inuse 0 memory 0\n")
+    } else {
+        let used = all_tcp.len() + all_udp.len() + network.unix().list().len();
+        format!(
+            "sockets: used {used}\nTCP: inuse {tcp} orphan 0 tw 0 alloc {} mem 0\nUDP: inuse {udp} mem 0\n\
+             UDPLITE: inuse 0\nRAW: inuse 0\nFRAG: inuse 0 memory 0\n",
+            all_tcp.len()
+        )
+    };
+    text.into_bytes()
+}
