@@ -183,7 +183,7 @@ pub(crate) struct IdentityOptions {
 pub(crate) struct NetworkOptions {
     /// What network the program has
     #[arg(long, value_name = "NET", value_enum, default_value_t = NetworkChoice::None, alias = "network")]
-    net: NetworkChoice,
+    pub(crate) net: NetworkChoice,
     /// Give the program a terminal of its own, connected to the caller's, which is raw meanwhile; without this option it
     /// uses the caller's itself
     #[arg(short, long)]
@@ -202,7 +202,7 @@ pub(crate) enum NetworkChoice {
     /// A loopback of its own
     #[value(alias = "loopback")]
     None,
-    /// The host's network (not in this version)
+    /// The host's TCP and UDP, for the program to use as the caller could; Unix sockets stay inside
     Host,
 }
 
@@ -268,9 +268,6 @@ impl RunOptions {
     pub(crate) fn unsupported(&self) -> Result<(), Failure> {
         if self.protection.require_jail {
             return Err(Failure::ours("--require-jail: this version cannot put the monitor into a jail yet"));
-        }
-        if self.network.net == NetworkChoice::Host {
-            return Err(Failure::ours("--net host: this version has no network for programs yet"));
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use crate::cli::{BindSpec, RunOptions, TraceChoice};
+use crate::cli::{BindSpec, NetworkChoice, RunOptions, TraceChoice};
 use crate::failure::{Failure, plain};
 use crate::{environment, identity};
 
@@ -22,7 +22,10 @@ pub(crate) fn config(options: &RunOptions) -> Result<Config, Failure> {
         workdir: options.files.workdir.clone(),
         hostname: options.identity.hostname.clone().unwrap_or_else(host_name),
         limits: limits(options)?,
-        network: Network::Loopback,
+        network: match options.network.net {
+            NetworkChoice::None => Network::Loopback,
+            NetworkChoice::Host => Network::Host,
+        },
         terminal: None,
         trace: options.watching.strace.map(|format| Trace {
             format: match format {

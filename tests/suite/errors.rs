@@ -50,7 +50,6 @@ fn wrong_options() {
 #[test]
 fn options_that_this_version_lacks() {
     expect(&["--require-jail", "true"], 125, &["--require-jail"]);
-    expect(&["--net", "host", "true"], 125, &["--net host"]);
     expect(&["-t", "true"], 125, &["-t", "terminal"]);
 }
 

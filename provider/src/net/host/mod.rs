@@ -41,6 +41,9 @@ pub struct HostSocket {
 /// Makes a socket of AF_INET or AF_INET6.
 pub fn create(task: &CurrentTask<'_>, family: u32, kind: u32, protocol: u32) -> Result<Arc<HostSocket>, Errno> {
     let kind = check_type(task, kind, protocol)?;
+    if protocol == super::inet::UDP_LITE {
+        return Err(task.unsupported("socket: UDP-Lite of the host", Errno::EPROTONOSUPPORT));
+    }
     let (host_kind, protocol, number) = match kind {
         Kind::Stream => (SocketType::STREAM, ipproto::TCP, super::inet::TCP),
         _ => (SocketType::DGRAM, ipproto::UDP, super::inet::UDP),

@@ -71,7 +71,8 @@ impl HostSocket {
             (SOL_IPV6, number::IPV6_MULTICAST_HOPS) => sockopt::set_ipv6_multicast_hops(fd, unsigned()?)?,
             (SOL_IPV6, number::IPV6_MULTICAST_LOOP) => sockopt::set_ipv6_multicast_loop(fd, on)?,
             (SOL_IPV6, number::IPV6_TCLASS) => sockopt::set_ipv6_tclass(fd, unsigned()?)?,
-            // Resolvers ask for the queue of errors and do without.
+            // Resolvers insist on it. A connected socket is told errors anyway; the queue of errors is always empty here.
+            (SOL_IP, number::IP_RECVERR) | (SOL_IPV6, number::IPV6_RECVERR) => {}
             _ => return Err(task.unsupported("setsockopt: an option of a host socket", Errno::ENOPROTOOPT)),
         }
         Ok(())

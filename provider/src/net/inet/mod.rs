@@ -29,6 +29,8 @@ const ICMP: u32 = 1;
 pub const TCP: u32 = 6;
 /// IPPROTO_UDP.
 pub const UDP: u32 = 17;
+/// IPPROTO_UDPLITE.
+pub(super) const UDP_LITE: u32 = 136;
 /// IPPROTO_ICMPV6.
 const ICMPV6: u32 = 58;
 /// One past the last protocol (IPPROTO_MAX).
@@ -41,6 +43,8 @@ pub struct Stack {
     pub(super) tcp: Ports<tcp::TcpSocket>,
     /// Who has which UDP port.
     pub(super) udp: Ports<udp::UdpSocket>,
+    /// Who has which UDP-Lite port.
+    pub(super) udp_lite: Ports<udp::UdpSocket>,
     all: Mutex<All>,
 }
 
@@ -53,7 +57,7 @@ struct All {
 impl Default for Stack {
     fn default() -> Self {
         let all = Mutex::new(Rank::Network, All::default());
-        Self { tcp: Ports::default(), udp: Ports::default(), all }
+        Self { tcp: Ports::default(), udp: Ports::default(), udp_lite: Ports::default(), all }
     }
 }
 
@@ -92,7 +96,7 @@ pub fn create(task: &CurrentTask<'_>, family: u32, kind: u32, protocol: u32) -> 
     }
     match check_type(task, kind, protocol)? {
         Kind::Stream => Ok(tcp::TcpSocket::new(task, family)),
-        _ => Ok(udp::UdpSocket::new(task, family)),
+        _ => Ok(udp::UdpSocket::new(task, family, if protocol == UDP_LITE { UDP_LITE } else { UDP })),
     }
 }
 
@@ -100,7 +104,7 @@ pub fn create(task: &CurrentTask<'_>, family: u32, kind: u32, protocol: u32) -> 
 pub fn check_type(task: &CurrentTask<'_>, kind: u32, protocol: u32) -> Result<Kind, Errno> {
     match (kind, protocol) {
         (1, 0 | TCP) => Ok(Kind::Stream),
-        (2, 0 | UDP) => Ok(Kind::Datagram),
+        (2, 0 | UDP | UDP_LITE) => Ok(Kind::Datagram),
         // No group may use ping sockets (net.ipv4.ping_group_range is empty).
         (2, ICMP | ICMPV6) => Err(Errno::EACCES),
         (1 | 2, _) => Err(Errno::EPROTONOSUPPORT),

@@ -1,6 +1,6 @@
 //! NETLINK_SOCK_DIAG (sock_diag(7)): the sandbox's sockets, for `ss`.
 
-use super::message::{Attributes, DUMP, Header, Writer};
+use super::message::{Attributes, DUMP, Header, Writer, attributes};
 use crate::errno::Errno;
 use crate::net::inet::{TCP, UDP};
 use crate::net::options::LOOPBACK_INDEX;
@@ -15,6 +15,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 const RAW: u32 = 255;
 /// SOCK_DIAG_BY_FAMILY.
 const BY_FAMILY: u16 = 20;
+/// INET_DIAG_REQ_PROTOCOL.
+const PROTOCOL: u16 = 3;
 /// TCP_ESTABLISHED, also of sockets that are connected without TCP.
 const ESTABLISHED: u8 = 1;
 /// TCP_CLOSE.
@@ -87,6 +89,10 @@ pub(super) fn serve(task: &CurrentTask<'_>, request: &Header, body: &[u8], write
     match body.first().map(|family| u32::from(*family)) {
         Some(AF_INET | AF_INET6) => {
             let (asked, _) = InetRequest::read_from_prefix(body).map_err(|_| Errno::EINVAL)?;
+            // Protocols whose number does not fit a byte are told by an attribute; none of them is served.
+            if attributes(body, size_of::<InetRequest>()).iter().any(|(kind, _)| *kind == PROTOCOL) {
+                return Err(Errno::ENOENT);
+            }
             inet(task, request, &asked, writer)
         }
         Some(AF_UNIX) => {
@@ -153,7 +159,8 @@ fn inet(task: &CurrentTask<'_>, request: &Header, asked: &InetRequest, writer: &
             shown.map(line).collect()
         }
         UDP => {
-            let shown = stack.udp_sockets().into_iter().filter_map(|socket| socket.shown());
+            let all = stack.udp_sockets();
+            let shown = all.iter().filter_map(|socket| socket.shown()).filter(|shown| shown.protocol == UDP);
             let line = |shown: crate::net::inet::udp::Shown| Line {
                 is_v6: shown.is_v6,
                 state: if shown.is_connected { ESTABLISHED } else { CLOSE },
@@ -235,7 +242,7 @@ fn unix_sockets(
         }
         if asked.show & SHOW[2] != 0 {
             let queues = match shown.state {
-                ShownState::Listening => [number(shown.backlog), 0],
+                ShownState::Listening => [number(shown.backlog), number(shown.backlog_limit)],
                 _ => [number(shown.receive_queue), 0],
             };
             attributes = attributes.bytes(4, queues.as_bytes());

@@ -52,6 +52,7 @@ pub struct Shown {
     pub peer: Option<u64>,
     pub receive_queue: usize,
     pub backlog: usize,
+    pub backlog_limit: usize,
 }
 
 /// What a socket does.
@@ -148,12 +149,12 @@ fn inode(common: &Common) -> u64 {
 
 impl UnixSocket {
     fn shown(&self) -> Shown {
-        let (state, name, peer, backlog) = {
+        let (state, name, peer, (backlog, backlog_limit)) = {
             let locked = self.state.lock();
             let (state, peer, backlog) = match &locked.phase {
-                Phase::Idle | Phase::Closed => (State::Unconnected, None, 0),
-                Phase::Listening(backlog) => (State::Listening, None, backlog.queue.len()),
-                Phase::Connected(peer) => (State::Connected, Some(peer.clone()), 0),
+                Phase::Idle | Phase::Closed => (State::Unconnected, None, (0, 0)),
+                Phase::Listening(backlog) => (State::Listening, None, (backlog.queue.len(), backlog.limit)),
+                Phase::Connected(peer) => (State::Connected, Some(peer.clone()), (0, 0)),
             };
             (state, locked.name.clone(), peer, backlog)
         };
@@ -174,6 +175,7 @@ impl UnixSocket {
             peer: peer.and_then(|peer| peer.upgrade()).map(|peer| peer.common.inode),
             receive_queue: self.inbox.lock().len(),
             backlog,
+            backlog_limit,
         }
     }
 }

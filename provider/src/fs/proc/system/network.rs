@@ -2,6 +2,7 @@
 
 use crate::errno::Errno;
 use crate::fs::pseudo::Leaf;
+use crate::net::inet::UDP;
 use crate::net::unix::ShownState;
 use crate::task::CurrentTask;
 use linux_raw_sys::net::{AF_INET, AF_INET6};
@@ -111,7 +112,8 @@ fn udp(reader: &CurrentTask<'_>, family: u32) -> Vec<u8> {
     let head = if family == AF_INET { format!(" {IPV4}{COUNTED}") } else { format!("{IPV6}{COUNTED}") };
     add_line(&mut table, &head, family, NARROW);
     let sockets = reader.kernel().network().inet().udp_sockets();
-    let shown = sockets.iter().filter_map(|socket| socket.shown()).filter(|shown| is_of(shown.is_v6, family));
+    let shown = sockets.iter().filter_map(|socket| socket.shown());
+    let shown = shown.filter(|shown| shown.protocol == UDP && is_of(shown.is_v6, family));
     for (index, shown) in shown.enumerate() {
         let (local, remote) = (endpoint(shown.local, family), endpoint(shown.remote, family));
         let state = if shown.is_connected { CONNECTED } else { UNCONNECTED };

@@ -55,9 +55,12 @@ impl UdpSocket {
         drop(options);
         for raw in control {
             let (Ok(level), Ok(kind)) = (u32::try_from(raw.level), u32::try_from(raw.kind)) else { continue };
+            // −1 asks IPv6 for what a packet has anyway.
+            let is_default = level == SOL_IPV6 && raw.data == (-1i32).to_ne_bytes();
             let int =
                 || i32::read_from_bytes(&raw.data).ok().filter(|value| (0..=255).contains(value)).ok_or(Errno::EINVAL);
             match (level, kind) {
+                (SOL_IPV6, number::IPV6_HOPLIMIT | number::IPV6_TCLASS) if is_default => {}
                 (SOL_IP, number::IP_TTL) | (SOL_IPV6, number::IPV6_HOPLIMIT) => overrides.ttl = byte(int()?),
                 (SOL_IP, number::IP_TOS) if raw.data.len() == 1 => overrides.tos = raw.data[0],
                 (SOL_IP, number::IP_TOS) | (SOL_IPV6, number::IPV6_TCLASS) => overrides.tos = byte(int()?),
@@ -119,7 +122,7 @@ impl UdpSocket {
         let from = self.source(to.ip(), &overrides, source_for(to.ip()))?;
         let payload = Payload::read(message.data, &self.budget)?;
         message.data.skip(len);
-        match self.stack.udp.find(to, from) {
+        match self.ports().find(to, from) {
             Some(receiver) => receiver.deliver(payload, self.datagram(from, to, &overrides)),
             // The port is unreachable; that is told to a socket that sends there only.
             None if remote == Some(to) => {
@@ -178,7 +181,7 @@ impl UdpSocket {
         if is_group && !loops {
             return Ok(len);
         }
-        for (receiver, reach) in self.stack.udp.all(to.port()) {
+        for (receiver, reach) in self.ports().all(to.port()) {
             let wants = reach.fit(to.ip()).is_some() && (!is_group || receiver.is_member(to.ip()));
             if wants && let Ok(payload) = Payload::new(bytes.clone(), &self.budget) {
                 receiver.deliver(payload, self.datagram(from, to, overrides));

@@ -1,10 +1,11 @@
-//! UDP without packets (udp(7)): a datagram goes straight into its receiver's queue.
+//! UDP and UDP-Lite without packets (udp(7), udplite(7)): a datagram goes straight into its receiver's queue. Checksums are not
+//! computed, so the two differ in their ports only.
 
 mod data;
 mod options;
 
 use super::endpoint::{Endpoint, route, source_for};
-use super::ports::{Claim, Reach, Sharing};
+use super::ports::{Claim, Ports, Reach, Sharing};
 use super::{Stack, UDP};
 use crate::errno::Errno;
 use crate::fs::Ready;
@@ -61,16 +62,18 @@ pub struct Shown {
     pub local: SocketAddr,
     pub remote: SocketAddr,
     pub is_connected: bool,
+    /// IPPROTO_UDP or IPPROTO_UDPLITE.
+    pub protocol: u32,
     pub receive_queue: usize,
 }
 
 impl UdpSocket {
     /// Makes a socket.
-    pub fn new(task: &CurrentTask<'_>, family: u32) -> Arc<Self> {
+    pub fn new(task: &CurrentTask<'_>, family: u32, protocol: u32) -> Arc<Self> {
         let network = task.kernel().network();
         let socket = Arc::new_cyclic(|me| Self {
             me: me.clone(),
-            common: Common::new(task, family, Kind::Datagram, UDP),
+            common: Common::new(task, family, Kind::Datagram, protocol),
             endpoint: Endpoint::new(family),
             stack: network.inet().clone(),
             budget: network.budget().clone(),
@@ -79,6 +82,11 @@ impl UdpSocket {
         });
         socket.stack.add_udp(socket.common.inode, socket.me.clone());
         socket
+    }
+
+    /// The ports of its protocol.
+    fn ports(&self) -> &Ports<Self> {
+        if self.common.protocol == UDP { &self.stack.udp } else { &self.stack.udp_lite }
     }
 
     fn claim(&self, reach: Reach) -> Claim {
@@ -92,11 +100,11 @@ impl UdpSocket {
     /// Claims a port and lets datagrams in.
     fn take_port(&self, asked: u16, ip: IpAddr, reach: Reach) -> Result<Local, Errno> {
         let claim = self.claim(reach);
-        let port = self.stack.udp.claim(asked, claim)?;
+        let port = self.ports().claim(asked, claim)?;
         let address = SocketAddr::new(ip, port);
         let bound = (asked != 0 || !ip.is_unspecified()).then_some((address, reach));
         let local = Local { address, bound, keeps_port: asked != 0 };
-        self.stack.udp.receive(port, claim, None, &self.me)?;
+        self.ports().receive(port, claim, None, &self.me)?;
         self.state.lock().local = Some(local);
         Ok(local)
     }
@@ -126,7 +134,7 @@ impl UdpSocket {
             state.remote = Some(to);
             state.local = Some(Local { address: from, ..local });
         }
-        self.stack.udp.receive(from.port(), self.claim(reach), Some(to), &self.me)
+        self.ports().receive(from.port(), self.claim(reach), Some(to), &self.me)
     }
 
     /// Dissolves the association; the address becomes what was asked for (__udp_disconnect).
@@ -140,7 +148,7 @@ impl UdpSocket {
         };
         let Some(local) = local else { return Ok(()) };
         if !local.keeps_port {
-            self.stack.udp.release(local.address.port(), self.common.inode);
+            self.ports().release(local.address.port(), self.common.inode);
             self.state.lock().local = None;
             return match local.bound {
                 // The address was asked for, the port was not.
@@ -153,7 +161,7 @@ impl UdpSocket {
         let (address, reach) = local.bound.unwrap_or_else(|| (self.endpoint.unspecified(), self.endpoint.everything()));
         let address = SocketAddr::new(address.ip(), local.address.port());
         self.state.lock().local = Some(Local { address, ..local });
-        self.stack.udp.receive(address.port(), self.claim(reach), None, &self.me)
+        self.ports().receive(address.port(), self.claim(reach), None, &self.me)
     }
 
     /// What is shown of it; `None` while it has no port.
@@ -169,6 +177,7 @@ impl UdpSocket {
             local,
             remote: remote.unwrap_or_else(|| self.endpoint.unspecified()),
             is_connected: remote.is_some(),
+            protocol: self.common.protocol,
             receive_queue: self.inbox.lock().bytes(),
         })
     }
@@ -255,7 +264,7 @@ impl Socket for UdpSocket {
     fn close(&self) {
         let local = self.state.lock().local.take();
         if let Some(local) = local {
-            self.stack.udp.release(local.address.port(), self.common.inode);
+            self.ports().release(local.address.port(), self.common.inode);
         }
         self.stack.remove(self.common.inode);
         let dropped = std::mem::take(&mut *self.inbox.lock());

@@ -1,6 +1,6 @@
 //! The options of UDP (udp(7)), and device control.
 
-use super::{Reach, UdpSocket};
+use super::{Reach, UDP, UdpSocket};
 use crate::errno::Errno;
 use crate::net::options::{get, int, int_bytes, set};
 use crate::net::{Socket, interface};
@@ -8,12 +8,16 @@ use crate::task::CurrentTask;
 use crate::user::UserOut;
 use linux_raw_sys::ioctl::{FIONREAD, TIOCOUTQ};
 use linux_raw_sys::net::{
-    SO_ACCEPTCONN, SO_PEERNAME, SO_REUSEADDR, SO_REUSEPORT, SOL_IP, SOL_IPV6, SOL_SOCKET, SOL_UDP,
+    SO_ACCEPTCONN, SO_PEERNAME, SO_REUSEADDR, SO_REUSEPORT, SOL_IP, SOL_IPV6, SOL_SOCKET, SOL_UDP, SOL_UDPLITE,
 };
 use vmm::addr::UserAddr;
 
 /// UDP_CORK.
 const UDP_CORK: u32 = 1;
+/// UDPLITE_SEND_CSCOV.
+const SEND_COVERAGE: u32 = 10;
+/// UDPLITE_RECV_CSCOV.
+const RECEIVE_COVERAGE: u32 = 11;
 
 impl UdpSocket {
     /// Sets an option.
@@ -36,8 +40,10 @@ impl UdpSocket {
                 let is_bound = self.state.lock().local.is_some();
                 self.endpoint.set_ip_option(&self.common, task, (level, name), value, is_bound)
             }
-            SOL_UDP => match (name, int(value)?) {
+            SOL_UDP | SOL_UDPLITE => match (name, int(value)?) {
                 (UDP_CORK, 0) => Ok(()),
+                // Nothing is damaged on the way, so how much of it a checksum covers changes nothing.
+                (SEND_COVERAGE | RECEIVE_COVERAGE, _) if self.common.protocol != UDP => Ok(()),
                 _ => Err(task.unsupported("setsockopt: an option of UDP", Errno::ENOPROTOOPT)),
             },
             _ => Err(Errno::ENOPROTOOPT),
@@ -49,7 +55,7 @@ impl UdpSocket {
         let local = self.state.lock().local;
         if let Some(local) = local {
             let sharing = self.claim(Reach::one(local.address.ip())).sharing;
-            self.stack.udp.share(local.address.port(), self.common.inode, sharing);
+            self.ports().share(local.address.port(), self.common.inode, sharing);
         }
     }
 
@@ -72,8 +78,8 @@ impl UdpSocket {
                 let is_connected = self.state.lock().remote.is_some();
                 self.endpoint.ip_option(task, (level, name), room, is_connected)
             }
-            (SOL_UDP, UDP_CORK) => Ok(int_bytes(0)),
-            (SOL_UDP, _) => Err(Errno::ENOPROTOOPT),
+            (SOL_UDP | SOL_UDPLITE, UDP_CORK) => Ok(int_bytes(0)),
+            (SOL_UDP | SOL_UDPLITE, _) => Err(Errno::ENOPROTOOPT),
             _ => Err(self.endpoint.unknown_level()),
         }
     }
