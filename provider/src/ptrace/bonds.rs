@@ -1,6 +1,6 @@
 //! Who traces whom.
 
-use super::{Options, Tracer};
+use super::{Options, StopKind, Tracer};
 use crate::errno::Errno;
 use crate::kernel::Kernel;
 use crate::signal::send::{self, Target, send_to_group};
@@ -126,6 +126,17 @@ impl Bonds {
         Some(News::Stopped(stop.code))
     }
 
+    /// Tells whether a process has threads, other than its first, that have ended and that a tracer has not waited for: its own end
+    /// is told after theirs (delay_group_leader).
+    pub(crate) fn has_dead_threads(&self, process: Pid) -> bool {
+        if self.count.load(Ordering::SeqCst) == 0 {
+            return false;
+        }
+        let dead =
+            |bond: &Bond| bond.dead.is_some() && bond.task.group().pid() == process && bond.task.tid() != process;
+        self.bonds.lock().values().any(dead)
+    }
+
     /// A tracer has waited for the end of its tracee: the bond is over.
     pub(crate) fn bury(&self, tracee: Pid) {
         if let Some(bond) = self.remove(tracee) {
@@ -163,8 +174,14 @@ impl Bonds {
         };
         let mut orphans = Vec::new();
         for Bond { task, dead, .. } in own {
-            let kills = task.tracee().lock().options.contains(Options::EXIT_KILL);
-            task.tracee().release(None);
+            let (kills, untold) = {
+                let state = task.tracee().lock();
+                // A signal that the tracer has not seen is delivered as if it had never been there.
+                let untold = state.stop.as_ref().filter(|stop| stop.kind == StopKind::Signal && !stop.told);
+                let signal = untold.and_then(|stop| stop.info.as_ref()).map(|info| info.signal);
+                (state.options.contains(Options::EXIT_KILL), signal)
+            };
+            task.tracee().release(untold);
             if dead.is_some() {
                 orphans.push(task);
                 continue;

@@ -74,6 +74,8 @@ pub(super) struct Member {
     pub(super) exit_signal: i32,
     /// Taken over by process 1, which did not ask for it.
     pub(super) is_foundling: bool,
+    /// Its end was told to its tracer or its parent.
+    is_told: bool,
     /// Oldest first.
     children: Vec<Pid>,
 }
@@ -208,12 +210,7 @@ impl Families {
         for child in children.unwrap_or_default() {
             tree.adopt(kernel, child, group, reaper);
         }
-        if tree.tell_tracer(kernel, group, status) {
-            return;
-        }
-        if tree.notify_end(kernel, group.pid(), status) {
-            tree.forget(kernel, group.pid());
-        }
+        tree.tell_end(kernel, group, status);
     }
 
     /// Tells the parent that a process has stopped (`Some`) or goes on (do_notify_parent_cldstop).
@@ -262,11 +259,35 @@ impl Tree {
     /// The tracer of a task that has ended has waited for it, or is gone: a thread is forgotten, a process is its parent's now.
     pub(super) fn bury_tracee(&mut self, kernel: &Kernel, tracee: &Task) {
         let group = tracee.group();
-        if tracee.tid() != group.pid() {
+        let is_thread = tracee.tid() != group.pid();
+        if is_thread {
             kernel.tasks().remove(tracee.tid());
-        } else if let Some(status) = group.exit_status()
-            && self.notify_end(kernel, group.pid(), status)
-        {
+        }
+        let Some(status) = group.exit_status() else { return };
+        if is_thread {
+            // Unless it is gone, and its number perhaps another's.
+            if self.members.get(&group.pid()).is_some_and(|member| Arc::ptr_eq(&member.group, group)) {
+                self.tell_end(kernel, group, status);
+            }
+        } else if self.notify_end(kernel, group.pid(), status) {
+            self.forget(kernel, group.pid());
+        }
+    }
+
+    /// Tells whoever is to know first that a process has ended: its tracer, else its parent; nobody as long as a tracer has not
+    /// waited for all its threads. Forgets it if nobody will wait for it.
+    fn tell_end(&mut self, kernel: &Kernel, group: &ThreadGroup, status: ExitStatus) {
+        let Some(member) = self.members.get_mut(&group.pid()) else {
+            // It never was in a family: nobody waits.
+            return self.forget(kernel, group.pid());
+        };
+        if kernel.bonds().has_dead_threads(group.pid()) || std::mem::replace(&mut member.is_told, true) {
+            return;
+        }
+        if self.tell_tracer(kernel, group, status) {
+            return;
+        }
+        if self.notify_end(kernel, group.pid(), status) {
             self.forget(kernel, group.pid());
         }
     }
@@ -280,6 +301,7 @@ impl Tree {
             parent_thread,
             exit_signal,
             is_foundling: false,
+            is_told: false,
             children: Vec::new(),
         };
         self.members.insert(group.pid(), member);

@@ -139,6 +139,9 @@ impl CurrentTask<'_> {
     fn changed(&self, child: &Member, options: WaitOptions) -> Option<ChildState> {
         let tracer = self.kernel().bonds().tracer_of(child.group.pid());
         let ended = child.group.exit_status().is_some();
+        if ended && self.kernel().bonds().has_dead_threads(child.group.pid()) {
+            return None;
+        }
         match tracer {
             Some(tracer) if (tracer.process == self.group().pid()) != ended => None,
             _ => changed(child, options),

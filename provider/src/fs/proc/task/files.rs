@@ -216,14 +216,17 @@ pub(super) fn architecture(_shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
     Ok(b"AVX512_elapsed_ms:\t-1\n".to_vec())
 }
 
+/// Another task's timer slack is for those with CAP_SYS_NICE.
+fn check_timer_slack(shown: &Shown<'_, '_>) -> Result<(), Errno> {
+    let own = Arc::ptr_eq(&shown.task, shown.reader.task());
+    if own || shown.reader.credentials().has(CAP_SYS_NICE) { Ok(()) } else { Err(Errno::EPERM) }
+}
+
 /// A write to `timerslack_ns`: of one's own threads, or with CAP_SYS_NICE; 0 is the default.
 pub(super) fn set_timer_slack(shown: &Shown<'_, '_>, bytes: &[u8]) -> Result<(), Errno> {
     let text = std::str::from_utf8(bytes).map_err(|_| Errno::EINVAL)?.trim();
     let slack: u64 = text.parse().map_err(|_| Errno::EINVAL)?;
-    let own = Arc::ptr_eq(&shown.task, shown.reader.task());
-    if !own && !shown.reader.credentials().has(CAP_SYS_NICE) {
-        return Err(Errno::EPERM);
-    }
+    check_timer_slack(shown)?;
     let slack = if slack == 0 { TIMER_SLACK_NS } else { slack };
     shown.task.with_attributes(|attributes| attributes.timer_slack_ns = slack);
     Ok(())
@@ -264,5 +267,6 @@ pub(super) fn setgroups(_shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
 
 /// `timerslack_ns`
 pub(super) fn timer_slack(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
+    check_timer_slack(shown)?;
     Ok(format!("{}\n", shown.task.attributes().timer_slack_ns).into_bytes())
 }
