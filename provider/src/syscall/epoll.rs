@@ -143,6 +143,10 @@ fn wait(task: &CurrentTask<'_>, epoll: Fd, at: UserAddr, max: i32, deadline: Dea
     checked_range(at, max * size_of::<EpollEvent>())?;
     let file = task.files().get(epoll)?;
     let epoll = Epoll::of(&file).ok_or(Errno::EINVAL)?;
+    if deadline.remaining() == Some(Duration::ZERO) {
+        // Unlike for poll(2), a signal does not count for a caller that does not wait (ep_poll).
+        return deliver(task, epoll, at, max);
+    }
     let woken = task.block_until(deadline, |waiter| {
         waiter.on_queue_exclusive(epoll.changed(), Ready::IN);
         let told = deliver(task, epoll, at, max)?;

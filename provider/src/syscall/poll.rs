@@ -57,6 +57,8 @@ fn look_until<'w>(
 ) -> Result<usize, Errno> {
     match look(None) {
         0 if deadline.remaining() != Some(Duration::ZERO) => {}
+        // A signal counts even for a caller that does not wait (do_poll, core_sys_select).
+        0 if task.has_interrupting_signal() => return Err(Errno::ERESTARTNOHAND),
         found => return Ok(found),
     }
     let woken = task.block_until(deadline, |waiter| {
