@@ -70,6 +70,7 @@ programs! {
     inotify: "inotify.c", in HostFolder | Overlay | Memory, linked Static, exits 0;
     seals: "seals.c", in Overlay | HostFolder, linked Static, exits 0;
     threads: "threads.c", in Memory, linked Static | Dynamic | Musl, exits 11;
+    crowd: "crowd.c" args ["4000"], in Memory, linked Static, exits 0;
     sysvipc: "sysvipc.c", in Memory, linked Static, exits 0;
     stdio: "stdio.c", input "some input\nmore", in Memory, linked Static | Dynamic, exits 0;
 }
