@@ -150,7 +150,7 @@ impl<T> State<T> {
         if self.objects.len() >= most {
             return (None, self.sequence);
         }
-        let cycle = (self.objects.len() * 3 / 2).max(LEAST_CYCLE).min(1 << SLOT_BITS);
+        let cycle = (self.objects.len() * 3 / 2).clamp(LEAST_CYCLE, 1 << SLOT_BITS);
         let cycle = u16::try_from(cycle).unwrap_or(1 << SLOT_BITS);
         let free = |slot: &u16| !self.objects.contains_key(slot);
         let ahead = (self.next..cycle).find(free);

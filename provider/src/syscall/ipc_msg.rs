@@ -59,8 +59,7 @@ pub(super) fn msgrcv(
             Selection::Copy(usize::try_from(kind).unwrap_or(usize::MAX))
         }
         0 => Selection::Any,
-        i64::MIN => Selection::AtMost(i64::MAX),
-        ..0 => Selection::AtMost(-kind),
+        ..0 => Selection::AtMost(kind.saturating_neg()),
         _ if flags & EXCEPT != 0 => Selection::Not(kind),
         _ => Selection::Is(kind),
     };
