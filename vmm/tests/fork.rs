@@ -1,4 +1,5 @@
 //! Forks under a running guest: what processors see of shared frames, on both sides, whoever stores first.
+#![expect(clippy::unwrap_used, reason = "a step of a test that fails is the test's failure")]
 
 #[path = "personality/mod.rs"]
 mod personality;

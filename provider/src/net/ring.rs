@@ -145,17 +145,17 @@ mod tests {
     fn bytes_come_out_in_order_whatever_the_sizes() {
         let budget = Arc::new(Budget::new(1 << 20));
         let mut ring = Ring::new(&budget);
-        let (mut written, mut seen) = (0u32, 0u32);
+        let (mut written, mut seen) = (0usize, 0usize);
         for step in 1..400usize {
-            let bytes: Vec<u8> = (0..step * 7 % 301).map(|at| (written.wrapping_add(at as u32) % 251) as u8).collect();
+            let bytes: Vec<u8> = (0..step * 7 % 301).map(|at| u8::try_from((written + at) % 251).unwrap()).collect();
             ring.fill(&mut BufferSource::new(&bytes), usize::MAX).unwrap();
-            written += bytes.len() as u32;
+            written += bytes.len();
             for byte in read(&mut ring, step * 5 % 293) {
-                assert_eq!(u32::from(byte), seen % 251);
+                assert_eq!(usize::from(byte), seen % 251);
                 seen += 1;
             }
         }
-        assert_eq!(ring.len() as u32, written - seen);
+        assert_eq!(ring.len(), written - seen);
         drop(ring);
         assert_eq!(budget.used(), 0);
     }

@@ -35,7 +35,7 @@ impl CurrentTask<'_> {
 
     /// Makes a task that is about to run a tracee of the same tracer (ptrace_init_task): it starts with a stop.
     pub(crate) fn share_tracer(&self, child: &Arc<Task>, event: Option<Event>, making: Making) {
-        if event.is_none() && !(making.traced && !making.untraced) {
+        if event.is_none() && (!making.traced || making.untraced) {
             return;
         }
         let (tracer, seized, options) = {

@@ -30,7 +30,6 @@ impl MceKill {
 
 /// What prctl(2) and its like set and read back.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own in Linux, too")]
 pub struct Attributes {
     /// Sent when the parent ends; 0: none.
     pub parent_death_signal: i32,
