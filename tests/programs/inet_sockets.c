@@ -49,6 +49,9 @@ static int port_of(int fd)
     return ntohs(a.sin6_port);
 }
 
+static int own_address(int fd, struct sockaddr *a, socklen_t *len) { return getsockname(fd, a, len); }
+static int peer_address(int fd, struct sockaddr *a, socklen_t *len) { return getpeername(fd, a, len); }
+
 static void show_address(const char *what, int fd, int (*get)(int, struct sockaddr *, socklen_t *))
 {
     struct sockaddr_storage a = { 0 };
@@ -65,8 +68,8 @@ static void show_address(const char *what, int fd, int (*get)(int, struct sockad
         inet_ntop(AF_INET6, &((struct sockaddr_in6 *)&a)->sin6_addr, text, sizeof text);
     printf("%s: %u bytes, family %d, %s, %s\n", what, len, a.ss_family, text, port ? "a port" : "no port");
 }
-#define OWN(fd) show_address("own address of " #fd, fd, (int (*)(int, struct sockaddr *, socklen_t *))getsockname)
-#define PEER(fd) show_address("peer of " #fd, fd, (int (*)(int, struct sockaddr *, socklen_t *))getpeername)
+#define OWN(fd) show_address("own address of " #fd, fd, own_address)
+#define PEER(fd) show_address("peer of " #fd, fd, peer_address)
 
 static int listener(int *port)
 {
@@ -116,7 +119,7 @@ static void making(void)
     close(t), close(u);
     t = MUST(socket(AF_INET, SOCK_STREAM, 0));
     SHOW(bind(t, (struct sockaddr *)&(struct sockaddr_in[]){ at("127.0.0.1", 0) }, 15));
-    SHOW(bind(t, (struct sockaddr *)&(struct sockaddr){ AF_UNIX }, 16));
+    SHOW(bind(t, (struct sockaddr *)&(struct sockaddr){ .sa_family = AF_UNIX }, 16));
     SHOW(bind(t, AT("8.8.8.8", 0)));
     SHOW(bind(t6, AT("127.0.0.1", 0)));
     SHOW(bind(t6, AT6("2001:db8::1", 0)));

@@ -71,7 +71,7 @@ static void show_information(pid_t child)
     long size = MUST(ptrace(PTRACE_GET_SYSCALL_INFO, child, (void *)sizeof info, &info));
     printf("information: size %ld op %d arch %x", size, info.op, info.arch);
     if (info.op == PTRACE_SYSCALL_INFO_ENTRY)
-        printf(" call %llu(%llu, %llu)", info.entry.nr, info.entry.args[0], info.entry.args[1]);
+        printf(" call %llu(%llu)", (unsigned long long)info.entry.nr, (unsigned long long)info.entry.args[0]);
     if (info.op == PTRACE_SYSCALL_INFO_EXIT)
         printf(" result %lld error %d", (long long)info.exit.rval, info.exit.is_error);
     printf("\n");
@@ -605,7 +605,7 @@ static void seccomp_events(void)
     MUST(ptrace(PTRACE_GETEVENTMSG, child, 0, &message));
     printf("message %lx\n", message);
     long size = MUST(ptrace(PTRACE_GET_SYSCALL_INFO, child, (void *)sizeof info, &info));
-    printf("size %ld op %d call %llu data %x\n", size, info.op, info.seccomp.nr, info.seccomp.ret_data);
+    printf("size %ld op %d call %llu data %x\n", size, info.op, (unsigned long long)info.seccomp.nr, info.seccomp.ret_data);
     MUST(ptrace(PTRACE_POKEUSER, child, ORIG_RAX * 8, -1));
     MUST(ptrace(PTRACE_POKEUSER, child, RAX * 8, 1234));
     MUST(ptrace(PTRACE_CONT, child, 0, 0));

@@ -1,6 +1,5 @@
 /* Threads of one process: joining, mutexes of all kinds, conditions, signals to one thread, CPU clocks, ends of all kinds. */
 #include "show.h"
-#include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -8,6 +7,9 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
+
+/* Of <linux/futex.h>, which not every C library finds. */
+#define FUTEX_WAITERS 0x80000000u
 
 #define THREADS 16
 #define ROUNDS 200

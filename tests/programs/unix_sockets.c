@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 
 static char buffer[400000];
@@ -456,9 +457,9 @@ static void several(void)
     MUST(socketpair(AF_UNIX, SOCK_DGRAM, 0, s));
     char a[4] = "abc", b[4], c[4];
     struct iovec out[2] = { { a, 3 }, { a, 1 } }, in[3] = { { b, 3 }, { c, 3 }, { c, 3 } };
-    struct mmsghdr sending[2] = { { { .msg_iov = &out[0], .msg_iovlen = 1 } }, { { .msg_iov = &out[1], .msg_iovlen = 1 } } };
-    struct mmsghdr receiving[3] = { { { .msg_iov = &in[0], .msg_iovlen = 1 } }, { { .msg_iov = &in[1], .msg_iovlen = 1 } },
-                                    { { .msg_iov = &in[2], .msg_iovlen = 1 } } };
+    struct mmsghdr sending[2] = { { .msg_hdr = { .msg_iov = &out[0], .msg_iovlen = 1 } }, { .msg_hdr = { .msg_iov = &out[1], .msg_iovlen = 1 } } };
+    struct mmsghdr receiving[3] = { { .msg_hdr = { .msg_iov = &in[0], .msg_iovlen = 1 } }, { .msg_hdr = { .msg_iov = &in[1], .msg_iovlen = 1 } },
+                                    { .msg_hdr = { .msg_iov = &in[2], .msg_iovlen = 1 } } };
     SHOW(sendmmsg(s[0], sending, 2, 0));
     printf("%u %u\n", sending[0].msg_len, sending[1].msg_len);
     SHOW(recvmmsg(s[1], receiving, 3, MSG_WAITFORONE, NULL));
