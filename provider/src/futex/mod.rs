@@ -1,11 +1,11 @@
 //! Futexes, see futex(2): words of user memory that tasks wait on.
 //!
 //! - [`FutexKey`] names a futex for all who use it.
-//! - [`Futexes`] is the table of those who wait: buckets with a lock each. [`wait`] sleeps, [`wake`] wakes, requeues and
+//! - [`Futexes`] is the table of those who wait: buckets with a lock each. `wait` sleeps, `wake` wakes, requeues and
 //!   modifies a second word.
-//! - [`pi`] and [`requeue_pi`] are the futexes with an owner (priority inheritance). Ownership is Linux's; priorities are
+//! - `pi` and `requeue_pi` are the futexes with an owner (priority inheritance). Ownership is Linux's; priorities are
 //!   not boosted, since the host schedules all threads of a sandbox alike.
-//! - [`robust`] is what happens to a thread's futexes as it ends.
+//! - `robust` is what happens to a thread's futexes as it ends.
 //!
 //! A bucket's lock (rank [`Rank::Futexes`], and [`Rank::FutexPair`] for the second of two) is held while a word is
 //! compared, so that no wake-up falls between the comparison and the entry in the queue. Sleepers are woken after it is

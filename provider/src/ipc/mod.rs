@@ -1,7 +1,7 @@
 //! System V IPC, see sysvipc(7): shared memory segments, semaphore sets and message queues, named by keys and numbers.
 //!
 //! [`Registry`] is what the three have in common: keys, numbers that are not soon used again, and permissions. A lock of rank
-//! [`Rank::Ipc`] guards a registry, one of rank [`Rank::IpcObject`] an object; no user memory is touched under either.
+//! `Rank::Ipc` guards a registry, one of rank `Rank::IpcObject` an object; no user memory is touched under either.
 
 mod messages;
 mod permissions;

@@ -45,7 +45,7 @@ pub struct Network {
 
 impl Network {
     /// Makes the network of a sandbox that may hold `memory` bytes: an eighth of that may be data in flight, and no more than
-    /// [`Self::MOST`].
+    /// `Self::MOST`.
     pub fn new(memory: u64) -> Self {
         let limit = usize::try_from(memory / 8).unwrap_or(usize::MAX).min(Self::MOST);
         Self {

@@ -1,8 +1,8 @@
 //! ptrace(2): one task, the tracer, looks at another, the tracee, and steers it.
 //!
-//! [`Bonds`] knows who traces whom. A [`Tracee`] is the state that every task carries for it. A tracee stops in [`stop`]: it
-//! leaves a [`Snapshot`](registers::Snapshot) of its registers with its state and sleeps, so that the tracer works on the snapshot and never
-//! needs the tracee's processor; what was changed is loaded as it goes on. [`events`] has the places where clone, exec and
+//! [`Bonds`] knows who traces whom. A [`Tracee`] is the state that every task carries for it. A tracee stops in `stop`: it
+//! leaves a `Snapshot` of its registers with its state and sleeps, so that the tracer works on the snapshot and never
+//! needs the tracee's processor; what was changed is loaded as it goes on. `events` has the places where clone, exec and
 //! exit tell the tracer. A task that nobody traces pays one load of [`Tracee::is_traced`] where any of this could matter.
 //!
 //! Lock ranks: the bonds are [`Rank::Tracing`], a tracee's state is a leaf.

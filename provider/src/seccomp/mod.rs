@@ -1,6 +1,6 @@
 //! seccomp(2): which system calls a task may still make.
 //!
-//! [`check`] verifies the classic BPF programs that tasks hand in, [`bpf`] interprets them, [`filter`] stacks them, and [`gate`]
+//! [`check`] verifies the classic BPF programs that tasks hand in, [`bpf`] interprets them, [`filter`] stacks them, and `gate`
 //! does what they say before a call is served. A task without filters pays one look at its entry work for all this.
 
 pub mod bpf;

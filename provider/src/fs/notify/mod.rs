@@ -2,7 +2,7 @@
 //!
 //! [`Watches`] knows who watches which object, by the object's place in memory, which a watch keeps. The calls that read, write and
 //! change names tell it what they did ([`Watches::tell`] and its kin); with no watch in the sandbox that is one load. An
-//! [`Instance`] queues the events for its descriptor. Changes that others make to the host's files are not seen.
+//! `Instance` queues the events for its descriptor. Changes that others make to the host's files are not seen.
 //!
 //! Locks are leaves, taken one after the other: an event may come from wherever a file is closed.
 

@@ -2,7 +2,7 @@
 //!
 //! [`Pipe`] is the stream with its two ends' counts; [`PipeFile`] an open end. An anonymous pipe has an inode of its own; a FIFO is found
 //! by the numbers of the inode that names it ([`Pipes::open_fifo`]), whichever file system that lies in, so that a FIFO of the host's
-//! is a name to us and never opened there. Locks: a pipe's state ([`Rank::Pipe`](crate::sync::Rank::Pipe)), held while
+//! is a name to us and never opened there. Locks: a pipe's state (`Rank::Pipe`), held while
 //! bytes are copied to and from user memory; wakes are made without it.
 
 mod account;

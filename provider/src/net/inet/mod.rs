@@ -1,7 +1,7 @@
 //! TCP and UDP over IPv4 and IPv6 on a loopback of the sandbox's own.
 //!
 //! There are no packets: a connection is two sockets that put bytes into each other's buffers, a datagram goes straight into its
-//! receiver's queue, and what a packet could tell (a reset, a port that nobody has) is told by a call. [`ports`] knows which socket
+//! receiver's queue, and what a packet could tell (a reset, a port that nobody has) is told by a call. `ports` knows which socket
 //! has which address. Every address of 127.0.0.0/8 and ::1 is local; everything else is unreachable.
 
 mod endpoint;

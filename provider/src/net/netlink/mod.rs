@@ -1,7 +1,7 @@
 //! Netlink (netlink(7)): what programs ask about interfaces, addresses, routes and sockets.
 //!
 //! A [`NetlinkSocket`] answers a request at once: the messages wait in its queue until they are received. Served are dumps of
-//! NETLINK_ROUTE ([`route`]) and NETLINK_SOCK_DIAG ([`diag`]); NETLINK_KOBJECT_UEVENT may be listened to and is silent, since no device
+//! NETLINK_ROUTE (`route`) and NETLINK_SOCK_DIAG (`diag`); NETLINK_KOBJECT_UEVENT may be listened to and is silent, since no device
 //! ever comes or goes. Changes are `EPERM`, as without CAP_NET_ADMIN.
 
 mod diag;

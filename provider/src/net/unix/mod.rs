@@ -1,8 +1,8 @@
 //! Unix sockets (unix(7)): streams, datagrams and packets between processes, with descriptors and credentials on board.
 //!
-//! A [`UnixSocket`] owns what it has received ([`inbox`]); a sender puts data straight into the other side's. What the sides know
+//! A [`UnixSocket`] owns what it has received (`inbox`); a sender puts data straight into the other side's. What the sides know
 //! of each other is a weak reference, so that the end of one is seen by the other. Who waits for room at another socket
-//! (a full backlog, a full queue of datagrams) leaves its name there ([`Blocked`]) and is woken through its own queue.
+//! (a full backlog, a full queue of datagrams) leaves its name there (`Blocked`) and is woken through its own queue.
 
 mod address;
 mod connect;

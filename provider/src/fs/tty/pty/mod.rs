@@ -1,7 +1,7 @@
 //! Pseudo-terminals, see pty(7).
 //!
 //! A [`Pty`] is what both sides share: the line discipline, the window size, and who is there. Programs open its inside
-//! ([`SlaveFile`], /dev/pts/N), a terminal emulator its outside ([`MasterFile`], /dev/ptmx); for the first process of
+//! (`SlaveFile`, /dev/pts/N), a terminal emulator its outside ([`MasterFile`], /dev/ptmx); for the first process of
 //! `run -t` the monitor holds the outside ([`OutsideEnd`]).
 
 mod ioctl;
