@@ -55,7 +55,6 @@ programs! {
     sigio: "sigio.c", in Memory, linked Static, exits 0;
     splice: "splice.c", in HostFolder | Overlay | Memory, linked Static, exits 0;
     polling: "polling.c", input "a line\n", in Memory, linked Static | Dynamic, exits 0;
-    jobs: "jobs.c", in Memory, linked Static, exits 0;
     ptys: "ptys.c", in Memory, linked Static | Musl, exits 0;
     exec: "exec.c", in HostFolder | Overlay, linked Static | Dynamic, exits 3;
     simd: "simd.c", in Memory, linked Static, exits 0;
