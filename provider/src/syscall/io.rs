@@ -35,15 +35,7 @@ fn write_file(task: &CurrentTask<'_>, file: &OpenFile, from: &mut UserBuffers<'_
     let blocks = !file.flags().contains(OpenFlags::NONBLOCK);
     let mut total = 0;
     loop {
-        let step = match file.write(task, from) {
-            Err(Errno::EAGAIN) if blocks => {
-                task.block_on_file(file.file().as_ref(), Ready::OUT, || file.write(task, from))
-            }
-            other => other,
-        };
-        if step == Err(Errno::EPIPE) {
-            task.raise(Signal::SIGPIPE);
-        }
+        let step = write_once(task, file, None, from);
         match step {
             Ok(written) => total += written,
             Err(error) if total == 0 => return Err(error),
@@ -54,6 +46,29 @@ fn write_file(task: &CurrentTask<'_>, file: &OpenFile, from: &mut UserBuffers<'_
             return Ok(total);
         }
     }
+}
+
+/// One write at an offset, or at the file's own: waits for room unless the file is non-blocking; a broken pipe raises SIGPIPE.
+pub(super) fn write_once(
+    task: &CurrentTask<'_>,
+    file: &OpenFile,
+    offset: Option<u64>,
+    from: &mut dyn Source,
+) -> Result<usize, Errno> {
+    let mut write = || match offset {
+        Some(offset) => file.write_at(task, offset, from),
+        None => file.write(task, from),
+    };
+    let written = match write() {
+        Err(Errno::EAGAIN) if !file.flags().contains(OpenFlags::NONBLOCK) => {
+            task.block_on_file(file.file().as_ref(), Ready::OUT, write)
+        }
+        other => other,
+    };
+    if written == Err(Errno::EPIPE) {
+        task.raise(Signal::SIGPIPE);
+    }
+    written
 }
 
 /// Cuts a write at RLIMIT_FSIZE; SIGXFSZ and `EFBIG` if nothing is left of it (generic_write_check_limits).

@@ -1,9 +1,8 @@
 //! Copies from file to file: sendfile(2), copy_file_range(2).
 
-use super::io::limit_size;
+use super::io::{limit_size, write_once};
 use crate::errno::Errno;
-use crate::fs::{BufferSink, BufferSource, Fd, FileKind, MAX_RW_COUNT, Mapping, OpenFile, OpenFlags, Ready};
-use crate::signal::Signal;
+use crate::fs::{BufferSink, BufferSource, Fd, FileKind, MAX_RW_COUNT, Mapping, OpenFile, OpenFlags};
 use crate::task::CurrentTask;
 use crate::user::UserInOut;
 use linux_raw_sys::general::{SEEK_CUR, SEEK_SET};
@@ -24,24 +23,11 @@ fn read_chunk(task: &CurrentTask<'_>, from: &OpenFile, at: Position, chunk: &mut
     }
 }
 
-/// Writes all of a chunk that the file takes without an error.
-fn write_chunk(task: &CurrentTask<'_>, to: &OpenFile, at: Position, chunk: &[u8]) -> Result<usize, Errno> {
+/// Writes what the file takes of a chunk, up to the limit of its size.
+pub(super) fn write_chunk(task: &CurrentTask<'_>, to: &OpenFile, at: Position, chunk: &[u8]) -> Result<usize, Errno> {
     let mut source = BufferSource::new(chunk);
     limit_size(task, to, at, &mut source)?;
-    let mut write = || match at {
-        Some(offset) => to.write_at(task, offset, &mut source),
-        None => to.write(task, &mut source),
-    };
-    let written = match write() {
-        Err(Errno::EAGAIN) if !to.flags().contains(OpenFlags::NONBLOCK) => {
-            task.block_on_file(to.file().as_ref(), Ready::OUT, write)
-        }
-        other => other,
-    };
-    if written == Err(Errno::EPIPE) {
-        task.raise(Signal::SIGPIPE);
-    }
-    written
+    write_once(task, to, at, &mut source)
 }
 
 /// Copies up to `len` bytes through the monitor's memory. What was read and not taken by the target is not lost: a copy reads at

@@ -1,11 +1,10 @@
 //! splice(2), tee(2), vmsplice(2): moving what is in pipes.
 
-use super::io::limit_size;
-use super::io_copy::{advance, cap, offset_at};
+use super::io_copy::{advance, cap, offset_at, write_chunk};
 use super::pipe::pipe_of;
 use crate::errno::Errno;
 use crate::fs::pipe::{Pipe, Taken};
-use crate::fs::{BufferSink, BufferSource, Fd, File, FileKind, OpenFile, OpenFlags, Ready};
+use crate::fs::{BufferSink, Fd, File, FileKind, OpenFile, OpenFlags, Ready};
 use crate::mm::UserBuffers;
 use crate::signal::Signal;
 use crate::task::{CurrentTask, Deadline};
@@ -183,22 +182,7 @@ fn write_taken(
     let mut done = 0;
     for piece in pieces {
         let at = offset.map(|offset| offset + bytes(done));
-        let mut from = BufferSource::new(&piece);
-        limit_size(task, target, at, &mut from)?;
-        let mut write = || match at {
-            Some(at) => target.write_at(task, at, &mut from),
-            None => target.write(task, &mut from),
-        };
-        let written = match write() {
-            Err(Errno::EAGAIN) if !target.flags().contains(OpenFlags::NONBLOCK) => {
-                task.block_on_file(target.file().as_ref(), Ready::OUT, write)
-            }
-            other => other,
-        };
-        if written == Err(Errno::EPIPE) {
-            task.raise(Signal::SIGPIPE);
-        }
-        match written {
+        match write_chunk(task, target, at, &piece) {
             Ok(written) => {
                 taken.used(written);
                 done += written;
