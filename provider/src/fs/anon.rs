@@ -33,27 +33,11 @@ impl Inode for AnonymousInode {
     }
 
     fn stat(&self) -> Result<Stat, Errno> {
-        Ok(Stat {
-            device: self.device,
-            inode: 1,
-            kind: FileKind::Anonymous,
-            mode: 0o600,
-            links: 1,
-            uid: 0,
-            gid: 0,
-            rdev: 0,
-            size: 0,
-            block_size: 4096,
-            blocks: 0,
-            accessed: self.made,
-            modified: self.made,
-            changed: self.made,
-            born: None,
-        })
+        Ok(Stat::without_storage(FileKind::Anonymous, 0o600, self.device, 1, self.made))
     }
 
     fn file_system_stat(&self) -> Option<Result<FsStat, Errno>> {
-        Some(Ok(FsStat { magic: MAGIC, block_size: 4096, name_max: 255, ..FsStat::default() }))
+        Some(Ok(FsStat::without_storage(MAGIC)))
     }
 
     fn change(&self, _change: &AttributeChange) -> Result<(), Errno> {

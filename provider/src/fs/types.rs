@@ -1,5 +1,10 @@
 //! The values that cross the file system traits: attributes, flags, changes.
 
+/// The block size that an object reports that stores nothing: a page.
+const BLOCK_SIZE: u32 = 4096;
+/// The longest name of a file system of the kernel's own.
+const NAME_MAX: u64 = 255;
+
 /// The type of an inode (the S_IFMT bits of its mode).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "inode(7) describes them")]
@@ -93,6 +98,30 @@ pub struct Stat {
     pub born: Option<Timestamp>,
 }
 
+impl Stat {
+    /// The attributes of an object that has no file system to live in (a pipe, a socket, an eventfd): it is empty, has one link and
+    /// belongs to root; all its times are when it was made.
+    pub fn without_storage(kind: FileKind, mode: u32, device: u64, inode: u64, made: Timestamp) -> Self {
+        Self {
+            device,
+            inode,
+            kind,
+            mode,
+            links: 1,
+            uid: 0,
+            gid: 0,
+            rdev: 0,
+            size: 0,
+            block_size: BLOCK_SIZE,
+            blocks: 0,
+            accessed: made,
+            modified: made,
+            changed: made,
+            born: None,
+        }
+    }
+}
+
 /// What a permission check looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields of Stat")]
@@ -130,6 +159,13 @@ pub struct FsStat {
     pub id: u64,
     pub name_max: u64,
     pub flags: u64,
+}
+
+impl FsStat {
+    /// The figures of a file system that stores nothing (simple_statfs): no blocks and no limit on files.
+    pub fn without_storage(magic: u64) -> Self {
+        Self { magic, block_size: u64::from(BLOCK_SIZE), name_max: NAME_MAX, ..Self::default() }
+    }
 }
 
 /// What a chmod, chown, truncate or utimensat changes; `None` stays as it is. Permission was checked by the caller.

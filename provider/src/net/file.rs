@@ -104,27 +104,12 @@ impl Inode for SocketInode {
     }
 
     fn stat(&self) -> Result<Stat, Errno> {
-        Ok(Stat {
-            device: DEVICE,
-            inode: self.number,
-            kind: FileKind::Socket,
-            mode: 0o777,
-            links: 1,
-            uid: self.uid,
-            gid: self.uid,
-            rdev: 0,
-            size: 0,
-            block_size: 4096,
-            blocks: 0,
-            accessed: self.made,
-            modified: self.made,
-            changed: self.made,
-            born: None,
-        })
+        let stat = Stat::without_storage(FileKind::Socket, 0o777, DEVICE, self.number, self.made);
+        Ok(Stat { uid: self.uid, gid: self.uid, ..stat })
     }
 
     fn file_system_stat(&self) -> Option<Result<FsStat, Errno>> {
-        Some(Ok(FsStat { magic: MAGIC, block_size: 4096, name_max: 255, ..FsStat::default() }))
+        Some(Ok(FsStat::without_storage(MAGIC)))
     }
 
     fn change(&self, change: &AttributeChange) -> Result<(), Errno> {

@@ -91,7 +91,7 @@ fn figures(place: &Location) -> Result<FsStat, Errno> {
         (Some(figures), _) => figures,
         (None, Some(mount)) => mount.file_system.stat(),
         // Pipes and their kin: the figures of PIPEFS_MAGIC's file system, which has no blocks.
-        (None, None) => Ok(FsStat { magic: 0x5049_5045, block_size: 4096, name_max: 255, ..FsStat::default() }),
+        (None, None) => Ok(FsStat::without_storage(0x5049_5045)),
     }
 }
 

@@ -47,26 +47,17 @@ impl Inode for PipeInode {
         let times = self.pipe.lock().times;
         let attributes = *self.attributes.lock();
         Ok(Stat {
-            device: self.device,
-            inode: self.number,
-            kind: FileKind::Fifo,
-            mode: attributes.mode,
-            links: 1,
             uid: attributes.uid,
             gid: attributes.gid,
-            rdev: 0,
-            size: 0,
-            block_size: 4096,
-            blocks: 0,
             accessed: times.accessed,
             modified: times.modified,
             changed: times.modified.max(attributes.changed),
-            born: None,
+            ..Stat::without_storage(FileKind::Fifo, attributes.mode, self.device, self.number, times.modified)
         })
     }
 
     fn file_system_stat(&self) -> Option<Result<FsStat, Errno>> {
-        Some(Ok(FsStat { magic: MAGIC, block_size: 4096, name_max: 255, ..FsStat::default() }))
+        Some(Ok(FsStat::without_storage(MAGIC)))
     }
 
     fn change(&self, change: &AttributeChange) -> Result<(), Errno> {

@@ -4,11 +4,6 @@ use crate::errno::Errno;
 use crate::fs::{FileSystem, FsStat, Inode};
 use std::sync::Arc;
 
-/// Bytes in the longest name.
-const NAME_MAX: u64 = 255;
-/// The block size that statfs(2) reports.
-const BLOCK_SIZE: u64 = 4096;
-
 /// A pseudo file system.
 #[derive(Debug)]
 pub(crate) struct PseudoFs {
@@ -34,7 +29,6 @@ impl FileSystem for PseudoFs {
     }
 
     fn stat(&self) -> Result<FsStat, Errno> {
-        let block_size = BLOCK_SIZE;
-        Ok(FsStat { magic: self.magic, block_size, name_max: NAME_MAX, ..FsStat::default() })
+        Ok(FsStat::without_storage(self.magic))
     }
 }
