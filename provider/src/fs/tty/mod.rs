@@ -26,6 +26,8 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
 
+/// The only line discipline (N_TTY).
+const LINE_DISCIPLINE: i32 = 0;
 /// The first major number of Unix98 pseudo-terminals.
 const PTS_MAJOR: u32 = 136;
 /// How many major numbers they have.

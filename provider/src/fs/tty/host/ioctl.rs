@@ -1,5 +1,6 @@
 //! Terminal control, see ioctl_tty(2).
 
+use super::super::LINE_DISCIPLINE;
 use super::super::control::check_foreground;
 use super::{Terminal, settings};
 use crate::abi::termios::{Termios, Termios2, WindowSize};
@@ -14,9 +15,6 @@ use rustix::termios::{
 };
 use std::os::fd::BorrowedFd;
 use vmm::addr::UserAddr;
-
-/// The line discipline that every terminal starts with (N_TTY).
-const LINE_DISCIPLINE: i32 = 0;
 
 /// What a process in the background may not do.
 const CHANGING: [u32; 11] = [

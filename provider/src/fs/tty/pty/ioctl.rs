@@ -1,5 +1,6 @@
 //! Control of pseudo-terminals, see ioctl_tty(2).
 
+use super::super::LINE_DISCIPLINE;
 use super::super::control::check_foreground;
 use super::super::ldisc::{Effects, PacketStatus, Settings};
 use super::slave::is_privileged;
@@ -13,9 +14,6 @@ use crate::user::{UserIn, UserOut};
 use linux_raw_sys::general::{VSTART, VSTOP};
 use linux_raw_sys::ioctl as number;
 use vmm::addr::UserAddr;
-
-/// The only line discipline (N_TTY).
-const LINE_DISCIPLINE: i32 = 0;
 
 /// What a process in the background may not do (tty_ioctl, n_tty_ioctl_helper).
 const CHANGING: [u32; 15] = [
