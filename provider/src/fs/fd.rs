@@ -189,12 +189,16 @@ impl FdTable {
         closed
     }
 
-    /// A copy with the same open files (fork, unshare of CLONE_FILES).
+    /// A copy with the same open files (fork, unshare of CLONE_FILES), no larger than they need (sane_fdtable_size).
     pub fn copy(&self) -> Self {
-        Self { slots: Mutex::new(Rank::Files, self.slots.lock().clone()) }
+        let mut copy = self.slots.lock().clone();
+        let used = copy.slots.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+        copy.slots.truncate(used);
+        copy.used.truncate(used.div_ceil(WORD));
+        Self { slots: Mutex::new(Rank::Files, copy) }
     }
 
-    /// One more than the highest number that was in use.
+    /// One more than the highest number that was in use since the table was made.
     pub fn size(&self) -> usize {
         self.slots.lock().slots.len()
     }

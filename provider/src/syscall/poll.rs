@@ -25,8 +25,8 @@ const EXCEPTIONAL: Ready = Ready::PRI.union(Ready::NVAL);
 const STICKY_TIMEOUTS: u32 = 0x400_0000;
 /// Bits in a word of an fd_set.
 const WORD_BITS: usize = 64;
-/// The size of the smallest descriptor table, in descriptors: select ignores bits beyond the table's end.
-const SMALLEST_TABLE: usize = 256;
+/// The size of the descriptor table that every process starts with (NR_OPEN_DEFAULT): select ignores bits beyond the table's end.
+const SMALLEST_TABLE: usize = 64;
 
 /// A file with what is asked of it.
 struct Asked {
@@ -230,7 +230,8 @@ impl Sets {
     }
 }
 
-/// Descriptors that select looks at: those the table has room for.
+/// Descriptors that select looks at: those the table has room for. Tables grow to the next power of two (alloc_fdtable in fs/file.c)
+/// and never shrink but in a copy.
 fn table_size(table: &FdTable) -> usize {
     table.size().next_power_of_two().max(SMALLEST_TABLE)
 }
