@@ -93,8 +93,10 @@ static void *hold_until_waited_for(void *argument)
     struct inheritance *inheritance = argument;
     pthread_mutex_lock(&inheritance->lost);
     pthread_barrier_wait(&inheritance->held);
-    /* The waiters bit is set when somebody sleeps, or is about to. */
-    while (!(*(volatile unsigned *)&inheritance->lost & FUTEX_WAITERS))
+    /* The waiters bit is set when somebody sleeps, or is about to. The word of the lock is glibc's first and musl's second;
+       the other one has no such bit. */
+    volatile unsigned *words = (volatile unsigned *)&inheritance->lost;
+    while (!((words[0] | words[1]) & FUTEX_WAITERS))
         sched_yield();
     return NULL;
 }

@@ -49,12 +49,13 @@ programs! {
     limits: "limits.c", in Memory, linked Static, exits 0;
     proc: "proc.c", in Memory, linked Static, exits 0;
     pipes: "pipes.c", in HostFolder | Overlay | Memory, linked Static | Musl, exits 0;
-    unix_sockets: "unix_sockets.c", in Memory | Overlay, linked Static, exits 0;
+    unix_sockets: "unix_sockets.c", in Memory | Overlay, linked Static | Musl, exits 0;
     epoll: "epoll.c", in Memory, linked Static | Dynamic, exits 0;
     inet_sockets: "inet_sockets.c", in Memory, linked Static, exits 0;
     sigio: "sigio.c", in Memory, linked Static, exits 0;
     splice: "splice.c", in HostFolder | Overlay | Memory, linked Static, exits 0;
     polling: "polling.c", input "a line\n", in Memory, linked Static | Dynamic, exits 0;
+    jobs: "jobs.c", in Memory, linked Static | Musl, exits 0;
     ptys: "ptys.c", in Memory, linked Static | Musl, exits 0;
     exec: "exec.c", in HostFolder | Overlay, linked Static | Dynamic, exits 3;
     simd: "simd.c", in Memory, linked Static, exits 0;
@@ -68,7 +69,7 @@ programs! {
     scheduling: "scheduling.c", in Memory, linked Static, exits 0;
     inotify: "inotify.c", in HostFolder | Overlay | Memory, linked Static, exits 0;
     seals: "seals.c", in Overlay | HostFolder, linked Static, exits 0;
-    threads: "threads.c", in Memory, linked Static | Dynamic, exits 11;
+    threads: "threads.c", in Memory, linked Static | Dynamic | Musl, exits 11;
     crowd: "crowd.c" args ["1500"], in Memory, linked Static, exits 0;
     sysvipc: "sysvipc.c", in Memory, linked Static, exits 0;
     stdio: "stdio.c", input "some input\nmore", in Memory, linked Static | Dynamic, exits 0;
