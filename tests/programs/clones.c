@@ -203,6 +203,7 @@ static void unsharing(void)
 static void descriptors(void)
 {
     int status, fd = -1;
+    char directory[32];
     siginfo_t info;
     SHOW(syscall(SYS_pidfd_open, 0, 0));
     SHOW(syscall(SYS_pidfd_open, -1, 0));
@@ -219,6 +220,17 @@ static void descriptors(void)
     SHOW(syscall(SYS_pidfd_send_signal, self, 0, NULL, 0));
     SHOW(syscall(SYS_pidfd_send_signal, self, 0, NULL, 8));
     SHOW(syscall(SYS_pidfd_send_signal, 1, 0, NULL, 0));
+    snprintf(directory, sizeof directory, "/proc/%d", getpid());
+    int by_path = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    SHOW(syscall(SYS_pidfd_send_signal, by_path, 0, NULL, 0));
+    SHOW(syscall(SYS_pidfd_getfd, by_path, 1, 0));
+    close(by_path);
+    by_path = open("/proc/thread-self", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    SHOW(syscall(SYS_pidfd_send_signal, by_path, 0, NULL, 0));
+    close(by_path);
+    by_path = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    SHOW(syscall(SYS_pidfd_send_signal, by_path, 0, NULL, 0));
+    close(by_path);
     SHOW(syscall(SYS_pidfd_send_signal, self, 99, NULL, 0));
     memset(&info, 0, sizeof info);
     SHOW(syscall(SYS_pidfd_send_signal, self, SIGUSR2, &info, 0));
@@ -303,7 +315,7 @@ static void memory_of_others(void)
     SHOW(process_vm_readv(child, local, 1, &remote, 1, 0));
     local[0].iov_len = -1ul;
     SHOW(process_vm_readv(child, local, 1, &remote, 1, 0));
-    enum { FILE_, VM, FILES, FS, SIGHAND, IO };
+    enum { FILE_, VM, FILES, FS, SIGHAND, IO, SYSVSEM_, EPOLL_TFD };
     SHOW(syscall(SYS_kcmp, getpid(), getpid(), VM, 0, 0));
     SHOW(syscall(SYS_kcmp, getpid(), child, VM, 0, 0) != 0);
     SHOW(syscall(SYS_kcmp, getpid(), child, FILE_, 1, 1));
@@ -314,6 +326,24 @@ static void memory_of_others(void)
     SHOW(syscall(SYS_kcmp, getpid(), child, SIGHAND, 0, 0) != 0);
     SHOW(syscall(SYS_kcmp, getpid(), child, 99, 0, 0));
     SHOW(syscall(SYS_kcmp, getpid(), 4194000, VM, 0, 0));
+    int epoll = epoll_create1(0), other = dup(ends[0]);
+    struct epoll_event event = { EPOLLIN, { 0 } };
+    struct { uint32_t epoll, fd, skip; } slot = { epoll, ends[0], 0 };
+    epoll_ctl(epoll, EPOLL_CTL_ADD, ends[0], &event);
+    SHOW(syscall(SYS_kcmp, getpid(), getpid(), EPOLL_TFD, ends[0], &slot));
+    SHOW(syscall(SYS_kcmp, getpid(), getpid(), EPOLL_TFD, other, &slot));
+    SHOW(syscall(SYS_kcmp, getpid(), getpid(), EPOLL_TFD, 1, &slot) != 0);
+    SHOW(syscall(SYS_kcmp, getpid(), getpid(), EPOLL_TFD, 1000, &slot));
+    SHOW(syscall(SYS_kcmp, getpid(), getpid(), EPOLL_TFD, ends[0], NULL));
+    slot.skip = 1;
+    SHOW(syscall(SYS_kcmp, getpid(), getpid(), EPOLL_TFD, ends[0], &slot));
+    slot.skip = 0, slot.fd = other;
+    SHOW(syscall(SYS_kcmp, getpid(), getpid(), EPOLL_TFD, ends[0], &slot));
+    slot.epoll = other;
+    SHOW(syscall(SYS_kcmp, getpid(), getpid(), EPOLL_TFD, ends[0], &slot));
+    slot.epoll = 1000;
+    SHOW(syscall(SYS_kcmp, getpid(), getpid(), EPOLL_TFD, ends[0], &slot));
+    close(epoll), close(other);
     struct rlimit limit = { 100, 200 }, now;
     SHOW(prlimit(child, RLIMIT_CORE, NULL, &now));
     SHOW(prlimit(child, RLIMIT_NOFILE, &limit, NULL));

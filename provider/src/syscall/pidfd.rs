@@ -3,6 +3,7 @@
 use super::signals::RawSignal;
 use crate::errno::Errno;
 use crate::fs::pidfd::PidFd;
+use crate::fs::proc::process_of_directory;
 use crate::fs::{Fd, OpenFile, OpenFlags};
 use crate::signal::send::{Target, send, send_to_group};
 use crate::signal::{SIGINFO_SIZE, SigInfo, SignalCode};
@@ -44,6 +45,13 @@ fn pidfd_of(file: &OpenFile) -> Option<&PidFd> {
     file.file().as_any()?.downcast_ref()
 }
 
+/// What an open /proc/PID stands for: signals can be sent by it as if it were a descriptor of the process (tgid_pidfd_to_pid).
+fn process_behind(file: &OpenFile) -> Result<Option<PidFd>, Errno> {
+    let Some(process) = process_of_directory(file.location().inode().as_ref()) else { return Ok(None) };
+    let process = process.upgrade().ok_or(Errno::ESRCH)?;
+    Ok(Some(PidFd::of_process(process.group())))
+}
+
 /// The process that a descriptor stands for, and whether it is not to be waited for (O_NONBLOCK); `EBADF`.
 pub(super) fn process_of(task: &CurrentTask<'_>, fd: Fd) -> Result<(Pid, bool), Errno> {
     let file = find(task, fd)?;
@@ -68,8 +76,9 @@ pub(super) fn pidfd_send_signal(
     if flags & !(TO_THREAD | TO_PROCESS | TO_GROUP) != 0 || flags.count_ones() > 1 {
         return Err(Errno::EINVAL);
     }
-    let file = find(task, fd)?;
-    let pidfd = pidfd_of(&file).ok_or(Errno::EBADF)?;
+    let file = task.files().get(fd)?;
+    let directory = process_behind(&file)?;
+    let pidfd = pidfd_of(&file).or(directory.as_ref()).ok_or(Errno::EBADF)?;
     let target = match flags {
         0 if pidfd.is_of_thread() => TO_THREAD,
         0 => TO_PROCESS,

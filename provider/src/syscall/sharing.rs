@@ -2,10 +2,14 @@
 
 use super::pidfd::process_of;
 use crate::errno::Errno;
-use crate::fs::Fd;
+use crate::fs::epoll::Epoll;
+use crate::fs::{Fd, OpenFile};
 use crate::task::{CloneFlags, CurrentTask, Pid, Task};
+use crate::user::UserIn;
 use std::cmp::Ordering;
 use std::sync::Arc;
+use vmm::addr::UserAddr;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Makes the caller's own what it shares, as far as it asks for it (ksys_unshare). Memory, dispositions and the process are
 /// its own already, or cannot be made so.
@@ -63,6 +67,16 @@ const KCMP_IO: i32 = 5;
 const KCMP_SYSVSEM: i32 = 6;
 const KCMP_EPOLL_TFD: i32 = 7;
 
+/// `struct kcmp_epoll_slot`: what an epoll watches under one descriptor number, which may have been reused.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(super) struct EpollSlot {
+    epoll: u32,
+    fd: u32,
+    /// How many items of that number to pass over.
+    skip: u32,
+}
+
 /// 0: the same; 1 and 2: in this order, or the other.
 pub(super) fn kcmp(
     task: &CurrentTask<'_>,
@@ -92,7 +106,13 @@ pub(super) fn kcmp(
         }
         // Nobody has an I/O context or semaphore adjustments of its own.
         KCMP_IO | KCMP_SYSVSEM => 0,
-        KCMP_EPOLL_TFD => return Err(task.unsupported("kcmp: KCMP_EPOLL_TFD", Errno::EOPNOTSUPP)),
+        KCMP_EPOLL_TFD => {
+            let slot = UserIn::<EpollSlot>::new(UserAddr(second_index)).read(task)?;
+            let file = file_of(&first, first_index)?;
+            let epoll = open_file_of(&second, slot.epoll.into())?;
+            let watched = Epoll::of(&epoll).ok_or(Errno::EINVAL)?.watched(slot.fd, slot.skip).ok_or(Errno::ENOENT)?;
+            order(Some(file), Some(address(&watched)))
+        }
         _ => return Err(Errno::EINVAL),
     })
 }
@@ -102,7 +122,10 @@ fn address<T>(shared: &Arc<T>) -> usize {
 }
 
 fn file_of(task: &Task, index: u64) -> Result<usize, Errno> {
+    open_file_of(task, index).map(|file| address(&file))
+}
+
+fn open_file_of(task: &Task, index: u64) -> Result<Arc<OpenFile>, Errno> {
     let fd = i32::try_from(index).map_err(|_| Errno::EBADF)?;
-    let files = task.files().ok_or(Errno::EBADF)?;
-    files.get_any(Fd(fd)).map(|file| address(&file))
+    task.files().ok_or(Errno::EBADF)?.get_any(Fd(fd))
 }

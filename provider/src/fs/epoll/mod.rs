@@ -136,6 +136,14 @@ impl Epoll {
         self.items.lock().get(&(fd, file.id())).cloned().ok_or(Errno::ENOENT)
     }
 
+    /// An open file that is watched under this number; of several, that behind the first `skip` (ep_find_tfd).
+    pub(crate) fn watched(&self, fd: u32, skip: u32) -> Option<Arc<OpenFile>> {
+        let fd = Fd(i32::try_from(fd).ok()?);
+        let skip = usize::try_from(skip).ok()?;
+        let item = self.items.lock().range((fd, 0)..=(fd, u64::MAX)).nth(skip).map(|(_, item)| item.clone());
+        item?.file()
+    }
+
     /// Takes an item out for good.
     fn forget(&self, item: &Arc<Item>) {
         let _removed = self.items.lock().remove(&item.key());

@@ -10,6 +10,8 @@ mod task;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use task::process_of_directory;
+
 use super::pseudo::{
     DirInode, Entries, Entry, Flavour, Lazy, LinkInode, Look, Owner, PseudoFs, Seeks, Super, Target, grow,
 };

@@ -54,6 +54,11 @@ impl<E: Entries> DirInode<E> {
     pub(crate) fn new(node: Node, entries: E) -> Arc<Self> {
         Arc::new(Self { node, entries })
     }
+
+    /// What it contains.
+    pub(crate) fn entries(&self) -> &E {
+        &self.entries
+    }
 }
 
 impl<E: Entries> Inode for DirInode<E> {

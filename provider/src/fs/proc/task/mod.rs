@@ -85,6 +85,13 @@ pub(super) fn process_directory(home: &Arc<Super>, task: &Arc<Task>) -> Arc<dyn 
     directory(home, subject(task, Scope::Process))
 }
 
+/// The process whose /proc/PID an inode is; `None` for every other object, /proc/PID/task/TID included.
+pub(crate) fn process_of_directory(inode: &dyn Inode) -> Option<Weak<Task>> {
+    let directory = inode.as_any().downcast_ref::<DirInode<TaskDir>>()?;
+    let subject = &directory.entries().subject;
+    (subject.scope == Scope::Process).then(|| Weak::clone(&subject.task))
+}
+
 fn subject(task: &Arc<Task>, scope: Scope) -> Subject {
     Subject { task: Arc::downgrade(task), tid: task.tid(), scope }
 }
