@@ -156,6 +156,21 @@ impl MemoryMap {
         Ok(())
     }
 
+    /// The mapping at the start of `range`, if it is shared, might be written to, and mappings of the same file and kind follow
+    /// it without a hole to the end (remap_file_pages).
+    pub fn shared_over(&self, range: UserRange) -> Option<Vma> {
+        let state = self.state.read();
+        let first = state.tree.find(range.start).filter(|vma| vma.is_written_through())?;
+        let mut at = first.range.start;
+        for vma in state.tree.overlapping(range) {
+            if vma.range.start != at || vma.flags != first.flags || !vma.has_source_of(first) {
+                return None;
+            }
+            at = vma.range.end;
+        }
+        (at >= range.end).then(|| first.clone())
+    }
+
     /// Takes the mappings and pages of `range` away; the caller drops what it gets after it has released the lock.
     pub(super) fn remove(&self, state: &mut State, range: UserRange) -> Vec<Vma> {
         let removed = state.tree.carve(range);

@@ -198,16 +198,29 @@ impl Vma {
             && self.backing_continues(next)
     }
 
+    /// Tells whether stores, now or after an mprotect, reach its source (Linux's `VM_SHARED`).
+    pub fn is_written_through(&self) -> bool {
+        self.sharing == Sharing::Shared && self.max_access.contains(Access::WRITE)
+    }
+
+    /// Tells whether both show bytes of the same source.
+    pub fn has_source_of(&self, other: &Self) -> bool {
+        match (&self.backing, &other.backing) {
+            (Backing::Source { source: Source::Object(a), .. }, Backing::Source { source: Source::Object(b), .. }) => {
+                Arc::ptr_eq(a, b)
+            }
+            (Backing::Source { source: Source::Host(a), .. }, Backing::Source { source: Source::Host(b), .. }) => {
+                Arc::ptr_eq(a, b)
+            }
+            _ => false,
+        }
+    }
+
     fn backing_continues(&self, next: &Self) -> bool {
         match (&self.backing, &next.backing) {
             (Backing::Anonymous, Backing::Anonymous) => true,
-            (Backing::Source { source: a, .. }, Backing::Source { source: b, offset }) => {
-                let same = match (a, b) {
-                    (Source::Object(a), Source::Object(b)) => Arc::ptr_eq(a, b),
-                    (Source::Host(a), Source::Host(b)) => Arc::ptr_eq(a, b),
-                    _ => false,
-                };
-                same && self.offset_at(self.range.end) == *offset
+            (_, Backing::Source { offset, .. }) => {
+                self.has_source_of(next) && self.offset_at(self.range.end) == *offset
             }
             _ => false,
         }

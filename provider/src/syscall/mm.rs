@@ -172,7 +172,7 @@ pub(super) fn mmap(
     Ok(at)
 }
 
-fn may_write_shared(content: &Content) -> bool {
+pub(super) fn may_write_shared(content: &Content) -> bool {
     content.sharing == Sharing::Shared && content.max_access.contains(Access::WRITE)
 }
 

@@ -25,6 +25,7 @@ mod exec;
 mod file;
 mod file_control;
 mod file_mode;
+mod file_pages;
 mod fs;
 mod futex;
 mod futex2;

@@ -246,6 +246,7 @@ pub static TABLE: [Option<Syscall>; SIZE] = syscalls! {
     __NR_sched_setaffinity => sched::sched_setaffinity, Full;
     __NR_sched_getaffinity => sched::sched_getaffinity, Full;
     __NR_epoll_create => epoll::epoll_create, Full;
+    __NR_remap_file_pages => file_pages::remap_file_pages, Full;
     __NR_getdents64 => dir::getdents64, Full;
     __NR_set_tid_address => threads::set_tid_address, Full;
     __NR_restart_syscall => signals::restart_syscall, Full;
