@@ -151,7 +151,7 @@ impl Kernel {
             fate: Fate::default(),
             timers: TimerService::default(),
             futexes: Futexes::default(),
-            ipc: Ipc::default(),
+            ipc: Ipc::new(network.budget()),
             network,
             cpus,
             names: Mutex::new(Rank::Leaf, names),
@@ -271,7 +271,7 @@ impl Kernel {
 
     /// Builds the file-system view that the configuration describes. Called once, before the first task.
     pub fn mount(&self) -> Result<(), ViewError> {
-        let namespace = Namespace::build(&self.config, &self.memory)?;
+        let namespace = Namespace::build(&self.config, &self.memory, self.ipc.posix.file_system())?;
         assert!(self.namespace.set(namespace).is_ok(), "a sandbox's view is built once, by the code that starts it");
         Ok(())
     }

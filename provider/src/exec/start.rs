@@ -83,7 +83,7 @@ fn enter(task: &mut CurrentTask<'_>, loaded: &Loaded, comm: &[u8]) {
     task.kernel().families().reset_exit_signal(task.group().pid());
     task.unshare_files();
     for file in task.files().close_on_exec() {
-        task.kernel().namespace().locks().closed(task.group().pid(), &file);
+        task.kernel().namespace().descriptor_closed(task, &file);
     }
     task.group().signals().reset_for_exec();
     task.signals().reset_for_exec();

@@ -44,7 +44,7 @@ impl Namespace {
         let operations = directory.inode().as_dir().ok_or(Errno::ENOTDIR)?;
         let mode = if kind == FileKind::Symlink { 0o777 } else { mode & 0o7777 & !task.fs().umask() };
         let node = NewNode { rdev, target, ..new_node(&who, directory, kind, mode)? };
-        let inode = operations.create(name, &node)?;
+        let inode = operations.create_for(task, name, &node)?;
         let mount = directory.mount().ok_or(Errno::ENOENT)?;
         let made = Location::new(mount.clone(), directory.entry().adopt(name, inode));
         self.watches().tell_name(directory.inode(), name, made.inode(), Mask::CREATE);

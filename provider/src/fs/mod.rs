@@ -19,6 +19,7 @@ mod link;
 mod location;
 mod locks;
 mod mount;
+pub(crate) mod mqueue;
 mod namespace;
 pub mod notify;
 mod open;

@@ -26,6 +26,15 @@ pub struct Mount {
 }
 
 impl Mount {
+    /// Mounts a file system nowhere: what is in it has paths, but no path leads there (the kernel's own mounts).
+    pub(super) fn detached(file_system: Arc<dyn FileSystem>, source: &[u8]) -> Arc<Self> {
+        /// Below those of the table.
+        const ID: u32 = 20;
+        let root = Entry::root(file_system.root(), b"/");
+        let (source, usage) = (source.to_vec(), Arc::default());
+        Arc::new(Self { id: ID, file_system, source, read_only: false, place: None, root, usage })
+    }
+
     /// The path it is mounted at.
     pub fn path(&self) -> Vec<u8> {
         match &self.place {

@@ -50,6 +50,12 @@ impl Namespace {
         &self.locks
     }
 
+    /// A process closed a descriptor, which need not be the file's last: what belongs to the process goes (filp_flush in fs/open.c).
+    pub fn descriptor_closed(&self, task: &CurrentTask<'_>, file: &OpenFile) {
+        self.locks.closed(task.group().pid(), file);
+        file.file().descriptor_closed(task);
+    }
+
     /// Who is told of what happens to files (inotify).
     pub fn watches(&self) -> &Arc<Watches> {
         self.mounts.usage().watches()

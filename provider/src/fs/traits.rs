@@ -150,6 +150,10 @@ pub trait Directory {
     }
     /// Makes an entry; `EEXIST` if there is one, `EPERM` where the file system makes none.
     fn create(&self, name: &[u8], node: &NewNode<'_>) -> Result<Arc<dyn Inode>, Errno>;
+    /// [`Self::create`] on behalf of a task, for a file system that asks who makes it.
+    fn create_for(&self, _task: &CurrentTask<'_>, name: &[u8], node: &NewNode<'_>) -> Result<Arc<dyn Inode>, Errno> {
+        self.create(name, node)
+    }
     /// Makes a regular file with no name (O_TMPFILE).
     fn create_unnamed(&self, _node: &NewNode<'_>) -> Result<Arc<dyn Inode>, Errno> {
         Err(Errno::EOPNOTSUPP)
@@ -319,6 +323,8 @@ pub trait File: Send + Sync + Debug {
     fn as_socket(&self) -> Option<&crate::net::SocketFile> {
         None
     }
+    /// A process closed a descriptor of it, which need not be the last (Linux: flush).
+    fn descriptor_closed(&self, _task: &CurrentTask<'_>) {}
     /// The last reference is gone: flock and lease clean-up.
     fn released(&self) {}
 }

@@ -50,15 +50,16 @@ struct Builder<'a> {
 }
 
 impl Namespace {
-    /// Builds the view that the configuration describes. Host problems (a root or bind that does not exist) are named in the
+    /// Builds the view that the configuration describes, with `queues` at /dev/mqueue. Host problems (a root or bind that does not exist) are named in the
     /// error.
-    pub fn build(config: &Config, memory: &Arc<GuestMemory>) -> Result<Self, ViewError> {
+    pub fn build(config: &Config, memory: &Arc<GuestMemory>, queues: Arc<dyn FileSystem>) -> Result<Self, ViewError> {
         let budget = Arc::new(Budget::new(BUDGET_MIN.max(memory.limit() / BUDGET_PART)));
         let hiding = Hiding::new(config);
         let nameless = TmpFs::new(memory, &budget, 0o700).map_err(|error| ViewError::new(Path::new("memfd"), error))?;
         let namespace = Self::new(root(&config.view, &hiding, memory, &budget)?, nameless);
         let mut builder = Builder { memory, budget, namespace };
         builder.own_file_systems(config.limits.cpus)?;
+        builder.mount("/dev/mqueue", queues, "mqueue")?;
         for (index, bind) in config.view.binds.iter().enumerate() {
             let host = HostFs::open(&bind.source, bind.writable, hiding.in_bind(index), memory)
                 .map_err(|error| ViewError::new(&bind.source, error))?;

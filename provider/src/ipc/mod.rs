@@ -23,11 +23,14 @@ pub use semaphores::{
     SetStatus, VALUE_MAX,
 };
 
+use crate::fs::mqueue::Queues;
+use crate::net::Budget;
 use crate::task::Pid;
 use rustix::time::{ClockId, clock_gettime};
+use std::sync::Arc;
 
-/// Everything of System V's in a sandbox.
-#[derive(Debug, Default)]
+/// System V's objects in a sandbox, and POSIX's queues.
+#[derive(Debug)]
 pub struct Ipc {
     /// Shared memory.
     pub segments: Segments,
@@ -35,12 +38,25 @@ pub struct Ipc {
     pub semaphores: SemaphoreSets,
     /// Message queues.
     pub messages: MessageQueues,
+    /// POSIX message queues.
+    pub posix: Queues,
 }
 
 impl Ipc {
-    /// A process has ended: what it asked to be undone on semaphores is.
+    /// Makes a sandbox's; `budget` bounds what messages take of the monitor's memory.
+    pub(crate) fn new(budget: &Arc<Budget>) -> Self {
+        Self {
+            segments: Segments::default(),
+            semaphores: SemaphoreSets::default(),
+            messages: MessageQueues::default(),
+            posix: Queues::new(budget),
+        }
+    }
+
+    /// A process has ended: what it asked to be undone on semaphores is, and no queue tells it of messages any more.
     pub(crate) fn process_ended(&self, process: Pid) {
         self.semaphores.undo(process);
+        self.posix.process_ended(process);
     }
 }
 

@@ -10,6 +10,7 @@ impl SignalCode {
     pub const SI_KERNEL: Self = Self(0x80);
     pub const SI_QUEUE: Self = Self(-1);
     pub const SI_TIMER: Self = Self(-2);
+    pub const SI_MESGQ: Self = Self(-3);
     pub const SI_TKILL: Self = Self(-6);
     pub const ILL_ILLOPN: Self = Self(2);
     pub const FPE_INTDIV: Self = Self(1);
@@ -43,6 +44,7 @@ impl SignalCode {
             (0x80, _) => "SI_KERNEL",
             (-1, _) => "SI_QUEUE",
             (-2, _) => "SI_TIMER",
+            (-3, _) => "SI_MESGQ",
             (-6, _) => "SI_TKILL",
             (2, Signal::SIGILL) => "ILL_ILLOPN",
             (1, Signal::SIGFPE) => "FPE_INTDIV",

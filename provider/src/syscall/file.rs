@@ -110,7 +110,7 @@ pub(super) fn openat2(task: &CurrentTask<'_>, at: Fd, path: UserCStr, how: UserA
 /// close(2).
 pub(super) fn close(task: &CurrentTask<'_>, fd: Fd) -> Result<(), Errno> {
     let file = task.files().close(fd)?;
-    task.kernel().namespace().locks().closed(task.group().pid(), &file);
+    task.kernel().namespace().descriptor_closed(task, &file);
     Ok(())
 }
 
@@ -124,7 +124,7 @@ pub(super) fn close_range(task: &CurrentTask<'_>, first: u32, last: u32, flags: 
     // A process of one thread shares its descriptors with nobody, so CLOSE_RANGE_UNSHARE has nothing to do.
     let action = if flags & CLOEXEC != 0 { RangeAction::MarkCloseOnExec } else { RangeAction::Close };
     for file in task.files().close_range(first, last, action) {
-        task.kernel().namespace().locks().closed(task.group().pid(), &file);
+        task.kernel().namespace().descriptor_closed(task, &file);
     }
     Ok(())
 }
@@ -156,7 +156,7 @@ fn replace(task: &CurrentTask<'_>, file: Arc<OpenFile>, at: Fd, close_on_exec: b
     let old = task.files().get_any(at).ok();
     task.files().replace(file, close_on_exec, at, file_limit(task))?;
     if let Some(old) = old {
-        task.kernel().namespace().locks().closed(task.group().pid(), &old);
+        task.kernel().namespace().descriptor_closed(task, &old);
     }
     Ok(())
 }

@@ -44,6 +44,7 @@ mod misc;
 mod mm;
 #[cfg(test)]
 mod mm_tests;
+mod mqueue;
 mod numa;
 mod pidfd;
 mod pipe;

@@ -15,18 +15,18 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(super) struct SignalEvent {
-    value: u64,
-    signal: i32,
-    notify: i32,
+    pub(super) value: u64,
+    pub(super) signal: i32,
+    pub(super) notify: i32,
     thread: i32,
     rest: [i32; 11],
 }
 
 const _: () = assert!(size_of::<SignalEvent>() == 64);
 
-const SIGEV_SIGNAL: i32 = 0;
-const SIGEV_NONE: i32 = 1;
-const SIGEV_THREAD: i32 = 2;
+pub(super) const SIGEV_SIGNAL: i32 = 0;
+pub(super) const SIGEV_NONE: i32 = 1;
+pub(super) const SIGEV_THREAD: i32 = 2;
 const SIGEV_THREAD_ID: i32 = 4;
 /// TIMER_ABSTIME
 const ABSOLUTE: i32 = 1;

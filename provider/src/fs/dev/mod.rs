@@ -54,7 +54,7 @@ const LINKS: &[(&str, &str)] = &[
 ];
 
 /// The directories in /dev on which other file systems are mounted.
-const MOUNT_POINTS: &[(&str, u32)] = &[("pts", 0o755), ("shm", 0o1777)];
+const MOUNT_POINTS: &[(&str, u32)] = &[("mqueue", 0o755), ("pts", 0o755), ("shm", 0o1777)];
 
 /// Makes the usual nodes, links and mount points in the root directory of /dev.
 pub(crate) fn populate(dev: &dyn Directory) -> Result<(), Errno> {

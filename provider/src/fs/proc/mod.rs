@@ -4,6 +4,7 @@
 //! [`task`] those about one process or thread. What is shown is the sandbox's own: its memory limit, its CPUs, its mounts. Of
 //! the host only the processor's description and the load appear.
 
+mod settings;
 mod sysctl;
 mod system;
 mod task;

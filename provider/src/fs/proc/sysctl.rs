@@ -1,4 +1,4 @@
-//! /proc/sys: the kernel's settings, as programs look them up. None can be changed from inside.
+//! /proc/sys: the kernel's settings, as programs look them up. Those that can be changed from inside are [`super::settings`].
 
 use crate::errno::Errno;
 use crate::fs::dev::POOL_BITS;
@@ -20,9 +20,6 @@ const FIXED: &[(&str, u32, &str)] = &[
     ("fs/lease-break-time", 0o644, "45"),
     ("fs/leases-enable", 0o644, "1"),
     ("fs/mount-max", 0o644, "100000"),
-    ("fs/mqueue/msg_max", 0o644, "10"),
-    ("fs/mqueue/msgsize_max", 0o644, "8192"),
-    ("fs/mqueue/queues_max", 0o644, "256"),
     ("fs/nr_open", 0o644, "1048576"),
     ("fs/overflowgid", 0o644, "65534"),
     ("fs/overflowuid", 0o644, "65534"),
@@ -122,7 +119,7 @@ pub(super) fn leaves() -> Vec<Leaf> {
         Leaf::rendered("kernel/threads-max", |reader| number(reader.kernel().config().limits.pids)).mode(0o644),
         Leaf::rendered("vm/mmap_min_addr", |_| number(MMAP_MIN_ADDR)).mode(0o644),
     ];
-    let mut leaves: Vec<Leaf> = fixed.chain(rendered).collect();
+    let mut leaves: Vec<Leaf> = fixed.chain(rendered).chain(super::settings::leaves()).collect();
     leaves.sort_by(|a, b| a.path.cmp(&b.path));
     leaves
 }

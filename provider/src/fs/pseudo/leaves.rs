@@ -18,13 +18,20 @@ pub(crate) struct Leaf {
     pub(crate) content: Content,
 }
 
+/// Renders a file as a reader sees it.
+pub(crate) type Render = fn(&CurrentTask<'_>) -> Result<Vec<u8>, Errno>;
+/// Takes what one write(2) wrote.
+pub(crate) type Store = fn(&CurrentTask<'_>, &[u8]) -> Result<(), Errno>;
+
 /// What a leaf is.
 #[derive(Clone, Debug)]
 pub(crate) enum Content {
     /// A file with text that never changes.
     Fixed(Cow<'static, str>),
     /// A file that is rendered.
-    Rendered(fn(&CurrentTask<'_>) -> Result<Vec<u8>, Errno>),
+    Rendered(Render),
+    /// A file that is rendered and may be written.
+    Setting(Render, Store),
     /// A symbolic link.
     Link(Cow<'static, str>),
     /// A directory with nothing in it.
@@ -38,11 +45,13 @@ impl Leaf {
     }
 
     /// A read-only file that is rendered.
-    pub(crate) fn rendered(
-        path: impl Into<Cow<'static, str>>,
-        render: fn(&CurrentTask<'_>) -> Result<Vec<u8>, Errno>,
-    ) -> Self {
+    pub(crate) fn rendered(path: impl Into<Cow<'static, str>>, render: Render) -> Self {
         Self { path: path.into(), mode: 0o444, content: Content::Rendered(render) }
+    }
+
+    /// A file that is rendered and that its owner may write.
+    pub(crate) fn setting(path: impl Into<Cow<'static, str>>, render: Render, store: Store) -> Self {
+        Self { path: path.into(), mode: 0o644, content: Content::Setting(render, store) }
     }
 
     /// A symbolic link.
@@ -65,13 +74,16 @@ impl Text for Content {
     fn render(&self, reader: &CurrentTask<'_>) -> Result<Vec<u8>, Errno> {
         match self {
             Self::Fixed(text) | Self::Link(text) => Ok(text.as_bytes().to_vec()),
-            Self::Rendered(render) => render(reader),
+            Self::Rendered(render) | Self::Setting(render, _) => render(reader),
             Self::Empty => Err(Errno::EISDIR),
         }
     }
 
-    /// Settings of the host's kernel are not the sandbox's to change, and those of its own are given on the command line.
-    fn store(&self, writer: &CurrentTask<'_>, _bytes: &[u8]) -> Result<(), Errno> {
+    /// Most settings are the host's kernel's, and not the sandbox's to change, or are given on the command line.
+    fn store(&self, writer: &CurrentTask<'_>, bytes: &[u8]) -> Result<(), Errno> {
+        if let Self::Setting(_, store) = self {
+            return store(writer, bytes);
+        }
         Err(writer.unsupported("write: a setting in /proc or /sys", Errno::EPERM))
     }
 }

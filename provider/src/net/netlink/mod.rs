@@ -149,6 +149,14 @@ impl NetlinkSocket {
         Ok(id)
     }
 
+    /// Puts a datagram of the kernel's own into its queue; `ENOBUFS`.
+    pub(crate) fn deliver(&self, bytes: Vec<u8>) -> Result<(), Errno> {
+        let payload = Payload::new(bytes, &self.budget)?;
+        self.inbox.lock().push(payload, ());
+        self.common.queue.wake(Ready::IN | Ready::RDNORM);
+        Ok(())
+    }
+
     /// Serves the requests in a datagram (netlink_rcv_skb).
     fn serve(&self, task: &CurrentTask<'_>, bytes: &[u8], id: u32) -> Result<(), Errno> {
         let mut rest = bytes;
@@ -181,9 +189,8 @@ impl NetlinkSocket {
             }
         }
         for datagram in writer.datagrams(DATAGRAM) {
-            self.inbox.lock().push(Payload::new(datagram, &self.budget)?, ());
+            self.deliver(datagram)?;
         }
-        self.common.queue.wake(Ready::IN | Ready::RDNORM);
         Ok(())
     }
 }
