@@ -103,6 +103,8 @@ pub struct Options {
     pub send_timeout: Option<Duration>,
     /// SO_PRIORITY.
     pub priority: i32,
+    /// SO_MARK.
+    pub mark: u32,
     /// SO_BINDTODEVICE: the interface's index, 0 for any.
     pub device: u32,
 }
@@ -120,6 +122,7 @@ impl Default for Options {
             receive_timeout: None,
             send_timeout: None,
             priority: 0,
+            mark: 0,
             device: 0,
         }
     }

@@ -3,6 +3,7 @@
 use super::common::{BUFFER_DEFAULT, Common, RECEIVE_BUFFER_MIN, SEND_BUFFER_MIN, Switches};
 use crate::abi::socket::Linger;
 use crate::errno::Errno;
+use crate::net::Address;
 use crate::task::CurrentTask;
 use linux_raw_sys::net::{
     AF_INET, AF_INET6, SO_ATTACH_BPF, SO_ATTACH_FILTER, SO_ATTACH_REUSEPORT_CBPF, SO_ATTACH_REUSEPORT_EBPF,
@@ -18,7 +19,7 @@ use std::time::Duration;
 use zerocopy::{FromBytes, IntoBytes};
 
 /// CAP_NET_ADMIN.
-const NET_ADMIN: u32 = 12;
+pub const NET_ADMIN: u32 = 12;
 /// The only interface: its index and name.
 pub const LOOPBACK_INDEX: u32 = 1;
 /// The only interface's name.
@@ -96,9 +97,10 @@ pub fn set(common: &Common, task: &CurrentTask<'_>, level: u32, name: u32, value
     }
     let number = int(value)?;
     let on = number != 0;
-    let admin = || task.credentials().has(NET_ADMIN);
+    // Looked up before the options are locked: both locks are leaves.
+    let is_admin = needs_privilege(name) && task.credentials().has(NET_ADMIN);
     match name {
-        SO_DEBUG if on && !admin() => return Err(Errno::EACCES),
+        SO_DEBUG if on && !is_admin => return Err(Errno::EACCES),
         SO_REUSEPORT if on && !matches!(common.family, AF_INET | AF_INET6) => return Err(Errno::EOPNOTSUPP),
         _ => {}
     }
@@ -120,10 +122,10 @@ pub fn set(common: &Common, task: &CurrentTask<'_>, level: u32, name: u32, value
             options.receive_buffer = buffer_size(number, RECEIVE_BUFFER_MIN, BUFFER_DEFAULT);
             options.receive_buffer_set = true;
         }
-        SO_SNDBUFFORCE | SO_RCVBUFFORCE if !admin() => return Err(Errno::EPERM),
+        SO_SNDBUFFORCE | SO_RCVBUFFORCE if !is_admin => return Err(Errno::EPERM),
         SO_SNDBUFFORCE => options.send_buffer = buffer_size(number.max(0), SEND_BUFFER_MIN, 1 << 24),
         SO_RCVBUFFORCE => options.receive_buffer = buffer_size(number.max(0), RECEIVE_BUFFER_MIN, 1 << 24),
-        SO_PRIORITY if (0..=6).contains(&number) || admin() => options.priority = number,
+        SO_PRIORITY if (0..=6).contains(&number) || is_admin => options.priority = number,
         SO_PRIORITY => return Err(Errno::EPERM),
         SO_LINGER => {
             let (linger, _) = Linger::read_from_prefix(value).map_err(|_| Errno::EINVAL)?;
@@ -138,7 +140,8 @@ pub fn set(common: &Common, task: &CurrentTask<'_>, level: u32, name: u32, value
             Err(_) => return Err(Errno::EINVAL),
         },
         SO_BSDCOMPAT | SO_INCOMING_CPU => {}
-        SO_MARK if !admin() => return Err(Errno::EPERM),
+        SO_MARK if !is_admin => return Err(Errno::EPERM),
+        SO_MARK => options.mark = number.cast_unsigned(),
         SO_PEEK_OFF => return Err(Errno::EOPNOTSUPP),
         SO_DETACH_FILTER => return Err(Errno::ENOENT),
         SO_LOCK_FILTER => options.switches.set(Switches::LOCK_FILTER, on),
@@ -155,6 +158,16 @@ pub fn set(common: &Common, task: &CurrentTask<'_>, level: u32, name: u32, value
         }
     }
     Ok(())
+}
+
+/// Tells whether what an option may be set to depends on CAP_NET_ADMIN.
+fn needs_privilege(name: u32) -> bool {
+    matches!(name, SO_DEBUG | SO_SNDBUFFORCE | SO_RCVBUFFORCE | SO_PRIORITY | SO_MARK)
+}
+
+/// SO_PEERNAME: the other side's address, which must be as long as the program has room (sk_getsockopt).
+pub fn peer_name(peer: &Address, room: usize) -> Result<Vec<u8>, Errno> {
+    if peer.bytes().len() < room { Err(Errno::EINVAL) } else { Ok(peer.bytes().to_vec()) }
 }
 
 /// SO_BINDTODEVICE: a name, or nothing for any interface.
@@ -200,7 +213,8 @@ pub fn get(common: &Common, task: &CurrentTask<'_>, level: u32, name: u32, room:
         SO_BINDTODEVICE if options.device == 0 => Vec::new(),
         SO_BINDTODEVICE => [LOOPBACK_NAME, b"\0"].concat(),
         SO_BINDTOIFINDEX => int_bytes(options.device),
-        SO_BSDCOMPAT | SO_MARK | SO_BUSY_POLL | SO_INCOMING_NAPI_ID | SO_ZEROCOPY => int_bytes(0),
+        SO_MARK => options.mark.as_bytes().to_vec(),
+        SO_BSDCOMPAT | SO_BUSY_POLL | SO_INCOMING_NAPI_ID | SO_ZEROCOPY => int_bytes(0),
         SO_INCOMING_CPU => int_bytes(-1),
         SO_LOCK_FILTER => int_bytes(i32::from(options.switches.contains(Switches::LOCK_FILTER))),
         SO_PEEK_OFF => return Err(Errno::EOPNOTSUPP),

@@ -83,15 +83,20 @@ impl UnixSocket {
             if state.name.is_none() {
                 return Err(Errno::EINVAL);
             }
+            // A listener's SO_PEERCRED is its own.
+            let own = Some(credentials.clone());
             match &mut state.phase {
                 Phase::Idle => {
+                    state.peer_credentials = own;
                     let (queue, blocked) = (VecDeque::new(), Blocked::default());
                     state.phase = Phase::Listening(Backlog { limit, queue, blocked, credentials });
                     Blocked::default()
                 }
                 Phase::Listening(backlog) => {
                     (backlog.limit, backlog.credentials) = (limit, credentials);
-                    backlog.blocked.take()
+                    let blocked = backlog.blocked.take();
+                    state.peer_credentials = own;
+                    blocked
                 }
                 Phase::Connected(_) | Phase::Closed => return Err(Errno::EINVAL),
             }

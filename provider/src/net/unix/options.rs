@@ -2,7 +2,7 @@
 
 use super::{Phase, UnixSocket};
 use crate::errno::Errno;
-use crate::net::options::{get, int_bytes};
+use crate::net::options::{get, int_bytes, peer_name};
 use crate::net::{Kind, Socket, interface};
 use crate::task::CurrentTask;
 use crate::user::UserOut;
@@ -39,13 +39,7 @@ impl UnixSocket {
                 }
                 groups.as_bytes().to_vec()
             }
-            SO_PEERNAME => {
-                let address = self.peer_address()?;
-                if address.bytes().len() < room {
-                    return Err(Errno::EINVAL);
-                }
-                address.bytes().to_vec()
-            }
+            SO_PEERNAME => peer_name(&self.peer_address()?, room)?,
             _ => return get(&self.common, task, level, name, room),
         })
     }
