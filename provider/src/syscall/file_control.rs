@@ -72,7 +72,7 @@ pub(super) fn fcntl(task: &CurrentTask<'_>, fd: Fd, command: FcntlCommand, argum
         }
         raw::F_GETLK | F_OFD_GETLK => get_lock(task, &file, argument, command == F_OFD_GETLK),
         raw::F_SETLK | raw::F_SETLKW | F_OFD_SETLK | F_OFD_SETLKW => set_lock(task, &file, command, argument),
-        raw::F_GETOWN => Ok(sigio::owner(&file)),
+        raw::F_GETOWN => Ok(i64::from(sigio::owner(&file)).cast_unsigned()),
         raw::F_SETOWN => sigio::set_owner(task, &file, int(argument)).map(|()| 0),
         raw::F_GETOWN_EX => sigio::owner_ex(task, &file, UserOut::new(UserAddr(argument))).map(|()| 0),
         raw::F_SETOWN_EX => sigio::set_owner_ex(task, &file, UserIn::new(UserAddr(argument))).map(|()| 0),

@@ -5,7 +5,9 @@ use crate::errno::Errno;
 use crate::fs::{Fd, FileKind, OpenFile, OpenFlags};
 use crate::task::CurrentTask;
 use crate::user::{UserIn, UserOut};
-use linux_raw_sys::ioctl::{FIGETBSZ, FIOASYNC, FIOCLEX, FIONBIO, FIONCLEX, FIONREAD, FIOQSIZE};
+use linux_raw_sys::ioctl::{
+    FIGETBSZ, FIOASYNC, FIOCLEX, FIOGETOWN, FIONBIO, FIONCLEX, FIONREAD, FIOQSIZE, FIOSETOWN, SIOCGPGRP, SIOCSPGRP,
+};
 use vmm::addr::UserAddr;
 
 /// `FICLONE`, `FICLONERANGE`, `FIDEDUPERANGE`: sharing of extents, which no file system here has.
@@ -33,6 +35,10 @@ pub(super) fn ioctl(task: &CurrentTask<'_>, fd: Fd, request: u32, arg: UserAddr)
             let block_size = file.location().inode().stat()?.block_size;
             UserOut::new(arg).write(task, &block_size)?;
         }
+        FIOSETOWN | SIOCSPGRP if kind == FileKind::Socket => {
+            sigio::set_owner(task, &file, UserIn::<i32>::new(arg).read(task)?)?;
+        }
+        FIOGETOWN | SIOCGPGRP if kind == FileKind::Socket => UserOut::new(arg).write(task, &sigio::owner(&file))?,
         _ if CLONE_REQUESTS.contains(&request) => return Err(Errno::EOPNOTSUPP),
         FIONREAD if kind == FileKind::Regular => {
             let left = file.location().inode().stat()?.size.wrapping_sub(file.offset());

@@ -62,12 +62,11 @@ pub(super) fn set_async(
 }
 
 /// F_GETOWN: a process, or a negated process group.
-pub(super) fn owner(file: &OpenFile) -> u64 {
-    let owner = file.notice().map_or(0, |notice| match notice.owner() {
+pub(super) fn owner(file: &OpenFile) -> i32 {
+    file.notice().map_or(0, |notice| match notice.owner() {
         Owner::Group(group) => group.0.saturating_neg(),
         other => other.pid().0,
-    });
-    i64::from(owner).cast_unsigned()
+    })
 }
 
 /// F_SETOWN: `ESRCH` if there is no such process or group.

@@ -3,9 +3,11 @@
 use super::args::flags_arg;
 use crate::errno::Errno;
 use crate::fs::{Fd, OpenFile, OpenFlags};
+use crate::net::netlink::LIST_MEMBERSHIPS;
 use crate::net::{self, ADDRESS_MAX, Address, Shutdown, Socket, transfer};
 use crate::task::{CurrentTask, Resource};
 use crate::user::{UserInOut, UserOut};
+use linux_raw_sys::net::SOL_NETLINK;
 use std::sync::Arc;
 use vmm::addr::UserAddr;
 use zerocopy::IntoBytes;
@@ -189,7 +191,10 @@ pub(super) fn getsockopt(
     let found = socket.option(task, level, name, room)?;
     let shown = &found[..room.min(found.len())];
     task.mm().write(value, shown.as_bytes())?;
-    len.write(task, &i32::try_from(shown.len()).unwrap_or_default())
+    // This one tells how much there is, not how much of it was shown (netlink_getsockopt).
+    let tells_all = (level, name) == (SOL_NETLINK, LIST_MEMBERSHIPS);
+    let told = if tells_all { found.len() } else { shown.len() };
+    len.write(task, &i32::try_from(told).unwrap_or_default())
 }
 
 /// setsockopt(2).
