@@ -1,6 +1,6 @@
 //! NETLINK_SOCK_DIAG (sock_diag(7)): the sandbox's sockets, for `ss`.
 
-use super::message::{Attributes, DUMP, Header, Writer, attributes};
+use super::message::{Attributes, Header, Writer, attributes};
 use crate::errno::Errno;
 use crate::net::inet::{TCP, UDP};
 use crate::net::options::LOOPBACK_INDEX;
@@ -100,7 +100,7 @@ pub(super) fn serve(task: &CurrentTask<'_>, request: &Header, body: &[u8], write
             unix_sockets(task, request, &asked, writer)
         }
         // Kinds of sockets of which there are none to list.
-        Some(AF_NETLINK | AF_PACKET | AF_VSOCK | AF_XDP) if request.flags & DUMP == DUMP => Ok(()),
+        Some(AF_NETLINK | AF_PACKET | AF_VSOCK | AF_XDP) if request.is_dump() => Ok(()),
         Some(_) => Err(Errno::ENOENT),
         None => Err(Errno::EINVAL),
     }
@@ -140,7 +140,7 @@ struct Line {
 
 /// Internet sockets of one protocol and version.
 fn inet(task: &CurrentTask<'_>, request: &Header, asked: &InetRequest, writer: &mut Writer) -> Result<(), Errno> {
-    if request.flags & DUMP != DUMP {
+    if !request.is_dump() {
         return Err(Errno::ENOENT);
     }
     let stack = task.kernel().network().inet();
@@ -212,7 +212,7 @@ fn unix_sockets(
 ) -> Result<(), Errno> {
     /// UDIAG_SHOW_NAME, UDIAG_SHOW_PEER and UDIAG_SHOW_RQLEN.
     const SHOW: [u32; 3] = [1, 4, 0x10];
-    let is_dump = request.flags & DUMP == DUMP;
+    let is_dump = request.is_dump();
     let mut found = false;
     for shown in task.kernel().network().unix().list() {
         let state = state_of(&shown);

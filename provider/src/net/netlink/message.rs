@@ -9,8 +9,8 @@ pub(super) const REQUEST: u16 = 1;
 const MULTI: u16 = 2;
 /// NLM_F_ACK.
 pub(super) const ACK: u16 = 4;
-/// NLM_F_DUMP: NLM_F_ROOT and NLM_F_MATCH.
-pub(super) const DUMP: u16 = 0x100 | 0x200;
+/// NLM_F_DUMP: NLM_F_ROOT and NLM_F_MATCH; either asks for all.
+const DUMP: u16 = 0x100 | 0x200;
 /// Kinds below are of netlink itself (NLMSG_MIN_TYPE).
 pub(super) const FIRST_KIND: u16 = 0x10;
 /// NLMSG_ERROR.
@@ -30,6 +30,13 @@ pub(super) struct Header {
     pub(super) port: u32,
 }
 
+impl Header {
+    /// Tells whether it asks for all objects, which only a request that gets something can.
+    pub(super) fn is_dump(&self) -> bool {
+        self.flags & DUMP != 0
+    }
+}
+
 const HEADER: usize = size_of::<Header>();
 const _: () = assert!(HEADER == 16);
 
@@ -45,7 +52,7 @@ pub(super) struct Writer {
 impl Writer {
     /// Starts the answer to a request of the socket with that port number.
     pub(super) fn new(request: &Header, port: u32) -> Self {
-        let is_dump = request.flags & DUMP == DUMP;
+        let is_dump = request.is_dump();
         Self { sequence: request.sequence, port, is_dump, messages: Vec::new() }
     }
 

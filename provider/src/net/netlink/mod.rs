@@ -42,7 +42,7 @@ const DROP_MEMBERSHIP: u32 = 2;
 /// NETLINK_PKTINFO.
 const PKTINFO: u32 = 3;
 /// NETLINK_LIST_MEMBERSHIPS.
-const LIST_MEMBERSHIPS: u32 = 9;
+pub const LIST_MEMBERSHIPS: u32 = 9;
 /// NETLINK_GET_STRICT_CHK.
 const STRICT: u32 = 12;
 /// The last of the options that are on or off: from NETLINK_PKTINFO on.
@@ -97,7 +97,9 @@ struct State {
     /// Its port number, once it is bound.
     id: Option<u32>,
     /// The groups it listens to: nothing is ever sent to them.
-    groups: u32,
+    groups: u64,
+    /// Whether groups were ever named: only then there is a list of them.
+    has_groups: bool,
     /// Options that are on, by number.
     switches: u32,
 }
@@ -157,6 +159,11 @@ impl NetlinkSocket {
         Ok(())
     }
 
+    /// The last group that its protocol has (RTNLGRP_MAX); the others have room for the 32 of an address.
+    fn last_group(&self) -> u32 {
+        if self.common.protocol == ROUTE { 36 } else { 32 }
+    }
+
     /// Serves the requests in a datagram (netlink_rcv_skb).
     fn serve(&self, task: &CurrentTask<'_>, bytes: &[u8], id: u32) -> Result<(), Errno> {
         let mut rest = bytes;
@@ -174,11 +181,14 @@ impl NetlinkSocket {
     fn answer(&self, task: &CurrentTask<'_>, header: &Header, body: &[u8], id: u32) -> Result<(), Errno> {
         let mut writer = Writer::new(header, id);
         let served = match self.common.protocol {
-            ROUTE => route::serve(header, body, &mut writer),
+            ROUTE => {
+                let may_change = !route::asks(header.kind) && task.credentials().has(options::NET_ADMIN);
+                route::serve(header, body, may_change, &mut writer)
+            }
             SOCK_DIAG => diag::serve(task, header, body, &mut writer),
             _ => Err(Errno::ECONNREFUSED),
         };
-        let is_dump = header.flags & message::DUMP == message::DUMP;
+        let is_dump = header.is_dump() && (self.common.protocol != ROUTE || route::asks(header.kind));
         match served {
             Ok(()) if is_dump => writer.done(),
             Ok(()) if header.flags & message::ACK != 0 => writer.acknowledge(header, None),
@@ -212,7 +222,9 @@ impl Socket for NetlinkSocket {
                 self.state.lock().id = Some(id);
             }
         }
-        self.state.lock().groups = groups;
+        let mut state = self.state.lock();
+        state.groups = state.groups & !u64::from(u32::MAX) | u64::from(groups);
+        state.has_groups |= groups != 0;
         Ok(())
     }
 
@@ -229,7 +241,8 @@ impl Socket for NetlinkSocket {
 
     fn local_address(&self) -> Result<Address, Errno> {
         let state = self.state.lock();
-        Ok(Self::address(state.id.unwrap_or_default(), state.groups))
+        let groups = u32::try_from(state.groups & u64::from(u32::MAX)).unwrap_or_default();
+        Ok(Self::address(state.id.unwrap_or_default(), groups))
     }
 
     fn peer_address(&self) -> Result<Address, Errno> {
@@ -294,7 +307,11 @@ impl Socket for NetlinkSocket {
 
     fn option(&self, task: &CurrentTask<'_>, level: u32, name: u32, room: usize) -> Result<Vec<u8>, Errno> {
         match (level, name) {
-            (SOL_NETLINK, LIST_MEMBERSHIPS) => Ok(self.state.lock().groups.as_bytes().to_vec()),
+            (SOL_NETLINK, LIST_MEMBERSHIPS) => {
+                let state = self.state.lock();
+                let words = if state.has_groups { self.last_group().div_ceil(32) as usize } else { 0 };
+                Ok(state.groups.as_bytes()[..words * size_of::<u32>()].to_vec())
+            }
             (SOL_NETLINK, PKTINFO..=LAST_SWITCH) => Ok(options::int_bytes(self.state.lock().switches >> name & 1)),
             _ => options::get(&self.common, task, level, name, room),
         }
@@ -308,8 +325,10 @@ impl Socket for NetlinkSocket {
         let mut state = self.state.lock();
         match name {
             ADD_MEMBERSHIP | DROP_MEMBERSHIP => {
-                let group = u32::try_from(number).ok().filter(|group| (1..=32).contains(group)).ok_or(Errno::EINVAL)?;
-                let bit = 1 << (group - 1);
+                let last = self.last_group();
+                let group = u32::try_from(number).ok().filter(|group| (1..=last).contains(group));
+                let bit = 1 << (group.ok_or(Errno::EINVAL)? - 1);
+                state.has_groups = true;
                 state.groups = if name == ADD_MEMBERSHIP { state.groups | bit } else { state.groups & !bit };
             }
             PKTINFO..=LAST_SWITCH => {

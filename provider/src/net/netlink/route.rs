@@ -1,6 +1,6 @@
 //! NETLINK_ROUTE (rtnetlink(7)): the loopback interface, its addresses and routes.
 
-use super::message::{Attributes, DUMP, Header, Writer, attributes};
+use super::message::{Attributes, Header, Writer, attributes};
 use crate::errno::Errno;
 use crate::net::interface::{FLAGS, HARDWARE, MTU, QUEUE};
 use crate::net::options::{LOOPBACK_INDEX, LOOPBACK_NAME};
@@ -10,7 +10,9 @@ use zerocopy::FromBytes;
 
 /// RTM_NEWLINK, and the kinds of messages from there on: four for each object.
 const NEW_LINK: u16 = 16;
+const DELETE_LINK: u16 = 17;
 const GET_LINK: u16 = 18;
+const SET_LINK: u16 = 19;
 const NEW_ADDRESS: u16 = 20;
 const GET_ADDRESS: u16 = 22;
 const NEW_ROUTE: u16 = 24;
@@ -21,6 +23,12 @@ const NEW_RULE: u16 = 32;
 /// The last kind that Linux has (RTM_MAX).
 const LAST_KIND: u16 = 123;
 
+/// Bytes of a `struct ifinfomsg`.
+const LINK_HEAD: usize = 16;
+/// IFLA_IFNAME.
+const LINK_NAME: u16 = 3;
+/// IFLA_MTU.
+const LINK_MTU: u16 = 4;
 /// IFF_LOWER_UP, which only netlink shows.
 const LOWER_UP: u32 = 0x1_0000;
 /// IFA_F_PERMANENT.
@@ -37,12 +45,14 @@ const LOCAL: u8 = 2;
 const BROADCAST: u8 = 3;
 
 /// Serves a request.
-pub(super) fn serve(request: &Header, body: &[u8], writer: &mut Writer) -> Result<(), Errno> {
+///
+/// `may_change`: the caller has CAP_NET_ADMIN.
+pub(super) fn serve(request: &Header, body: &[u8], may_change: bool, writer: &mut Writer) -> Result<(), Errno> {
     if request.kind > LAST_KIND {
         return Err(Errno::EOPNOTSUPP);
     }
     let family = u32::from(body.first().copied().unwrap_or_default());
-    let is_dump = request.flags & DUMP == DUMP;
+    let is_dump = request.is_dump();
     match request.kind {
         GET_LINK if is_dump => link(writer),
         GET_LINK => {
@@ -57,26 +67,55 @@ pub(super) fn serve(request: &Header, body: &[u8], writer: &mut Writer) -> Resul
         // Nobody is next to a loopback interface.
         GET_NEIGHBOUR if is_dump => {}
         GET_RULE if is_dump => rules(family, writer),
-        // Of each four kinds the third asks; the others change something.
-        kind if kind % 4 != 2 => return Err(Errno::EPERM),
+        kind if !asks(kind) && !may_change => return Err(Errno::EPERM),
+        DELETE_LINK if !names_loopback(body) => return Err(Errno::ENODEV),
+        // It belongs to no module that could remove it.
+        DELETE_LINK => return Err(Errno::EOPNOTSUPP),
+        NEW_LINK | SET_LINK => change_link(request.kind, body)?,
+        kind if !asks(kind) => return Err(Errno::EPERM),
         _ => return Err(Errno::EOPNOTSUPP),
     }
     Ok(())
 }
 
+/// Of each four kinds the third asks; the others change something.
+pub(super) fn asks(kind: u16) -> bool {
+    kind % 4 == 2
+}
+
+/// Changes the interface: it may be told to be as it is, and up. `EOPNOTSUPP` for another interface's making.
+fn change_link(kind: u16, body: &[u8]) -> Result<(), Errno> {
+    /// IFF_UP.
+    const UP: u32 = 1;
+    let word = |at: usize| body.get(at..at + 4).and_then(|part| part.try_into().ok()).map_or(0, u32::from_ne_bytes);
+    if !names_loopback(body) {
+        return Err(if kind == NEW_LINK { Errno::EOPNOTSUPP } else { Errno::ENODEV });
+    }
+    let (flags, mask) = (word(8), word(12));
+    let mask = if mask == 0 { flags } else { mask };
+    let stays_up = mask & UP == 0 || flags & UP != 0;
+    let same = attributes(body, LINK_HEAD).into_iter().all(|(kind, value)| match kind {
+        LINK_NAME => name_of(value) == LOOPBACK_NAME,
+        LINK_MTU => value == MTU.to_ne_bytes(),
+        _ => false,
+    });
+    if stays_up && same { Ok(()) } else { Err(Errno::EPERM) }
+}
+
 /// Tells whether a request for one interface, by index or name, means the only one there is.
 fn names_loopback(body: &[u8]) -> bool {
-    /// IFLA_IFNAME.
-    const NAME: u16 = 3;
-    /// Bytes of a `struct ifinfomsg`.
-    const HEAD: usize = 16;
     let index = body.get(4..8).and_then(|part| part.try_into().ok()).map_or(0, u32::from_ne_bytes);
-    let name = attributes(body, HEAD).into_iter().find(|(kind, _)| *kind == NAME).map(|(_, value)| value);
+    let name = attributes(body, LINK_HEAD).into_iter().find(|(kind, _)| *kind == LINK_NAME).map(|(_, value)| value);
     match (index, name) {
         (LOOPBACK_INDEX, _) => true,
-        (0, Some(name)) => name.split(|byte| *byte == 0).next() == Some(LOOPBACK_NAME),
+        (0, Some(name)) => name_of(name) == LOOPBACK_NAME,
         _ => false,
     }
+}
+
+/// A name up to its NUL.
+fn name_of(value: &[u8]) -> &[u8] {
+    value.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
 /// The interface.
