@@ -1,5 +1,6 @@
 //! Sending, receiving, accepting and connecting with waits: what the calls and read(2) and write(2) share.
 
+use super::inet::TCP;
 use super::socket::{Incoming, MessageFlags, Outgoing, Received, Socket};
 use crate::errno::Errno;
 use crate::fs::{OpenFile, OpenFlags, Ready};
@@ -94,7 +95,8 @@ pub fn send(task: &CurrentTask<'_>, socket: &dyn Socket, message: &mut Outgoing<
 
 /// Receives a message, or as much of a stream as is asked for (MSG_WAITALL, SO_RCVLOWAT).
 pub fn receive(task: &CurrentTask<'_>, socket: &dyn Socket, message: &mut Incoming<'_>) -> Result<Received, Errno> {
-    let waits = !message.flags.contains(MessageFlags::DONTWAIT);
+    // The queue of errors is never waited for.
+    let waits = !message.flags.intersects(MessageFlags::DONTWAIT | MessageFlags::ERRQUEUE);
     let mut patience = None;
     let target = if !socket.is_stream() || message.flags.contains(MessageFlags::PEEK) {
         1
@@ -118,6 +120,10 @@ pub fn receive(task: &CurrentTask<'_>, socket: &dyn Socket, message: &mut Incomi
             (Ok(step), Some(before)) => {
                 let is_complete = step.is_complete || step.len == 0;
                 let mut control = before.control;
+                if socket.common().protocol == TCP {
+                    // What a stream of TCP tells with data is told once, as it is at the end.
+                    control.clear();
+                }
                 control.extend(step.control);
                 Received { len: before.len + step.len, control, is_complete, ..before }
             }

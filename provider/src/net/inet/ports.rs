@@ -5,9 +5,12 @@ use crate::sync::{Mutex, Rank};
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 /// The ports that are given to who does not ask for one (net.ipv4.ip_local_port_range).
 const EPHEMERAL: std::ops::RangeInclusive<u16> = 32768..=60999;
+/// Claims that outlive their sockets, at the most (net.ipv4.tcp_max_tw_buckets).
+const MOST_LINGERING: usize = 16_384;
 
 /// The addresses that a socket has: one, or any, of each version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +77,10 @@ pub(super) struct Claim {
     pub(super) uid: u32,
     /// Who shares addresses only does not share them with a listener.
     pub(super) listens: bool,
+    /// The two ends of the connection that the claimant has made from there.
+    pub(super) connection: Option<(IpAddr, SocketAddr)>,
+    /// The claimant is gone, and until when the port remembers it (TIME_WAIT).
+    pub(super) lingers: Option<Instant>,
 }
 
 impl Claim {
@@ -81,7 +88,8 @@ impl Claim {
         let both = self.sharing & other.sharing;
         let shares_address = both.contains(Sharing::ADDRESS) && !other.listens;
         let shares_port = both.contains(Sharing::PORT) && self.uid == other.uid;
-        self.id != other.id && !shares_address && !shares_port && self.reach.meets(other.reach)
+        let is_past = other.lingers.is_some_and(|until| until <= Instant::now());
+        !is_past && self.id != other.id && !shares_address && !shares_port && self.reach.meets(other.reach)
     }
 }
 
@@ -116,13 +124,15 @@ pub struct Ports<S> {
 struct State<S> {
     ports: BTreeMap<u16, Port<S>>,
     next: u16,
+    /// What lingers: until when, and whose.
+    lingering: BTreeMap<(Instant, u64), u16>,
     /// Spreads what several sockets of one port receive.
     turn: u64,
 }
 
 impl<S> Default for Ports<S> {
     fn default() -> Self {
-        let state = State { ports: BTreeMap::new(), next: *EPHEMERAL.start(), turn: 0 };
+        let state = State { ports: BTreeMap::new(), next: *EPHEMERAL.start(), lingering: BTreeMap::new(), turn: 0 };
         Self { state: Mutex::new(Rank::Network, state) }
     }
 }
@@ -132,17 +142,43 @@ impl<S> State<S> {
         self.ports.get(&port).is_none_or(|taken| !taken.claims.values().any(|other| claim.conflicts(other)))
     }
 
-    /// A port that nobody has, from where the last search ended.
+    /// A port that nobody has, from where the last search ended; else one that is only remembered.
     fn unused(&mut self) -> Option<u16> {
         let (first, last) = (*EPHEMERAL.start(), *EPHEMERAL.end());
+        let mut remembered = None;
         for _ in first..=last {
             let port = self.next;
             self.next = if port == last { first } else { port + 1 };
-            if !self.ports.contains_key(&port) {
-                return Some(port);
+            match self.ports.get(&port) {
+                None => return Some(port),
+                Some(taken) if taken.claims.values().all(|claim| claim.lingers.is_some()) => remembered = Some(port),
+                Some(_) => {}
             }
         }
-        None
+        remembered
+    }
+
+    /// Removes a claim, and the port with the last one.
+    fn drop_claim(&mut self, port: u16, id: u64) {
+        let Some(taken) = self.ports.get_mut(&port) else { return };
+        if let Some(until) = taken.claims.remove(&id).and_then(|claim| claim.lingers) {
+            self.lingering.remove(&(until, id));
+        }
+        taken.receivers.retain(|receiver| receiver.claim.id != id);
+        if taken.claims.is_empty() {
+            self.ports.remove(&port);
+        }
+    }
+
+    /// Forgets what has lingered long enough, and the oldest of too much.
+    fn forget_past(&mut self) {
+        let now = Instant::now();
+        while let Some((&(until, id), &port)) = self.lingering.first_key_value() {
+            if until > now && self.lingering.len() <= MOST_LINGERING {
+                return;
+            }
+            self.drop_claim(port, id);
+        }
     }
 }
 
@@ -150,6 +186,7 @@ impl<S> Ports<S> {
     /// Claims `port`, or any if it is 0; returns which. `EADDRINUSE`.
     pub(super) fn claim(&self, port: u16, claim: Claim) -> Result<u16, Errno> {
         let mut state = self.state.lock();
+        state.forget_past();
         let port = match port {
             0 => state.unused().ok_or(Errno::EADDRINUSE)?,
             port if state.is_free(port, &claim) => port,
@@ -198,12 +235,55 @@ impl<S> Ports<S> {
 
     /// Gives a port back.
     pub(super) fn release(&self, port: u16, id: u64) {
+        self.state.lock().drop_claim(port, id);
+    }
+
+    /// Notes the connection that a claimant makes; `EADDRNOTAVAIL` if another one has made the same (__inet_check_established).
+    pub(super) fn connect(&self, port: u16, id: u64, from: IpAddr, to: SocketAddr) -> Result<(), Errno> {
         let mut state = self.state.lock();
+        let Some(taken) = state.ports.get_mut(&port) else { return Ok(()) };
+        let same = |other: &Claim| other.id != id && other.lingers.is_none() && other.connection == Some((from, to));
+        if taken.claims.values().any(same) {
+            return Err(Errno::EADDRNOTAVAIL);
+        }
+        if let Some(claim) = taken.claims.get_mut(&id) {
+            claim.connection = Some((from, to));
+        }
+        Ok(())
+    }
+
+    /// The connection is no more.
+    pub(super) fn disconnect(&self, port: u16, id: u64) {
+        if let Some(claim) = self.state.lock().ports.get_mut(&port).and_then(|taken| taken.claims.get_mut(&id)) {
+            claim.connection = None;
+        }
+    }
+
+    /// The claimant ends; the port remembers it for a while.
+    pub(super) fn linger(&self, port: u16, id: u64, until: Instant) {
+        let mut state = self.state.lock();
+        state.forget_past();
         let Some(taken) = state.ports.get_mut(&port) else { return };
-        taken.claims.remove(&id);
         taken.receivers.retain(|receiver| receiver.claim.id != id);
-        if taken.claims.is_empty() {
-            state.ports.remove(&port);
+        let Some(claim) = taken.claims.get_mut(&id) else { return };
+        let before = claim.lingers.replace(until);
+        if let Some(before) = before {
+            state.lingering.remove(&(before, id));
+        }
+        state.lingering.insert((until, id), port);
+    }
+
+    /// What is remembered of a claimant that is gone is to be forgotten later than it would be, or at once if `until` is none.
+    pub(super) fn keep_lingering(&self, port: u16, id: u64, until: Option<Instant>) {
+        let lingers = {
+            let state = self.state.lock();
+            let claim = state.ports.get(&port).and_then(|taken| taken.claims.get(&id));
+            claim.is_some_and(|claim| claim.lingers.is_some_and(|until| until > Instant::now()))
+        };
+        match until {
+            _ if !lingers => {}
+            Some(until) => self.linger(port, id, until),
+            None => self.release(port, id),
         }
     }
 
@@ -251,12 +331,13 @@ impl<S> Ports<S> {
         found.and_then(|socket| socket.upgrade())
     }
 
-    /// All who receive what comes to a port, for what goes to many.
-    pub(super) fn all(&self, port: u16) -> Vec<(Arc<S>, Reach)> {
+    /// All who receive what comes from `from` to a port, for what goes to many.
+    pub(super) fn all(&self, port: u16, from: SocketAddr) -> Vec<(Arc<S>, Reach)> {
         let found: Vec<(Weak<S>, Reach)> = {
             let state = self.state.lock();
             let receivers = state.ports.get(&port).map(|taken| &taken.receivers[..]).unwrap_or_default();
-            receivers.iter().map(|receiver| (receiver.socket.clone(), receiver.claim.reach)).collect()
+            let mut hear = receivers.iter().filter(|receiver| receiver.remote.is_none_or(|remote| remote == from));
+            hear.by_ref().map(|receiver| (receiver.socket.clone(), receiver.claim.reach)).collect()
         };
         found.into_iter().filter_map(|(socket, reach)| socket.upgrade().map(|socket| (socket, reach))).collect()
     }
@@ -271,7 +352,7 @@ mod tests {
     const ONLY6: Reach = Reach { v4: None, v6: Some(Ipv6Addr::UNSPECIFIED) };
 
     fn claim(id: u64, reach: Reach, sharing: Sharing) -> Claim {
-        Claim { id, reach, sharing, uid: 0, listens: false }
+        Claim { id, reach, sharing, uid: 0, listens: false, connection: None, lingers: None }
     }
 
     #[test]
@@ -307,6 +388,53 @@ mod tests {
         assert_eq!(ports.claim(80, claim(4, ANY4, Sharing::ADDRESS)), Err(Errno::EADDRINUSE));
         ports.release(80, 1);
         assert_eq!(ports.claim(80, claim(4, ANY4, Sharing::empty())), Ok(80));
+    }
+
+    #[test]
+    fn a_port_remembers_who_has_gone() {
+        let ports = Ports::<()>::default();
+        let minute = Instant::now() + std::time::Duration::from_secs(60);
+        let none = Sharing::empty();
+        ports.claim(80, claim(1, ANY4, none)).unwrap();
+        ports.linger(80, 1, minute);
+        assert_eq!(ports.claim(80, claim(2, ANY4, none)), Err(Errno::EADDRINUSE));
+        ports.keep_lingering(80, 1, None);
+        assert_eq!(ports.claim(80, claim(2, ANY4, none)), Ok(80));
+        // Who is there is not forgotten, and what is past does not come back.
+        ports.keep_lingering(80, 2, None);
+        assert_eq!(ports.claim(80, claim(3, ANY4, none)), Err(Errno::EADDRINUSE));
+        ports.linger(80, 2, Instant::now());
+        ports.keep_lingering(80, 2, Some(minute));
+        assert_eq!(ports.claim(80, claim(3, ANY4, none)), Ok(80));
+    }
+
+    #[test]
+    fn the_oldest_of_too_much_is_forgotten() {
+        let ports = Ports::<()>::default();
+        let minute = Instant::now() + std::time::Duration::from_secs(60);
+        ports.claim(80, claim(0, ANY4, Sharing::empty())).unwrap();
+        for id in 1..=u64::try_from(MOST_LINGERING).unwrap() + 10 {
+            ports.join(80, claim(id, ANY4, Sharing::ADDRESS));
+            ports.linger(80, id, minute);
+        }
+        ports.claim(81, claim(0, ANY4, Sharing::empty())).unwrap();
+        let state = ports.state.lock();
+        assert_eq!(state.lingering.len(), MOST_LINGERING);
+        assert_eq!(state.ports[&80].claims.len(), MOST_LINGERING + 1);
+    }
+
+    #[test]
+    fn one_connection_is_made_once() {
+        let ports = Ports::<()>::default();
+        let here: IpAddr = "127.0.0.1".parse().unwrap();
+        let there: SocketAddr = "127.0.0.1:9".parse().unwrap();
+        for id in [1, 2] {
+            ports.claim(80, claim(id, Reach::one(here), Sharing::ADDRESS)).unwrap();
+        }
+        assert_eq!(ports.connect(80, 1, here, there), Ok(()));
+        assert_eq!(ports.connect(80, 2, here, there), Err(Errno::EADDRNOTAVAIL));
+        ports.disconnect(80, 1);
+        assert_eq!(ports.connect(80, 2, here, there), Ok(()));
     }
 
     #[test]

@@ -1,17 +1,23 @@
 //! Addresses, connections, and their end.
 
-use super::{Backlog, Ended, Local, Phase, Progress, State, TcpSocket};
+use super::{Backlog, CAPACITY, Ended, Local, Phase, Progress, State, TcpSocket};
 use crate::errno::Errno;
 use crate::fs::Ready;
 use crate::net::SOMAXCONN;
 use crate::net::address::is_unspecified;
 use crate::net::inet::Reach;
-use crate::net::inet::endpoint::{route, source_for};
+use crate::net::inet::endpoint::{route, source_for, unreachable};
 use crate::net::socket::Shutdown;
 use crate::task::CurrentTask;
+use linux_raw_sys::net::TCP_LINGER2;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+/// How long a port is remembered after both sides have ended (TCP_TIMEWAIT_LEN), and, unless TCP_LINGER2 says otherwise, while
+/// only this one has (net.ipv4.tcp_fin_timeout).
+const TIME_WAIT: Duration = Duration::from_secs(60);
 
 impl TcpSocket {
     /// bind(2).
@@ -119,8 +125,9 @@ impl TcpSocket {
         };
         let from = SocketAddr::new(ip, bound.address.port());
         if from.is_ipv4() != to.is_ipv4() {
-            return Err(Errno::ENETUNREACH);
+            return Err(unreachable(to));
         }
+        self.stack.tcp.connect(from.port(), self.common.inode, from.ip(), to)?;
         {
             let mut state = self.state.lock();
             (state.progress, state.phase, state.remote) = (Progress::Connecting, Phase::Connecting, Some(to));
@@ -129,6 +136,8 @@ impl TcpSocket {
         self.ended.store(0, std::sync::atomic::Ordering::Release);
         match self.stack.tcp.find(to, from).and_then(|listener| listener.me.upgrade()) {
             Some(listener) => listener.admit(self),
+            // Its own SYN meets it: a simultaneous open with itself.
+            None if to == from => self.become_connected(self.me.clone(), self.common.inode),
             None => self.refuse(),
         }
         Err(Errno::EINPROGRESS)
@@ -136,8 +145,9 @@ impl TcpSocket {
 
     /// Tells what has become of a connect.
     pub(super) fn connected(&self) -> Result<(), Errno> {
-        let forget = {
+        let (forget, port) = {
             let mut state = self.state.lock();
+            let port = state.local.map(|local| local.address.port());
             match state.phase {
                 Phase::Connecting => return Err(Errno::EINPROGRESS),
                 Phase::Connected(_) if !self.ended().contains(Ended::RESET) => {
@@ -146,13 +156,11 @@ impl TcpSocket {
                 }
                 _ => {
                     (state.progress, state.phase, state.remote) = (Progress::Unconnected, Phase::Idle, None);
-                    forget_automatic(&mut state)
+                    (forget_automatic(&mut state), port)
                 }
             }
         };
-        if let Some(port) = forget {
-            self.stack.tcp.release(port, self.common.inode);
-        }
+        self.give_up_connection(forget, port);
         self.ended.store(0, std::sync::atomic::Ordering::Release);
         Err(self.common.take_error().unwrap_or(Errno::ECONNABORTED))
     }
@@ -212,9 +220,26 @@ impl TcpSocket {
             return client.refuse();
         }
         self.stack.tcp.join(to.port(), child.claim(Reach::one(to.ip()), false));
-        client.state.lock().phase = Phase::Connected(Arc::downgrade(&child));
-        client.common.queue.wake_all();
+        client.become_connected(Arc::downgrade(&child), child.common.inode);
         self.common.queue.wake(Ready::IN | Ready::RDNORM);
+    }
+
+    /// A connection has come about with the socket of that inode number.
+    fn become_connected(&self, peer: Weak<TcpSocket>, inode: u64) {
+        self.grow_send_buffer();
+        {
+            let mut state = self.state.lock();
+            (state.phase, state.peer) = (Phase::Connected(peer), inode);
+        }
+        self.common.queue.wake_all();
+    }
+
+    /// Lets SO_SNDBUF show what a connection takes, unless a program has set it (tcp_init_buffer_space).
+    fn grow_send_buffer(&self) {
+        let mut options = self.common.options();
+        if !options.send_buffer_set {
+            options.send_buffer = CAPACITY;
+        }
     }
 
     /// The listener's side of a connection.
@@ -225,18 +250,21 @@ impl TcpSocket {
             phase: Phase::Connected(client.me.clone()),
             local: Some(local),
             remote: Some(from),
+            peer: client.common.inode,
         };
         let budget = self.inbox.lock().budget().clone();
         let options = self.options.lock().clone();
-        Self::with(self.common.child(self.common.uid), self.endpoint.child(), &self.stack, &budget, options, state)
+        let common = self.common.child(self.common.uid);
+        let child = Self::with(common, self.endpoint.child(), &self.stack, &budget, options, state);
+        child.grow_send_buffer();
+        child
     }
 
     /// shutdown(2) (inet_shutdown).
     pub(super) fn shut(&self, how: Shutdown) -> Result<(), Errno> {
         let is_connected = match &self.state.lock().phase {
-            Phase::Listening(_) | Phase::Connecting if how.receives() => None,
-            Phase::Listening(_) => return Ok(()),
-            Phase::Connecting => Some(true),
+            Phase::Listening(_) if !how.receives() => return Ok(()),
+            Phase::Listening(_) | Phase::Connecting => None,
             Phase::Connected(_) => Some(!self.is_over()),
             Phase::Idle => Some(false),
         };
@@ -248,10 +276,15 @@ impl TcpSocket {
             self.end(Ended::READING);
         }
         if how.sends() && !self.ended().contains(Ended::SENT) {
-            self.end(Ended::SENT);
-            if let Some(Some(peer)) = self.peer() {
-                peer.end(Ended::RECEIVED);
-                peer.common.queue.wake_all();
+            let first = if self.ended().contains(Ended::RECEIVED) { Ended::empty() } else { Ended::FIRST };
+            self.end(Ended::SENT | first);
+            match self.peer() {
+                Some(Some(peer)) => {
+                    peer.end(Ended::RECEIVED);
+                    peer.common.queue.wake_all();
+                }
+                Some(None) => self.tell_remembered(Some(Instant::now() + TIME_WAIT)),
+                None => {}
             }
         }
         self.common.queue.wake_all();
@@ -268,44 +301,78 @@ impl TcpSocket {
 
     /// Ends what the socket does, whatever it is, and leaves it as new but for an address that was asked for.
     fn disconnect(&self) {
-        let (phase, forget, port) = {
+        let (phase, forget, port, remote) = {
             let mut state = self.state.lock();
             let phase = std::mem::replace(&mut state.phase, Phase::Idle);
-            (state.progress, state.remote) = (Progress::Unconnected, None);
+            state.progress = Progress::Unconnected;
+            let remote = state.remote.take();
             let port = state.local.map(|local| local.address.port());
-            (phase, forget_automatic(&mut state), port)
+            (phase, forget_automatic(&mut state), port, remote)
         };
         match phase {
-            Phase::Connected(peer) => self.reset_peer(&peer),
+            Phase::Connected(peer) => self.reset_peer(&peer, remote),
             Phase::Listening(backlog) => {
                 if let Some(port) = port {
                     self.stack.tcp.stop_receiving(port, self.common.inode);
                 }
                 end_backlog(backlog);
             }
-            Phase::Idle | Phase::Connecting => {}
+            // Whoever waits for it is told (tcp_disconnect).
+            Phase::Connecting => self.common.set_error(Errno::ECONNRESET),
+            Phase::Idle => {}
         }
-        if let Some(port) = forget {
-            self.stack.tcp.release(port, self.common.inode);
-        }
+        self.give_up_connection(forget, port);
         self.inbox.lock().clear();
         self.ended.store(0, std::sync::atomic::Ordering::Release);
         self.common.queue.wake_all();
     }
 
-    fn reset_peer(&self, peer: &Weak<TcpSocket>) {
-        if let Some(peer) = peer.upgrade()
-            && !self.ended().contains(Ended::RESET)
-        {
-            peer.reset();
+    /// Gives a port back that was not asked for, and else the connection that was made from it.
+    fn give_up_connection(&self, forget: Option<u16>, port: Option<u16>) {
+        match (forget, port) {
+            (Some(port), _) => self.stack.tcp.release(port, self.common.inode),
+            (None, Some(port)) => self.stack.tcp.disconnect(port, self.common.inode),
+            (None, None) => {}
         }
+    }
+
+    fn reset_peer(&self, peer: &Weak<TcpSocket>, remote: Option<SocketAddr>) {
+        if self.ended().contains(Ended::RESET) {
+            return;
+        }
+        match peer.upgrade().filter(|peer| !peer.ended().contains(Ended::CLOSED)) {
+            Some(peer) => peer.reset(),
+            None => self.tell_port_of(remote, None),
+        }
+    }
+
+    /// Tells the port of the other side, which is gone but remembered, for how long it still is; none: a reset has ended that.
+    pub(super) fn tell_remembered(&self, until: Option<Instant>) {
+        let remote = self.state.lock().remote;
+        self.tell_port_of(remote, until);
+    }
+
+    fn tell_port_of(&self, remote: Option<SocketAddr>, until: Option<Instant>) {
+        let peer = self.state.lock().peer;
+        if let Some(remote) = remote {
+            self.stack.tcp.keep_lingering(remote.port(), peer, until);
+        }
+    }
+
+    /// How long the port is remembered of a side that has ended first (tcp_fin_time); `None`: not at all.
+    fn patience(&self, ended: Ended) -> Option<Duration> {
+        if ended.contains(Ended::RECEIVED) {
+            return Some(TIME_WAIT);
+        }
+        let seconds = self.options.lock().value(TCP_LINGER2).unwrap_or_default();
+        u64::try_from(seconds).ok().map(|seconds| if seconds == 0 { TIME_WAIT } else { Duration::from_secs(seconds) })
     }
 
     /// The end (tcp_close): what was not read, or no patience, resets the connection.
     pub(super) fn disappear(&self) {
-        let (phase, local) = {
+        let (phase, local, remote) = {
             let mut state = self.state.lock();
-            (std::mem::replace(&mut state.phase, Phase::Idle), state.local.take())
+            (std::mem::replace(&mut state.phase, Phase::Idle), state.local.take(), state.remote)
         };
         let was = self.ended();
         self.end(Ended::CLOSED | Ended::READING | Ended::SENT);
@@ -315,19 +382,29 @@ impl TcpSocket {
             inbox.clear();
             unread
         };
-        if let Some(local) = local {
-            self.stack.tcp.release(local.address.port(), self.common.inode);
+        let is_reset = unread || was.contains(Ended::RESET) || self.common.options().linger == Some(0);
+        let is_first = was.contains(Ended::FIRST) || !was.intersects(Ended::SENT | Ended::RECEIVED);
+        let patience = match phase {
+            Phase::Connected(_) if is_first && !is_reset => self.patience(was),
+            _ => None,
+        };
+        match (local.map(|local| local.address.port()), patience) {
+            (Some(port), Some(patience)) => self.stack.tcp.linger(port, self.common.inode, Instant::now() + patience),
+            (Some(port), None) => self.stack.tcp.release(port, self.common.inode),
+            (None, _) => {}
         }
         self.stack.remove(self.common.inode);
         match phase {
-            Phase::Connected(peer) if unread || self.common.options().linger == Some(0) => self.reset_peer(&peer),
+            Phase::Connected(peer) if is_reset => self.reset_peer(&peer, remote),
             Phase::Connected(peer) => {
-                if let Some(peer) = peer.upgrade()
-                    && !was.intersects(Ended::SENT | Ended::RESET)
-                {
-                    peer.end(Ended::RECEIVED);
+                let peer = peer.upgrade().filter(|peer| !peer.ended().contains(Ended::CLOSED));
+                if !was.contains(Ended::SENT) {
+                    match &peer {
+                        Some(peer) => peer.end(Ended::RECEIVED),
+                        None => self.tell_port_of(remote, Some(Instant::now() + TIME_WAIT)),
+                    }
                 }
-                if let Some(peer) = peer.upgrade() {
+                if let Some(peer) = peer {
                     peer.common.queue.wake_all();
                 }
             }

@@ -3,12 +3,13 @@
 use super::{Ended, Phase, TcpSocket};
 use crate::errno::Errno;
 use crate::fs::Ready;
-use crate::net::Budget;
 use crate::net::common::Switches;
 use crate::net::ring::Ring;
 use crate::net::socket::{Incoming, MessageFlags, Outgoing, Received};
-use linux_raw_sys::net::MSG_OOB;
+use crate::net::{Budget, Control};
+use linux_raw_sys::net::{MSG_OOB, SOL_TCP, TCP_INQ};
 use std::sync::Arc;
+use zerocopy::IntoBytes;
 
 /// What a socket has received.
 #[derive(Debug)]
@@ -89,6 +90,7 @@ impl TcpSocket {
         let Some(peer) = peer else {
             // It answers with a reset, which the next call sees.
             message.data.skip(wanted);
+            self.tell_remembered(None);
             self.reset();
             return Ok(wanted);
         };
@@ -125,6 +127,7 @@ impl TcpSocket {
         }
         let peeks = message.flags.contains(MessageFlags::PEEK);
         let inline = self.common.has(Switches::OOBINLINE);
+        let left;
         let (taken, makes_room) = {
             let mut inbox = self.inbox.lock();
             if inbox.is_at_mark() && !inline && !peeks {
@@ -138,7 +141,7 @@ impl TcpSocket {
             }
             let was_writable = inbox.is_writable();
             let end = inbox.before_urgent().filter(|before| *before > 0).unwrap_or(usize::MAX);
-            let taken = if message.flags.contains(MessageFlags::TRUNC) && !peeks {
+            let taken = if message.flags.contains(MessageFlags::TRUNC) {
                 let dropped = inbox.len().min(end).min(message.data.remaining());
                 message.data.limit(message.data.remaining() - dropped);
                 dropped
@@ -148,12 +151,18 @@ impl TcpSocket {
             if !peeks {
                 inbox.consume(taken);
             }
+            left = inbox.len();
             (taken, !was_writable && inbox.is_writable())
         };
         if makes_room && let Some(Some(peer)) = self.peer() {
             peer.common.queue.wake(Ready::OUT | Ready::WRNORM);
         }
-        Ok(Received { len: taken, ..Received::default() })
+        let mut received = Received { len: taken, ..Received::default() };
+        if self.options.lock().value(TCP_INQ) == Some(1) {
+            let left = i32::try_from(left).unwrap_or(i32::MAX);
+            received.control.push(Control::data(SOL_TCP, TCP_INQ, left.as_bytes()));
+        }
+        Ok(received)
     }
 
     /// Why nothing is there, in Linux's order.

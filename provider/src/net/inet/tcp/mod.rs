@@ -1,8 +1,8 @@
 //! TCP without packets (tcp(7)).
 //!
 //! A [`TcpSocket`] owns the bytes it has received; its peer writes into that buffer and is woken when there is room. A FIN, a reset and
-//! a refusal are calls to the other side. What Linux does later, when packets or timers arrive, is done at once: there is no
-//! TIME_WAIT, nothing is lost, and data counts as acknowledged as soon as it is in the receiver's buffer.
+//! a refusal are calls to the other side. What Linux does later, when packets or timers arrive, is done at once: nothing is lost, and data counts as acknowledged as soon as it is in the receiver's buffer. Only the port of who ended a connection
+//! first is remembered for a while, as TIME_WAIT does: programs see that.
 
 mod connect;
 mod data;
@@ -49,6 +49,8 @@ bitflags::bitflags! {
         const RESET = 8;
         /// The last descriptor is gone.
         const CLOSED = 16;
+        /// This side's end was sent before the other's came: it is this side that waits (TIME_WAIT).
+        const FIRST = 32;
     }
 }
 
@@ -71,6 +73,8 @@ struct State {
     phase: Phase,
     local: Option<Local>,
     remote: Option<SocketAddr>,
+    /// The inode number of the other side of a connection.
+    peer: u64,
 }
 
 /// How far connect(2) has come, as its caller knows (`sock->state`).
@@ -118,7 +122,7 @@ impl TcpSocket {
             let mut options = common.options();
             (options.send_buffer, options.receive_buffer) = (SEND_BUFFER, RECEIVE_BUFFER);
         }
-        let state = State { progress: Progress::Unconnected, phase: Phase::Idle, local: None, remote: None };
+        let state = State { progress: Progress::Unconnected, phase: Phase::Idle, local: None, remote: None, peer: 0 };
         let endpoint = Endpoint::new(family);
         Self::with(common, endpoint, network.inet(), network.budget(), TcpOptions::default(), state)
     }
@@ -159,7 +163,7 @@ impl TcpSocket {
         let mut sharing = Sharing::empty();
         sharing.set(Sharing::ADDRESS, switches.contains(Switches::REUSEADDR));
         sharing.set(Sharing::PORT, switches.contains(Switches::REUSEPORT));
-        Claim { id: self.common.inode, reach, sharing, uid: self.common.uid, listens }
+        Claim { id: self.common.inode, reach, sharing, uid: self.common.uid, listens, connection: None, lingers: None }
     }
 
     /// The other side of a connection; `Some(None)` once it is gone.

@@ -2,16 +2,18 @@
 
 use super::{Phase, TcpSocket};
 use crate::errno::Errno;
-use crate::net::options::{get, int, int_bytes, set};
+use crate::fs::Ready;
+use crate::net::options::{get, int, int_bytes, peer_name, set};
 use crate::net::{Socket, interface};
 use crate::task::CurrentTask;
 use crate::user::UserOut;
-use linux_raw_sys::ioctl::{FIONREAD, SIOCATMARK, TIOCOUTQ};
+use linux_raw_sys::ioctl::{FIONREAD, SIOCATMARK, SIOCGSTAMP_NEW, SIOCGSTAMPNS_NEW, TIOCOUTQ};
 use linux_raw_sys::net::{
-    SO_ACCEPTCONN, SO_PEERNAME, SO_REUSEADDR, SO_REUSEPORT, SOL_IP, SOL_IPV6, SOL_SOCKET, SOL_TCP, TCP_CONGESTION,
-    TCP_CORK, TCP_DEFER_ACCEPT, TCP_FASTOPEN, TCP_FASTOPEN_CONNECT, TCP_INFO, TCP_INQ, TCP_KEEPCNT, TCP_KEEPIDLE,
-    TCP_KEEPINTVL, TCP_LINGER2, TCP_MAXSEG, TCP_NODELAY, TCP_NOTSENT_LOWAT, TCP_QUICKACK, TCP_REPAIR, TCP_SYNCNT,
-    TCP_THIN_DUPACK, TCP_THIN_LINEAR_TIMEOUTS, TCP_ULP, TCP_USER_TIMEOUT, TCP_WINDOW_CLAMP,
+    SIOCGSTAMP_OLD, SIOCGSTAMPNS_OLD, SO_ACCEPTCONN, SO_PEERNAME, SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF,
+    SO_SNDBUFFORCE, SOL_IP, SOL_IPV6, SOL_SOCKET, SOL_TCP, TCP_CONGESTION, TCP_CORK, TCP_DEFER_ACCEPT, TCP_FASTOPEN,
+    TCP_FASTOPEN_CONNECT, TCP_INFO, TCP_INQ, TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_LINGER2, TCP_MAXSEG,
+    TCP_NODELAY, TCP_NOTSENT_LOWAT, TCP_QUICKACK, TCP_REPAIR, TCP_SYNCNT, TCP_THIN_DUPACK, TCP_THIN_LINEAR_TIMEOUTS,
+    TCP_ULP, TCP_USER_TIMEOUT, TCP_WINDOW_CLAMP,
 };
 use vmm::addr::UserAddr;
 
@@ -23,7 +25,7 @@ const NUMBERS: &[(u32, i32, i32, i32)] = &[
     (TCP_SYNCNT, 6, 1, 127),
     (TCP_LINGER2, 60, i32::MIN, i32::MAX),
     (TCP_DEFER_ACCEPT, 0, i32::MIN, i32::MAX),
-    (TCP_WINDOW_CLAMP, 0, 0, i32::MAX),
+    (TCP_WINDOW_CLAMP, 0, i32::MIN, i32::MAX),
     (TCP_USER_TIMEOUT, 0, 0, i32::MAX),
     (TCP_FASTOPEN, 0, 0, i32::MAX),
     (TCP_NOTSENT_LOWAT, -1, i32::MIN, i32::MAX),
@@ -74,6 +76,38 @@ impl TcpOptions {
     }
 }
 
+/// What an option keeps of a number that it was given (do_tcp_setsockopt).
+fn as_kept(name: u32, number: i32) -> i32 {
+    /// The least window that is clamped to: half of the smallest buffer.
+    const WINDOW_MIN: i32 = 1152;
+    /// The longest TCP_LINGER2 in seconds (TCP_FIN_TIMEOUT_MAX).
+    const LINGER_MAX: i32 = 120;
+    match (name, number) {
+        (TCP_WINDOW_CLAMP | TCP_DEFER_ACCEPT, 0) => 0,
+        (TCP_WINDOW_CLAMP, _) => number.max(WINDOW_MIN),
+        (TCP_DEFER_ACCEPT, _) => deferral(number),
+        (TCP_LINGER2, ..0) => -1,
+        (TCP_LINGER2, 0) => 60,
+        (TCP_LINGER2, _) => number.min(LINGER_MAX),
+        _ => number,
+    }
+}
+
+/// The seconds that TCP_DEFER_ACCEPT counts in retransmissions: of 1, 2, 4… seconds, none longer than two minutes.
+fn deferral(seconds: i32) -> i32 {
+    /// The most retransmissions.
+    const MOST: u32 = 255;
+    let (mut total, mut step) = (0, 1);
+    for _ in 0..MOST {
+        if total >= seconds {
+            break;
+        }
+        total += step;
+        step = (step * 2).min(120);
+    }
+    total
+}
+
 impl TcpSocket {
     fn is_established(&self) -> bool {
         matches!(self.state.lock().phase, Phase::Connected(_)) && !self.is_over()
@@ -96,8 +130,11 @@ impl TcpSocket {
         match level {
             SOL_SOCKET => {
                 set(&self.common, task, level, name, value)?;
-                if matches!(name, SO_REUSEADDR | SO_REUSEPORT) {
-                    self.share_port();
+                match name {
+                    SO_REUSEADDR | SO_REUSEPORT => self.share_port(),
+                    // There may be room now (sk_write_space).
+                    SO_SNDBUF | SO_SNDBUFFORCE => self.common.queue.wake(Ready::OUT | Ready::WRNORM),
+                    _ => {}
                 }
                 Ok(())
             }
@@ -137,7 +174,7 @@ impl TcpSocket {
             if !(*least..=*most).contains(&number) {
                 return Err(Errno::EINVAL);
             }
-            options.keep(name, number);
+            options.keep(name, as_kept(name, number));
         } else if SWITCHES.iter().any(|(known, _)| *known == name) {
             options.keep(name, i32::from(number != 0));
         } else if name == TCP_REPAIR {
@@ -172,10 +209,7 @@ impl TcpSocket {
             (SOL_SOCKET, SO_ACCEPTCONN) => {
                 Ok(int_bytes(i32::from(matches!(self.state.lock().phase, Phase::Listening(_)))))
             }
-            (SOL_SOCKET, SO_PEERNAME) => {
-                let address = self.peer_address()?;
-                if address.bytes().len() < room { Err(Errno::EINVAL) } else { Ok(address.bytes().to_vec()) }
-            }
+            (SOL_SOCKET, SO_PEERNAME) => peer_name(&self.peer_address()?, room),
             (SOL_SOCKET, _) => get(&self.common, task, level, name, room),
             (SOL_IP | SOL_IPV6, _) => self.endpoint.ip_option(task, (level, name), room, self.is_established()),
             (SOL_TCP, TCP_MAXSEG) => Ok(int_bytes(self.segment())),
@@ -203,6 +237,8 @@ impl TcpSocket {
             FIONREAD => self.inbox.lock().len(),
             // What is sent is received.
             TIOCOUTQ => 0,
+            // No segment has a time here: that none was received is what a socket without time stamps says.
+            SIOCGSTAMP_OLD | SIOCGSTAMP_NEW | SIOCGSTAMPNS_OLD | SIOCGSTAMPNS_NEW => return Err(Errno::ENOENT),
             SIOCATMARK => usize::from(self.inbox.lock().is_at_mark()),
             _ => return interface::control(task, request, arg),
         };
