@@ -52,6 +52,7 @@ programs! {
     unix_sockets: "unix_sockets.c", in Memory | Overlay, linked Static | Musl, exits 0;
     epoll: "epoll.c", in Memory, linked Static | Dynamic, exits 0;
     inet_sockets: "inet_sockets.c", in Memory, linked Static, exits 0;
+    socket_details: "socket_details.c", in Memory, linked Static | Dynamic, exits 0;
     sigio: "sigio.c", in Memory, linked Static, exits 0;
     splice: "splice.c", in HostFolder | Overlay | Memory, linked Static, exits 0;
     polling: "polling.c", input "a line\n", in Memory, linked Static | Dynamic, exits 0;

@@ -155,6 +155,16 @@ impl Endpoint {
             _ => Err(Errno::EAFNOSUPPORT),
         }
     }
+
+    /// As [`Self::parse_destination`], for datagrams: sockets of AF_INET6 take addresses of AF_INET, too, unless they are for IPv6
+    /// only, which fails with `refusal`.
+    pub(super) fn parse_datagram_destination(&self, address: &[u8], refusal: Errno) -> Result<SocketAddr, Errno> {
+        match (self.is_v6(), family(address)) {
+            (true, Some(AF_INET)) if self.options().v6_only => Err(refusal),
+            (true, Some(AF_INET)) => parse_inet(address).map(SocketAddr::V4),
+            _ => self.parse_destination(address),
+        }
+    }
 }
 
 /// The address that a destination stands for: this host for none; `ENETUNREACH` for what is not here.
@@ -166,6 +176,11 @@ pub(super) fn route(to: SocketAddr) -> Result<SocketAddr, Errno> {
         _ => return Err(Errno::ENETUNREACH),
     };
     Ok(SocketAddr::new(ip, to.port()))
+}
+
+/// What a destination is to a socket that has an address of the other version: IPv6 does not know such a source at all.
+pub(super) fn unreachable(to: SocketAddr) -> Errno {
+    if to.is_ipv4() { Errno::ENETUNREACH } else { Errno::EAFNOSUPPORT }
 }
 
 /// The source address of what goes to a routed destination.

@@ -25,6 +25,7 @@ pub(in crate::net) const IP_MULTICAST_ALL: u32 = 49;
 pub(in crate::net) const IPV6_UNICAST_HOPS: u32 = 16;
 pub(in crate::net) const IPV6_MULTICAST_IF: u32 = 17;
 pub(in crate::net) const IPV6_MULTICAST_HOPS: u32 = 18;
+pub(in crate::net) const IPV6_MULTICAST_ALL: u32 = 29;
 pub(in crate::net) const IPV6_MULTICAST_LOOP: u32 = 19;
 pub(in crate::net) const IPV6_ADD_MEMBERSHIP: u32 = 20;
 pub(in crate::net) const IPV6_DROP_MEMBERSHIP: u32 = 21;

@@ -1,18 +1,18 @@
 //! Datagrams: sending to one or to many, and receiving with what control messages tell.
 
-use super::{UdpSocket, group_source};
+use super::{Stamp, UdpSocket, is_broadcast, is_many};
 use crate::errno::Errno;
 use crate::fs::{Ready, Timestamp};
 use crate::net::Control;
-use crate::net::address::{encode, unmapped};
+use crate::net::address::{encode, is_unspecified, unmapped};
 use crate::net::common::Switches;
-use crate::net::inet::endpoint::{LOOPBACK_BROADCAST, route, source_for};
+use crate::net::inet::endpoint::{LOOPBACK_BROADCAST, route, source_for, unreachable};
 use crate::net::inet::number;
 use crate::net::messages::{OVERHEAD, Payload};
 use crate::net::options::LOOPBACK_INDEX;
 use crate::net::socket::{Incoming, MessageFlags, Outgoing, RawControl, Received};
 use linux_raw_sys::net::{AF_INET, AF_INET6, MSG_TRUNC, SCM_TIMESTAMP, SCM_TIMESTAMPNS, SOL_IP, SOL_IPV6, SOL_SOCKET};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -94,9 +94,11 @@ impl UdpSocket {
             let state = self.state.lock();
             (state.remote, state.no_send)
         };
-        let to = match message.to {
+        // To IPv6, an address of no family is none (udpv6_sendmsg).
+        let given = message.to.filter(|to| !(self.endpoint.is_v6() && is_unspecified(to)));
+        let to = match given {
             Some(address) => {
-                let to = self.endpoint.parse_destination(address)?;
+                let to = self.endpoint.parse_datagram_destination(address, Errno::ENETUNREACH)?;
                 if to.port() == 0 {
                     return Err(Errno::EINVAL);
                 }
@@ -115,7 +117,7 @@ impl UdpSocket {
         if len.saturating_add(OVERHEAD) > self.common.options().send_buffer {
             return Err(Errno::EMSGSIZE);
         }
-        if to.ip().is_multicast() || to.ip() == IpAddr::V4(LOOPBACK_BROADCAST) {
+        if is_many(to.ip()) {
             return self.send_to_many(message, to, &overrides);
         }
         let to = route(to)?;
@@ -124,12 +126,7 @@ impl UdpSocket {
         message.data.skip(len);
         match self.ports().find(to, from) {
             Some(receiver) => receiver.deliver(payload, self.datagram(from, to, &overrides)),
-            // The port is unreachable; that is told to a socket that sends there only.
-            None if remote == Some(to) => {
-                self.common.set_error(Errno::ECONNREFUSED);
-                self.common.queue.wake_all();
-            }
-            None => {}
+            None => self.refused(payload, to, remote == Some(to)),
         }
         Ok(len)
     }
@@ -145,7 +142,7 @@ impl UdpSocket {
         let own = if own.is_unspecified() || own.is_multicast() { default } else { own };
         let ip = overrides.source.unwrap_or(own);
         if ip.is_ipv4() != to.is_ipv4() {
-            return Err(Errno::ENETUNREACH);
+            return Err(unreachable(SocketAddr::new(to, 0)));
         }
         if overrides.source.is_some() && !ip.is_loopback() {
             return Err(Errno::EINVAL);
@@ -153,36 +150,37 @@ impl UdpSocket {
         Ok(SocketAddr::new(ip, local.port()))
     }
 
-    /// Sends to a group or to all of the network.
-    fn send_to_many(&self, message: &mut Outgoing<'_>, to: SocketAddr, overrides: &Overrides) -> Result<usize, Errno> {
-        let len = message.data.remaining();
-        let is_group = to.ip().is_multicast();
-        let (chosen, loops) = {
-            let options = self.endpoint.options();
-            let loops = match to.ip() {
-                IpAddr::V4(_) => options.is_on(SOL_IP, number::IP_MULTICAST_LOOP),
-                IpAddr::V6(_) => options.is_on(SOL_IPV6, number::IPV6_MULTICAST_LOOP),
-            };
-            (options.multicast_interface, loops)
-        };
+    /// Finds the way to a group or to all of the network; `ENETUNREACH`, `EACCES` for a broadcast without SO_BROADCAST.
+    pub(super) fn route_to_many(&self, to: SocketAddr) -> Result<SocketAddr, Errno> {
+        let chosen = self.endpoint.options().multicast_interface;
         let bound_here = self.state.lock().local.is_some_and(|local| unmapped(local.address.ip()).is_loopback());
+        let is_routed = to.ip() == IpAddr::V4(LOOPBACK_BROADCAST);
         // No route leads to groups: an interface must be named, by an option or by the address.
-        if is_group && !chosen && !bound_here && self.common.options().device != LOOPBACK_INDEX {
+        if !is_routed && !chosen && !bound_here && self.common.options().device != LOOPBACK_INDEX {
             return Err(Errno::ENETUNREACH);
         }
-        if !is_group && !self.common.has(Switches::BROADCAST) {
+        if is_broadcast(to.ip()) && !self.common.has(Switches::BROADCAST) {
             return Err(Errno::EACCES);
         }
-        let from = self.source(to.ip(), overrides, group_source(to.ip()))?;
+        Ok(to)
+    }
+
+    /// Sends to a group or to all of the network. What goes out of the loopback interface comes in there, whatever
+    /// IP_MULTICAST_LOOP says.
+    fn send_to_many(&self, message: &mut Outgoing<'_>, to: SocketAddr, overrides: &Overrides) -> Result<usize, Errno> {
+        let len = message.data.remaining();
+        let to = self.route_to_many(to)?;
+        let from = self.source(to.ip(), overrides, source_for(to.ip()))?;
         let mut bytes = vec![0; len];
         if len > 0 && message.data.take(&mut bytes)? < len {
             return Err(Errno::EFAULT);
         }
-        if is_group && !loops {
+        let is_group = to.ip().is_multicast();
+        if is_group && !self.is_joined(to.ip()) {
             return Ok(len);
         }
-        for (receiver, reach) in self.ports().all(to.port()) {
-            let wants = reach.fit(to.ip()).is_some() && (!is_group || receiver.is_member(to.ip()));
+        for (receiver, reach) in self.ports().all(to.port(), from) {
+            let wants = reach.fit(to.ip()).is_some() && (!is_group || receiver.wants_group(to.ip()));
             if wants && let Ok(payload) = Payload::new(bytes.clone(), &self.budget) {
                 receiver.deliver(payload, self.datagram(from, to, overrides));
             }
@@ -192,6 +190,24 @@ impl UdpSocket {
 
     fn is_member(&self, group: IpAddr) -> bool {
         self.endpoint.options().memberships.contains(group)
+    }
+
+    /// Tells whether some socket has joined a group, or every host is in it.
+    fn is_joined(&self, group: IpAddr) -> bool {
+        let everybody = match group {
+            IpAddr::V4(v4) => v4 == Ipv4Addr::new(224, 0, 0, 1),
+            IpAddr::V6(v6) => matches!(v6.segments(), [0xff01 | 0xff02, 0, 0, 0, 0, 0, 0, 1]),
+        };
+        everybody || self.stack.udp_sockets().iter().any(|socket| socket.is_member(group))
+    }
+
+    /// Tells whether it receives what is sent to a group that somebody has joined (ip_mc_sf_allow, inet6_mc_check).
+    fn wants_group(&self, group: IpAddr) -> bool {
+        let takes_all = match group {
+            IpAddr::V4(_) => (SOL_IP, number::IP_MULTICAST_ALL),
+            IpAddr::V6(_) => (SOL_IPV6, number::IPV6_MULTICAST_ALL),
+        };
+        self.endpoint.options().is_on(takes_all.0, takes_all.1) || self.is_member(group)
     }
 
     /// Queues a datagram; one too many is dropped, as a network does.
@@ -214,10 +230,11 @@ impl UdpSocket {
     /// Receives one datagram; `EAGAIN` if there is none.
     pub(super) fn receive_datagram(&self, message: &mut Incoming<'_>) -> Result<Received, Errno> {
         if message.flags.contains(MessageFlags::ERRQUEUE) {
-            return Err(Errno::EAGAIN);
+            return self.receive_error(message);
         }
         self.common.check_error()?;
         let peeks = message.flags.contains(MessageFlags::PEEK);
+        let at;
         let (received, taken) = {
             let mut inbox = self.inbox.lock();
             let Some((payload, about)) = inbox.front() else {
@@ -234,10 +251,38 @@ impl UdpSocket {
                 flags: if shown < whole { MSG_TRUNC } else { 0 },
                 is_complete: true,
             };
+            at = about.at;
             (received, if peeks { None } else { inbox.pop() })
         };
         drop(taken);
+        self.note_stamp(at);
         Ok(received)
+    }
+
+    /// Remembers when a datagram came for SIOCGSTAMP, unless a control message has told (sock_recv_cmsgs).
+    fn note_stamp(&self, at: Timestamp) {
+        if self.common.options().switches.intersects(Switches::TIMESTAMP | Switches::TIMESTAMPNS) {
+            return;
+        }
+        let mut state = self.state.lock();
+        if state.keeps_stamps {
+            state.stamp = Stamp::At(at);
+        } else if state.stamp == Stamp::Nothing {
+            state.stamp = Stamp::Unknown;
+        }
+    }
+
+    /// SIOCGSTAMP (sock_gettstamp): when the last datagram came; `ENOENT` if none did. Only from the first call on times are kept.
+    pub(super) fn stamp(&self) -> Result<Timestamp, Errno> {
+        let mut state = self.state.lock();
+        state.keeps_stamps = true;
+        let at = match state.stamp {
+            Stamp::Nothing => return Err(Errno::ENOENT),
+            Stamp::Unknown => Timestamp::now(),
+            Stamp::At(at) => at,
+        };
+        state.stamp = Stamp::At(at);
+        Ok(at)
     }
 
     /// What the socket's options ask to be told of a datagram (ip_cmsg_recv, ip6_datagram_recv_ctl).
@@ -257,7 +302,7 @@ impl UdpSocket {
         let (ttl, tos) = (i32::from(about.ttl), i32::from(about.tos));
         if let IpAddr::V4(to) = about.to.ip() {
             if options.is_on(SOL_IP, number::IP_PKTINFO) {
-                let local = if to.is_loopback() { to } else { std::net::Ipv4Addr::LOCALHOST };
+                let local = if to.is_loopback() { to } else { Ipv4Addr::LOCALHOST };
                 let info = [&LOOPBACK_INDEX.to_ne_bytes()[..], &local.octets(), &to.octets()].concat();
                 control.push(Control::data(SOL_IP, number::IP_PKTINFO, &info));
             }

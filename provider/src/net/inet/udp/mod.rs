@@ -2,13 +2,14 @@
 //! computed, so the two differ in their ports only.
 
 mod data;
+mod errors;
 mod options;
 
-use super::endpoint::{Endpoint, route, source_for};
+use super::endpoint::{Endpoint, LOOPBACK_BROADCAST, route, source_for, unreachable};
 use super::ports::{Claim, Ports, Reach, Sharing};
 use super::{Stack, UDP};
 use crate::errno::Errno;
-use crate::fs::Ready;
+use crate::fs::{Ready, Timestamp};
 use crate::net::address::{is_unspecified, unmapped};
 use crate::net::common::Switches;
 use crate::net::messages::Messages;
@@ -17,7 +18,7 @@ use crate::net::{Address, Budget, Common, Kind};
 use crate::sync::{Mutex, Rank};
 use crate::task::CurrentTask;
 use std::any::Any;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 
 /// A UDP socket.
@@ -30,6 +31,20 @@ pub struct UdpSocket {
     budget: Arc<Budget>,
     state: Mutex<State>,
     inbox: Mutex<Messages<data::Datagram>>,
+    /// Datagrams that found nobody, and where they went.
+    errors: Mutex<Messages<SocketAddr>>,
+}
+
+/// What SIOCGSTAMP has to tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stamp {
+    /// Nothing was received.
+    #[default]
+    Nothing,
+    /// Something was, when nobody had asked for times.
+    Unknown,
+    /// When the last datagram came.
+    At(Timestamp),
 }
 
 #[derive(Debug, Default)]
@@ -40,6 +55,9 @@ struct State {
     no_receive: bool,
     /// Nothing more is sent.
     no_send: bool,
+    stamp: Stamp,
+    /// Times are asked for by SIOCGSTAMP.
+    keeps_stamps: bool,
 }
 
 /// A socket's own address.
@@ -79,6 +97,7 @@ impl UdpSocket {
             budget: network.budget().clone(),
             state: Mutex::new(Rank::Socket, State::default()),
             inbox: Mutex::new(Rank::SocketBuffer, Messages::default()),
+            errors: Mutex::new(Rank::SocketBuffer, Messages::default()),
         });
         socket.stack.add_udp(socket.common.inode, socket.me.clone());
         socket
@@ -94,7 +113,15 @@ impl UdpSocket {
         let mut sharing = Sharing::empty();
         sharing.set(Sharing::ADDRESS, switches.contains(Switches::REUSEADDR));
         sharing.set(Sharing::PORT, switches.contains(Switches::REUSEPORT));
-        Claim { id: self.common.inode, reach, sharing, uid: self.common.uid, listens: false }
+        Claim {
+            id: self.common.inode,
+            reach,
+            sharing,
+            uid: self.common.uid,
+            listens: false,
+            connection: None,
+            lingers: None,
+        }
     }
 
     /// Claims a port and lets datagrams in.
@@ -119,13 +146,14 @@ impl UdpSocket {
 
     /// Sets the one place to send to and to receive from; narrows the address to what goes there.
     fn set_destination(&self, address: &[u8]) -> Result<(), Errno> {
-        let to = route(self.endpoint.parse_destination(address)?)?;
+        let to = self.endpoint.parse_datagram_destination(address, Errno::EAFNOSUPPORT)?;
+        let to = if is_many(to.ip()) { self.route_to_many(to)? } else { route(to)? };
         let local = self.bind_automatically()?;
         let source = source_for(to.ip());
         let ip = unmapped(local.address.ip());
         let ip = if ip.is_unspecified() { source } else { ip };
         if ip.is_ipv4() != to.is_ipv4() {
-            return Err(Errno::ENETUNREACH);
+            return Err(unreachable(to));
         }
         let from = SocketAddr::new(ip, local.address.port());
         let reach = Reach::one(ip);
@@ -206,7 +234,7 @@ impl Socket for UdpSocket {
     }
 
     fn peer_address(&self) -> Result<Address, Errno> {
-        let remote = self.state.lock().remote.ok_or(Errno::ENOTCONN)?;
+        let remote = self.state.lock().remote.filter(|remote| remote.port() != 0).ok_or(Errno::ENOTCONN)?;
         Ok(self.endpoint.show(remote))
     }
 
@@ -243,8 +271,12 @@ impl Socket for UdpSocket {
 
     fn ready(&self) -> Ready {
         let mut ready = Ready::OUT | Ready::WRNORM | Ready::WRBAND;
-        if self.common.error().is_some() {
+        let (errors_wait, is_urgent) = self.waiting_errors();
+        if errors_wait || self.common.error().is_some() {
             ready |= Ready::ERR;
+        }
+        if is_urgent {
+            ready |= Ready::PRI;
         }
         {
             let state = self.state.lock();
@@ -269,6 +301,7 @@ impl Socket for UdpSocket {
         self.stack.remove(self.common.inode);
         let dropped = std::mem::take(&mut *self.inbox.lock());
         drop(dropped);
+        self.drop_errors();
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -276,10 +309,11 @@ impl Socket for UdpSocket {
     }
 }
 
-/// The address that a group or a broadcast is sent from.
-fn group_source(to: IpAddr) -> IpAddr {
-    match to {
-        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-    }
+/// Tells whether an address is a group's or means all of a network.
+fn is_many(to: IpAddr) -> bool {
+    to.is_multicast() || is_broadcast(to)
+}
+
+fn is_broadcast(to: IpAddr) -> bool {
+    matches!(to, IpAddr::V4(v4) if v4.is_broadcast() || v4 == LOOPBACK_BROADCAST)
 }

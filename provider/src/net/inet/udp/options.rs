@@ -2,13 +2,15 @@
 
 use super::{Reach, UDP, UdpSocket};
 use crate::errno::Errno;
-use crate::net::options::{get, int, int_bytes, set};
+use crate::net::inet::number::{IP_RECVERR, IPV6_RECVERR};
+use crate::net::options::{get, int, int_bytes, peer_name, set};
 use crate::net::{Socket, interface};
 use crate::task::CurrentTask;
 use crate::user::UserOut;
-use linux_raw_sys::ioctl::{FIONREAD, TIOCOUTQ};
+use linux_raw_sys::ioctl::{FIONREAD, SIOCGSTAMP_NEW, SIOCGSTAMPNS_NEW, TIOCOUTQ};
 use linux_raw_sys::net::{
-    SO_ACCEPTCONN, SO_PEERNAME, SO_REUSEADDR, SO_REUSEPORT, SOL_IP, SOL_IPV6, SOL_SOCKET, SOL_UDP, SOL_UDPLITE,
+    SIOCGSTAMP_OLD, SIOCGSTAMPNS_OLD, SO_ACCEPTCONN, SO_PEERNAME, SO_REUSEADDR, SO_REUSEPORT, SOL_IP, SOL_IPV6,
+    SOL_SOCKET, SOL_UDP, SOL_UDPLITE,
 };
 use vmm::addr::UserAddr;
 
@@ -38,7 +40,12 @@ impl UdpSocket {
             }
             SOL_IP | SOL_IPV6 => {
                 let is_bound = self.state.lock().local.is_some();
-                self.endpoint.set_ip_option(&self.common, task, (level, name), value, is_bound)
+                self.endpoint.set_ip_option(&self.common, task, (level, name), value, is_bound)?;
+                let is_switch = matches!((level, name), (SOL_IP, IP_RECVERR) | (SOL_IPV6, IPV6_RECVERR));
+                if is_switch && !self.endpoint.options().is_on(level, name) {
+                    self.drop_errors();
+                }
+                Ok(())
             }
             SOL_UDP | SOL_UDPLITE => match (name, int(value)?) {
                 (UDP_CORK, 0) => Ok(()),
@@ -69,10 +76,7 @@ impl UdpSocket {
     ) -> Result<Vec<u8>, Errno> {
         match (level, name) {
             (SOL_SOCKET, SO_ACCEPTCONN) => Ok(int_bytes(0)),
-            (SOL_SOCKET, SO_PEERNAME) => {
-                let address = self.peer_address()?;
-                if address.bytes().len() < room { Err(Errno::EINVAL) } else { Ok(address.bytes().to_vec()) }
-            }
+            (SOL_SOCKET, SO_PEERNAME) => peer_name(&self.peer_address()?, room),
             (SOL_SOCKET, _) => get(&self.common, task, level, name, room),
             (SOL_IP | SOL_IPV6, _) => {
                 let is_connected = self.state.lock().remote.is_some();
@@ -90,6 +94,13 @@ impl UdpSocket {
             FIONREAD => self.inbox.lock().front().map_or(0, |(payload, _)| payload.bytes().len()),
             // What is sent has arrived.
             TIOCOUTQ => 0,
+            SIOCGSTAMP_OLD | SIOCGSTAMP_NEW | SIOCGSTAMPNS_OLD | SIOCGSTAMPNS_NEW => {
+                let at = self.stamp()?;
+                let is_fine = matches!(request, SIOCGSTAMPNS_OLD | SIOCGSTAMPNS_NEW);
+                let fraction = if is_fine { at.nanoseconds } else { at.nanoseconds / 1000 };
+                UserOut::new(UserAddr(arg)).write(task, &[at.seconds, i64::from(fraction)])?;
+                return Ok(0);
+            }
             _ => return interface::control(task, request, arg),
         };
         UserOut::new(UserAddr(arg)).write(task, &i32::try_from(count).unwrap_or(i32::MAX))?;
