@@ -45,6 +45,11 @@ impl FaultSignal {
     fn out_of_memory(address: UserAddr) -> Self {
         Self::new(SIGKILL, SI_KERNEL, address)
     }
+
+    /// Tells whether the access was right, and the sandbox has no memory left for it.
+    pub fn is_out_of_memory(self) -> bool {
+        self.signal == SIGKILL as i32
+    }
 }
 
 /// The last run assigned at a fault: the next fault right behind it gets twice as much.

@@ -60,6 +60,7 @@ fn page_fault(task: &mut CurrentTask<'_>, exception: Exception) {
     } else {
         match task.mm().resolve_fault(address, access_of(error)) {
             Ok(()) => return,
+            Err(fault) if fault.is_out_of_memory() && task.make_room() => return,
             Err(fault) => fault,
         }
     };

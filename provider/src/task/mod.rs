@@ -15,6 +15,7 @@ mod family;
 mod group;
 mod jobs;
 mod limits;
+mod oom;
 mod parker;
 mod scheduling;
 mod spawn;
