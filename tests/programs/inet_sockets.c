@@ -122,7 +122,7 @@ static void making(void)
     SHOW(bind(t, (struct sockaddr *)&(struct sockaddr){ .sa_family = AF_UNIX }, 16));
     SHOW(bind(t, AT("8.8.8.8", 0)));
     SHOW(bind(t6, AT("127.0.0.1", 0)));
-    SHOW(bind(t6, AT6("2001:db8::1", 0)));
+    SHOW(bind(t6, AT6("2001:db8:5069:636f::1", 0)));
     SHOW(connect(t6, AT("127.0.0.1", 5)));
     SHOW(connect(t, AT6("::1", 5)));
     SHOW(connect(t, AT("127.0.0.1", 0)));

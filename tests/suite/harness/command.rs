@@ -4,7 +4,7 @@ use super::picovisor;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::Write;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::mpsc;
@@ -101,7 +101,8 @@ impl Command {
             command.current_dir(folder);
         }
         command.stdin(if self.input.is_some() { Stdio::piped() } else { Stdio::null() });
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        // A process group of its own, which is not orphaned even where the harness's is: stops by SIGTSTP work in it.
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         command
     }
 
@@ -118,8 +119,9 @@ impl Command {
         let watchdog = std::thread::spawn(move || {
             let late = watch.recv_timeout(LIMIT) == Err(mpsc::RecvTimeoutError::Timeout);
             if late {
-                // The child is not reaped before `done` is dropped, so the number is still its own.
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+                // The child is not reaped before `done` is dropped, so the number is still its own; what it has started goes,
+                // too, and lets go of its output.
+                let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
             }
             late
         });
