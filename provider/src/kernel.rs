@@ -1,5 +1,6 @@
 //! What all tasks of a sandbox share.
 
+use crate::aio::Account;
 use crate::config::Config;
 use crate::cpus::Cpus;
 use crate::errno::Errno;
@@ -84,6 +85,7 @@ pub struct Kernel {
     timers: TimerService,
     futexes: Futexes,
     ipc: Ipc,
+    aio: Arc<Account>,
     network: Network,
     cpus: Cpus,
     names: Mutex<Names>,
@@ -152,6 +154,7 @@ impl Kernel {
             timers: TimerService::default(),
             futexes: Futexes::default(),
             ipc: Ipc::new(network.budget()),
+            aio: Arc::default(),
             network,
             cpus,
             names: Mutex::new(Rank::Leaf, names),
@@ -208,6 +211,11 @@ impl Kernel {
     /// System V's shared memory, semaphores and queues.
     pub fn ipc(&self) -> &Ipc {
         &self.ipc
+    }
+
+    /// How many events of asynchronous I/O were asked for.
+    pub(crate) fn aio(&self) -> &Arc<Account> {
+        &self.aio
     }
 
     /// The CPUs.

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod abi;
+mod aio;
 pub mod config;
 pub mod cpus;
 pub mod errno;

@@ -1,6 +1,6 @@
 //! Counters to wait for, see eventfd(2).
 
-use super::{File, OffsetKeeper, Ready, Sink, Source, WaitSource};
+use super::{File, OffsetKeeper, OpenFile, Ready, Sink, Source, WaitSource};
 use crate::errno::Errno;
 use crate::sync::{Mutex, Rank};
 use crate::task::{CurrentTask, WaitQueue};
@@ -42,6 +42,22 @@ impl EventFd {
             count: Mutex::new(Rank::Pipe, count.into()),
             changed: WaitQueue::default(),
         }
+    }
+}
+
+impl EventFd {
+    /// The eventfd behind an open file, if it is one.
+    pub(crate) fn of(file: &OpenFile) -> Option<&Self> {
+        file.file().as_any().and_then(|file| file.downcast_ref())
+    }
+
+    /// Adds one, at the most up to what polls as an overflow (eventfd_signal).
+    pub(crate) fn signal(&self) {
+        {
+            let mut count = self.count.lock();
+            *count = count.saturating_add(1);
+        }
+        self.changed.wake(Ready::IN);
     }
 }
 

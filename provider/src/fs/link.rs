@@ -10,7 +10,7 @@ use vmm::events::{Watch, WatchError};
 /// Tells an observer of a file's changes until it is dropped.
 #[derive(Debug)]
 #[expect(dead_code, reason = "held for what dropping them does")]
-pub(super) enum Link {
+pub(crate) enum Link {
     /// By a queue of the provider's.
     Queue(Observation),
     /// By a host descriptor.
@@ -19,7 +19,7 @@ pub(super) enum Link {
 
 impl Link {
     /// Starts telling; `EPERM` for a file that never changes, `ENOMEM` if the host cannot watch another descriptor.
-    pub(super) fn new<O: Observer + 'static>(
+    pub(crate) fn new<O: Observer + 'static>(
         kernel: &Kernel,
         file: &OpenFile,
         observer: Weak<O>,

@@ -15,7 +15,7 @@ mod fd;
 mod hiding;
 mod host;
 mod io;
-mod link;
+pub(crate) mod link;
 mod location;
 mod locks;
 mod mount;

@@ -2,6 +2,7 @@
 
 use super::vma::{Vma, VmaFlags};
 use super::{MemoryMap, State};
+use crate::aio::Contexts;
 use crate::errno::Errno;
 use crate::sync::{Mutex, Rank, RwLock};
 use std::sync::Arc;
@@ -44,6 +45,8 @@ impl MemoryMap {
             last_run: Mutex::new(Rank::Leaf, super::fault::LastRun::default()),
             conduct: self.conduct.duplicate(),
             users: AtomicUsize::new(0),
+            // Requests are those of the parent.
+            aio: Contexts::default(),
         }))
     }
 }

@@ -46,6 +46,7 @@ pub use remap::RemapRequest;
 pub use report::{MappingInfo, MappingName, MemoryUsage};
 pub use vma::{Backing, Label, Sharing, Source, Vma, VmaFlags};
 
+use crate::aio::Contexts;
 use crate::errno::Errno;
 use crate::sync::{Mutex, Rank, RwLock};
 use conduct::Conduct;
@@ -67,6 +68,7 @@ pub struct MemoryMap {
     conduct: Conduct,
     /// Tasks that run in it (Linux's `mm_users`, which also counts those that look at it).
     users: AtomicUsize,
+    aio: Contexts,
 }
 
 /// What the lock guards.
@@ -104,6 +106,7 @@ impl MemoryMap {
             last_run: Mutex::new(Rank::Leaf, LastRun::default()),
             conduct: Conduct::default(),
             users: AtomicUsize::new(0),
+            aio: Contexts::default(),
         }))
     }
 
@@ -135,6 +138,11 @@ impl MemoryMap {
     /// The limits that calls on this map are judged by; setrlimit keeps them up to date.
     pub fn limits(&self) -> &MemoryLimits {
         &self.limits
+    }
+
+    /// Its contexts of asynchronous I/O.
+    pub(crate) fn aio(&self) -> &Contexts {
+        &self.aio
     }
 
     /// The landmarks.

@@ -9,7 +9,7 @@ use crate::task::{CurrentTask, Resource};
 use vmm::addr::UserAddr;
 
 /// Reads at the file's offset, waiting for bytes unless the file is non-blocking.
-fn read_file(task: &CurrentTask<'_>, file: &OpenFile, to: &mut UserBuffers<'_>) -> Result<usize, Errno> {
+pub(super) fn read_file(task: &CurrentTask<'_>, file: &OpenFile, to: &mut UserBuffers<'_>) -> Result<usize, Errno> {
     if let Some(socket) = file.file().as_socket() {
         return socket.read(task, file, to);
     }
@@ -24,7 +24,7 @@ fn read_file(task: &CurrentTask<'_>, file: &OpenFile, to: &mut UserBuffers<'_>) 
 
 /// Writes at the file's offset, waiting for room unless the file is non-blocking. A stream takes all bytes in several steps, as
 /// Linux's pipes and terminals do. A broken pipe raises SIGPIPE.
-fn write_file(task: &CurrentTask<'_>, file: &OpenFile, from: &mut UserBuffers<'_>) -> Result<usize, Errno> {
+pub(super) fn write_file(task: &CurrentTask<'_>, file: &OpenFile, from: &mut UserBuffers<'_>) -> Result<usize, Errno> {
     if let Some(socket) = file.file().as_socket() {
         return socket.write(task, file, from);
     }

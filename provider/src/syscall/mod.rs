@@ -4,6 +4,7 @@
 //! `fn(&CurrentTask, …) -> Result<R, Errno>` with up to six [`args::Arg`]s; it takes `&mut CurrentTask` if it touches registers.
 //! It may be run by any host thread on behalf of the task, so it keeps nothing in thread-local state.
 
+mod aio;
 pub mod args;
 pub mod docs;
 pub(crate) mod entry;

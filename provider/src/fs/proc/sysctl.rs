@@ -12,7 +12,6 @@ use std::sync::OnceLock;
 /// The settings with fixed values: path, mode, value without the newline.
 const FIXED: &[(&str, u32, &str)] = &[
     ("fs/aio-max-nr", 0o644, "65536"),
-    ("fs/aio-nr", 0o444, "0"),
     ("fs/epoll/max_user_watches", 0o644, "5491511"),
     ("fs/inotify/max_queued_events", 0o644, "16384"),
     ("fs/inotify/max_user_instances", 0o644, "128"),
@@ -106,6 +105,7 @@ const BYTES_PER_FILE: u64 = 10 * 1024;
 pub(super) fn leaves() -> Vec<Leaf> {
     let fixed = FIXED.iter().map(|(path, mode, value)| Leaf::fixed(*path, format!("{value}\n")).mode(*mode));
     let rendered = [
+        Leaf::rendered("fs/aio-nr", |reader| number(reader.kernel().aio().events())),
         Leaf::rendered("fs/file-max", |reader| number(file_max(reader))).mode(0o644),
         Leaf::rendered("fs/file-nr", file_count),
         Leaf::rendered("kernel/domainname", |reader| line(reader.kernel().names().domain)).mode(0o644),
