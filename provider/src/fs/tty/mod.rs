@@ -264,5 +264,9 @@ pub(crate) fn open_for_caller(kernel: &Arc<Kernel>, uid: u32) -> Result<(Arc<Ter
     let init = Some(crate::kernel::INIT);
     *terminal.control.lock() = Control { session: init, foreground: init };
     let outside = OutsideEnd::new(kernel, Arc::clone(&terminal));
+    // Before the caller's becomes raw; what is none keeps what a new terminal starts with.
+    if let Ok(modes) = host::settings::get(rustix::stdio::stdin()) {
+        outside.adopt(&modes);
+    }
     Ok((terminal, outside))
 }

@@ -2,9 +2,9 @@
 //! printed goes there.
 
 use super::super::Terminal;
-use super::super::ldisc::Effects;
+use super::super::ldisc::{Effects, Settings};
 use super::{PIECE, Pty};
-use crate::abi::termios::WindowSize;
+use crate::abi::termios::{Termios2, WindowSize};
 use crate::config::TerminalSize;
 use crate::fs::Ready;
 use crate::kernel::Kernel;
@@ -63,6 +63,13 @@ impl OutsideEnd {
             pty.outside.observe(observer, Ready::IN | Ready::OUT, Share::Common)
         });
         Self { kernel: Arc::clone(kernel), terminal, bell, over: AtomicBool::new(false), _watch: watch }
+    }
+
+    /// Takes the settings over that the caller's terminal has: its characters, its encoding, what it echoes.
+    pub(in super::super) fn adopt(&self, modes: &Termios2) {
+        let Some(pty) = self.pty() else { return };
+        let new = Settings::from_abi(modes.termios, Some((modes.c_ispeed, modes.c_ospeed)));
+        self.terminal.with_pty(&self.kernel, pty, |state| ((), state.line.change_settings(new)));
     }
 
     fn pty(&self) -> Option<&Pty> {
