@@ -10,6 +10,12 @@ use vmm::addr::UserAddr;
 
 /// Reads at the file's offset, waiting for bytes unless the file is non-blocking.
 pub(super) fn read_file(task: &CurrentTask<'_>, file: &OpenFile, to: &mut UserBuffers<'_>) -> Result<usize, Errno> {
+    let read = read_uncounted(task, file, to);
+    task.transfers().note_read(&read);
+    read
+}
+
+fn read_uncounted(task: &CurrentTask<'_>, file: &OpenFile, to: &mut UserBuffers<'_>) -> Result<usize, Errno> {
     if let Some(socket) = file.file().as_socket() {
         return socket.read(task, file, to);
     }
@@ -25,6 +31,12 @@ pub(super) fn read_file(task: &CurrentTask<'_>, file: &OpenFile, to: &mut UserBu
 /// Writes at the file's offset, waiting for room unless the file is non-blocking. A stream takes all bytes in several steps, as
 /// Linux's pipes and terminals do. A broken pipe raises SIGPIPE.
 pub(super) fn write_file(task: &CurrentTask<'_>, file: &OpenFile, from: &mut UserBuffers<'_>) -> Result<usize, Errno> {
+    let written = write_uncounted(task, file, from);
+    task.transfers().note_write(&written);
+    written
+}
+
+fn write_uncounted(task: &CurrentTask<'_>, file: &OpenFile, from: &mut UserBuffers<'_>) -> Result<usize, Errno> {
     if let Some(socket) = file.file().as_socket() {
         return socket.write(task, file, from);
     }
@@ -170,7 +182,9 @@ fn read_at<'m>(
     if !file.flags().reads() {
         return Err(Errno::EBADF);
     }
-    file.read_at(task, offset, &mut buffers()?)
+    let read = file.read_at(task, offset, &mut buffers()?);
+    task.transfers().note_read(&read);
+    read
 }
 
 fn write_at<'m>(
@@ -187,7 +201,9 @@ fn write_at<'m>(
     }
     let mut buffers = buffers()?;
     limit_size(task, file, Some(offset), &mut buffers)?;
-    file.write_at(task, offset, &mut buffers)
+    let written = file.write_at(task, offset, &mut buffers);
+    task.transfers().note_write(&written);
+    written
 }
 
 /// preadv(2). The sixth register is the upper half of the offset on 32-bit machines only.
@@ -281,7 +297,9 @@ fn append(task: &CurrentTask<'_>, fd: Fd, buffers: UserAddr, count: u64, offset:
         return if moves { write_file(task, &file, &mut buffers) } else { Err(Errno::ESPIPE) };
     }
     limit_size(task, &file, Some(file.file().size()?), &mut buffers)?;
-    file.append(task, &mut buffers, moves)
+    let written = file.append(task, &mut buffers, moves);
+    task.transfers().note_write(&written);
+    written
 }
 
 /// Writes what a call with RWF_DSYNC or RWF_SYNC has written through to storage.

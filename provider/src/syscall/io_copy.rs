@@ -144,6 +144,8 @@ pub(super) fn sendfile(
         None => bounce(task, &source, start, &target, None, len)?,
     };
     advance(task, offset, &source, start, copied)?;
+    task.transfers().note_read(&Ok(copied));
+    task.transfers().note_write(&Ok(copied));
     Ok(copied)
 }
 

@@ -1,6 +1,6 @@
 //! Thread groups: processes.
 
-use super::{ExitStatus, INFINITY, Limit, Pid, Resource, ResourceLimits, Task, WaitQueue};
+use super::{ExitStatus, INFINITY, Limit, Pid, Resource, ResourceLimits, Task, TransferCounts, Transfers, WaitQueue};
 use crate::signal::{GroupSignals, Signal};
 use crate::sync::{Mutex, Rank};
 use crate::time::{CpuLimit, IntervalTimers, PosixTimers, TimerService};
@@ -29,6 +29,8 @@ pub struct ThreadGroup {
     forgotten: AtomicBool,
     interval_timers: IntervalTimers,
     posix_timers: PosixTimers,
+    /// What its threads that have ended, and its children that it has waited for, have read and written.
+    ended_transfers: Transfers,
     /// Watches RLIMIT_CPU, once there is one.
     cpu_limit: OnceLock<Arc<CpuLimit>>,
     /// The host's process, which holds on to this: given up at the end. None in a test.
@@ -119,6 +121,7 @@ impl ThreadGroup {
             forgotten: AtomicBool::new(false),
             interval_timers: IntervalTimers::default(),
             posix_timers: PosixTimers::default(),
+            ended_transfers: Transfers::default(),
             cpu_limit: OnceLock::new(),
             process: Mutex::new(Rank::Leaf, None),
         })
@@ -295,11 +298,25 @@ impl ThreadGroup {
         (state.ended, state.threads.clone())
     }
 
+    /// What all its threads, and the children that it has waited for, have read and written by calls.
+    pub(crate) fn transfers(&self) -> TransferCounts {
+        let state = self.state.lock();
+        let live = state.threads.iter().map(|thread| thread.transfers().counts());
+        live.fold(self.ended_transfers.counts(), TransferCounts::plus)
+    }
+
+    /// Counts what a child that it has waited for has read and written.
+    pub(super) fn add_children_transfers(&self, counts: TransferCounts) {
+        self.ended_transfers.add(counts);
+    }
+
     /// Takes a thread off; answers whether it was the last.
     pub(super) fn remove_thread(&self, tid: Pid) -> bool {
         let mut state = self.state.lock();
-        let used = state.threads.iter().find(|thread| thread.tid() == tid).map(|thread| thread.cpu_usage());
-        state.ended = state.ended.plus(&used.unwrap_or_default());
+        let ending = state.threads.iter().find(|thread| thread.tid() == tid);
+        let used = ending.map(|thread| thread.cpu_usage()).unwrap_or_default();
+        self.ended_transfers.add(ending.map(|thread| thread.transfers().counts()).unwrap_or_default());
+        state.ended = state.ended.plus(&used);
         let before = state.threads.len();
         state.threads.retain(|thread| thread.tid() != tid);
         if let Some(executing) = state.executing {

@@ -20,6 +20,7 @@ mod parker;
 mod scheduling;
 mod spawn;
 mod table;
+mod transfers;
 mod wait;
 mod wait_queue;
 mod work;
@@ -37,6 +38,7 @@ pub use parker::Parker;
 pub use scheduling::{Policy, Reservation, Scheduling};
 pub use spawn::{CloneFlags, CloneRequest};
 pub use table::{PID_MAX, TaskTable};
+pub use transfers::{TransferCounts, Transfers};
 pub use wait::{ChildState, Found, WaitFor, WaitOptions};
 pub use wait_queue::{Observation, Observer, Share, WaitQueue};
 pub use work::Work;
@@ -107,6 +109,7 @@ pub struct Task {
     work: AtomicU32,
     seccomp: Mutex<Seccomp>,
     tracee: Tracee,
+    transfers: Transfers,
 }
 
 /// Goes on with an interrupted call.
@@ -156,6 +159,7 @@ impl Task {
             binding: accounting::Binding::default(),
             signals,
             parker: Arc::default(),
+            transfers: Transfers::default(),
             left_futexes: AtomicBool::new(false),
             thread: Mutex::new(Rank::Leaf, None),
             meter: OnceLock::new(),
@@ -228,6 +232,11 @@ impl Task {
     /// What tracing it needs.
     pub(crate) fn tracee(&self) -> &Tracee {
         &self.tracee
+    }
+
+    /// What it has read and written by calls.
+    pub fn transfers(&self) -> &Transfers {
+        &self.transfers
     }
 
     /// What wakes it when it sleeps.

@@ -178,6 +178,9 @@ impl CurrentTask<'_> {
     /// Forgets a zombie that was waited for, and counts its time as a child's.
     fn bury(&self, tree: &mut Tree, zombie: &Found) {
         self.group().add_children_usage(&zombie.usage);
+        if let Some(child) = self.kernel().tasks().get(zombie.pid) {
+            self.group().add_children_transfers(child.group().transfers());
+        }
         self.kernel().bonds().bury(zombie.pid);
         tree.forget(self.kernel(), zombie.pid);
     }

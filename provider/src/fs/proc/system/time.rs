@@ -1,9 +1,10 @@
 //! Time and processor use: /proc/stat, uptime, loadavg, interrupts.
 
 use crate::errno::Errno;
-use crate::task::CurrentTask;
+use crate::task::{CurrentTask, Task};
 use rustix::time::{ClockId, clock_gettime};
 use std::fmt::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Clock ticks a second in what procfs shows (USER_HZ).
@@ -49,8 +50,14 @@ pub(super) fn load_average(reader: &CurrentTask<'_>) -> Result<Vec<u8>, Errno> {
     let [one, five, fifteen] = loads.map(fixed_point);
     let tasks = reader.kernel().tasks().all();
     let last = tasks.iter().map(|task| task.tid().0).max().unwrap_or_default();
-    let line = format!("{one} {five} {fifteen} 1/{} {last}\n", tasks.len());
+    let line = format!("{one} {five} {fifteen} {}/{} {last}\n", running(reader, &tasks), tasks.len());
     Ok(line.into_bytes())
+}
+
+/// How many tasks run: the reader, and those that are not in a call.
+fn running(reader: &CurrentTask<'_>, tasks: &[Arc<Task>]) -> usize {
+    let runs = |task: &&Arc<Task>| Arc::ptr_eq(task, reader.task()) || task.signals().is_in_user_mode();
+    tasks.iter().filter(runs).count()
 }
 
 /// A load of sysinfo(2), which has 16 bits behind the point, with two decimals.
@@ -73,7 +80,8 @@ pub(super) fn statistics(reader: &CurrentTask<'_>) -> Result<Vec<u8>, Errno> {
     let started = clock(ClockId::Realtime).saturating_sub(since_boot()).as_secs();
     let tasks = reader.kernel().tasks().all();
     let made = tasks.iter().map(|task| task.tid().0).max().unwrap_or_default();
-    let _ = write!(out, "intr 0\nctxt 0\nbtime {started}\nprocesses {made}\nprocs_running 1\nprocs_blocked 0\n");
+    let _ = write!(out, "intr 0\nctxt 0\nbtime {started}\nprocesses {made}\n");
+    let _ = write!(out, "procs_running {}\nprocs_blocked 0\n", running(reader, &tasks));
     out.push_str("softirq 0 0 0 0 0 0 0 0 0 0 0\n");
     Ok(out.into_bytes())
 }

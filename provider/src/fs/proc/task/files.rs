@@ -1,9 +1,9 @@
 //! The smaller files of a task.
 
-use super::Shown;
+use super::{Scope, Shown};
 use crate::errno::Errno;
 use crate::mm::MemoryMap;
-use crate::task::{INFINITY, NAME_MAX, Resource, TIMER_SLACK_NS};
+use crate::task::{INFINITY, NAME_MAX, Resource, TIMER_SLACK_NS, TransferCounts};
 use std::sync::Arc;
 use vmm::addr::UserRange;
 
@@ -249,10 +249,26 @@ pub(super) fn children(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
     Ok(children.iter().map(|child| format!("{} ", child.0)).collect::<String>().into_bytes())
 }
 
-/// `io`: transfers are not counted.
-pub(super) fn transfers(_shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
-    let names = ["rchar", "wchar", "syscr", "syscw", "read_bytes", "write_bytes", "cancelled_write_bytes"];
-    Ok(names.map(|name| format!("{name}: 0\n")).concat().into_bytes())
+/// `io`: what calls have moved.
+pub(super) fn transfers(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
+    let counts = match shown.scope {
+        Scope::Process => shown.task.group().transfers(),
+        Scope::Thread => shown.task.transfers().counts(),
+    };
+    let TransferCounts { bytes_read, bytes_written, reads, writes } = counts;
+    // What storage does is the host's to know.
+    let storage = "read_bytes: 0
+write_bytes: 0
+cancelled_write_bytes: 0
+";
+    Ok(format!(
+        "rchar: {bytes_read}
+wchar: {bytes_written}
+syscr: {reads}
+syscw: {writes}
+{storage}"
+    )
+    .into_bytes())
 }
 
 /// `uid_map`, `gid_map`, `projid_map`

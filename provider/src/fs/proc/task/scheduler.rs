@@ -1,5 +1,6 @@
 //! What a task does on the processors: sched, schedstat, autogroup, wchan, syscall, stack.
 
+use super::stat::thread_usage;
 use super::{Scope, Shown};
 use crate::errno::Errno;
 use crate::ptrace::registers::UserRegisters;
@@ -7,7 +8,6 @@ use crate::task::NO_CALL;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
-use vmm::usage::Usage;
 
 /// The weight of an ordinary task with nice value 0, as the scheduler scales it.
 const WEIGHT: u64 = 1 << 20;
@@ -20,15 +20,11 @@ const VALUE_WIDTH: usize = 21;
 /// CAP_SYS_ADMIN
 const CAP_SYS_ADMIN: u32 = 21;
 
-/// CPU time that the shown task or process has used, as far as it is known.
-fn used(shown: &Shown<'_, '_>) -> Duration {
-    let Usage { user, system, .. } = super::stat::cpu_usage(shown);
-    user + system
-}
-
-/// `schedstat`: time on a processor, time spent waiting for one (not known), turns (not known).
+/// `schedstat`: time on a processor, time spent waiting for one (not known), turns: each ended by a switch, but for the present one.
 pub(super) fn statistics(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
-    Ok(format!("{} 0 0\n", used(shown).as_nanos()).into_bytes())
+    let usage = thread_usage(shown);
+    let turns = usage.voluntary_switches + usage.involuntary_switches + 1;
+    Ok(format!("{} 0 {turns}\n", usage.total().as_nanos()).into_bytes())
 }
 
 /// `sched`: the scheduler's own figures, of which those are shown that exist here.
@@ -43,12 +39,14 @@ pub(super) fn details(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
     };
     let milliseconds = |span: Duration| format!("{}.{:06}", span.as_millis(), span.subsec_nanos() % 1_000_000);
     line("se.exec_start", milliseconds(task.started()));
-    line("se.vruntime", milliseconds(used(shown)));
-    line("se.sum_exec_runtime", milliseconds(used(shown)));
+    let usage = thread_usage(shown);
+    let (voluntary, involuntary) = (usage.voluntary_switches, usage.involuntary_switches);
+    line("se.vruntime", milliseconds(usage.total()));
+    line("se.sum_exec_runtime", milliseconds(usage.total()));
     line("se.nr_migrations", "0".into());
-    line("nr_switches", "0".into());
-    line("nr_voluntary_switches", "0".into());
-    line("nr_involuntary_switches", "0".into());
+    line("nr_switches", (voluntary + involuntary).to_string());
+    line("nr_voluntary_switches", voluntary.to_string());
+    line("nr_involuntary_switches", involuntary.to_string());
     line("se.load.weight", WEIGHT.to_string());
     line("policy", "0".into());
     line("prio", (PRIORITY + task.nice()).to_string());

@@ -54,6 +54,11 @@ pub(super) fn cpu_usage(shown: &Shown<'_, '_>) -> Usage {
     }
 }
 
+/// CPU time and switches of the one thread; for the reader's own exact in all.
+pub(super) fn thread_usage(shown: &Shown<'_, '_>) -> Usage {
+    if Arc::ptr_eq(&shown.task, shown.reader.task()) { shown.reader.cpu_usage() } else { shown.task.cpu_usage() }
+}
+
 /// `stat`, see proc_pid_stat(5) for the 52 fields.
 pub(super) fn render(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
     let task = &shown.task;

@@ -1,13 +1,14 @@
 //! status: a task's figures for people.
 
 use super::Shown;
-use super::stat::{dispositions, state};
+use super::stat::{dispositions, state, thread_usage};
 use crate::errno::Errno;
 use crate::fs::Fd;
 use crate::fs::pseudo::bits::{first, in_words, mask, ranges};
 use crate::mm::MemoryUsage;
 use crate::task::{Resource, Task};
 use std::io::Write;
+use vmm::usage::Usage;
 
 /// Descriptor tables grow by doubling from here (NR_OPEN_DEFAULT, as BITS_PER_LONG).
 const FIRST_FD_TABLE: usize = 64;
@@ -27,7 +28,8 @@ pub(super) fn render(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
     signals(&shown.task, &mut out);
     capabilities(&shown.task, &mut out);
     processors(&shown.task, &mut out);
-    out.extend(b"voluntary_ctxt_switches:\t0\nnonvoluntary_ctxt_switches:\t0\n");
+    let Usage { voluntary_switches: voluntary, involuntary_switches: involuntary, .. } = thread_usage(shown);
+    let _ = write!(out, "voluntary_ctxt_switches:\t{voluntary}\nnonvoluntary_ctxt_switches:\t{involuntary}\n");
     Ok(out)
 }
 
