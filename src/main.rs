@@ -21,12 +21,16 @@ use std::process::ExitCode;
 
 use cli::{Cli, Command};
 use failure::{Failure, OURS};
+use run::Beginning;
 
 fn main() -> ExitCode {
     exit_on_panic();
     let arguments: Vec<OsString> = std::env::args_os().collect();
+    let logging = logging::start();
+    // Almost every command line that begins so is a good one; if not, a machine was made for nothing.
+    let beginning = arguments.get(1).is_some_and(|command| command == "run").then(Beginning::new);
     let result = match cli::parse(&arguments) {
-        Ok(cli) => logging::start().and_then(|()| execute(cli)),
+        Ok(cli) => logging.and_then(|()| execute(cli, beginning)),
         Err(error) => usage(&error),
     };
     match result {
@@ -49,9 +53,9 @@ fn exit_on_panic() {
     }));
 }
 
-fn execute(cli: Cli) -> Result<u8, Failure> {
+fn execute(cli: Cli, beginning: Option<Result<Beginning, Failure>>) -> Result<u8, Failure> {
     match cli.command {
-        Command::Run(options) => run::run(&options),
+        Command::Run(options) => run::run(&options, beginning.unwrap_or_else(Beginning::new)),
         Command::Check(options) => check::check(&options),
         Command::Completions { shell } => {
             let mut script = Vec::new();

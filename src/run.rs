@@ -5,7 +5,7 @@ use rustix::process::{Signal, getpid, kill_process};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use vmm::pico::{Host, HostConfig};
+use vmm::pico::{Host, HostConfig, HostOpening};
 use vmm::signals::{HostSignal, HostSignals};
 
 use crate::cli::RunOptions;
@@ -30,9 +30,24 @@ const FORWARDED: [Signal; 9] = [
 /// The stack of the thread that passes signals on: it makes a few calls.
 const SIGNAL_THREAD_STACK: usize = 64 << 10;
 
+/// What is under way before the command line is understood, because it takes long and does not depend on it.
+pub(crate) struct Beginning {
+    started: Instant,
+    signals: HostSignals,
+    host: HostOpening,
+}
+
+impl Beginning {
+    /// Blocks the signals that are passed on (so, before any thread) and begins to open the host.
+    pub(crate) fn new() -> Result<Self, Failure> {
+        let started = Instant::now();
+        let signals = block_signals()?;
+        Ok(Self { started, signals, host: Host::begin().map_err(Failure::ours)? })
+    }
+}
+
 /// Runs the program and returns the exit status.
-pub(crate) fn run(options: &RunOptions) -> Result<u8, Failure> {
-    let started = Instant::now();
+pub(crate) fn run(options: &RunOptions, beginning: Result<Beginning, Failure>) -> Result<u8, Failure> {
     options.unsupported()?;
     let terminal = Arc::new(TerminalModes::save());
     if options.network.tty && !terminal.is_terminal() {
@@ -41,8 +56,8 @@ pub(crate) fn run(options: &RunOptions) -> Result<u8, Failure> {
     let mut config = settings::config(options)?;
     config.terminal = options.network.tty.then(|| terminal.size());
     let timeout = config.limits.timeout;
-    let signals = block_signals()?;
-    let host = Host::open(&HostConfig { memory: config.limits.memory, vcpus: None }).map_err(Failure::ours)?;
+    let Beginning { started, signals, host } = beginning?;
+    let host = host.finish(&HostConfig { memory: config.limits.memory, vcpus: None }).map_err(Failure::ours)?;
     let sandbox = Arc::new(Sandbox::start(&host, config).map_err(|error| start_failure(options, &error))?);
 
     let console = sandbox.terminal().map(|outside| Console::start(outside, &terminal)).transpose()?;

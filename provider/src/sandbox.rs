@@ -18,7 +18,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use thiserror::Error;
 use vmm::clock::Clock;
-use vmm::pico::{CreateError, DetachedCpu, Host, ProcessAttributes, RegisterError, ThreadAttributes, TrapFrame};
+use vmm::pico::{
+    CreateError, DetachedCpu, Host, OpenError, ProcessAttributes, RegisterError, ThreadAttributes, TrapFrame,
+};
 use vmm::trap::Registers;
 
 /// Why a sandbox could not be started.
@@ -52,6 +54,9 @@ pub enum StartError {
     /// No memory for the first process.
     #[error("not enough memory to start: {0}")]
     Memory(Errno),
+    /// The host turned out to be unable to run threads.
+    #[error("{0}")]
+    Open(#[from] OpenError),
     /// The host could not make the process or its thread.
     #[error("{0}")]
     Create(#[from] CreateError),
@@ -110,6 +115,8 @@ pub enum Origin {
 
 impl Sandbox {
     /// Starts the program that `config` describes, as process 1 of a new sandbox on `host`.
+    ///
+    /// What needs nothing but memory comes first: the host may still be probing, on another thread.
     pub fn start(host: &Host, config: Config) -> Result<Self, StartError> {
         let tracer = match &config.trace {
             None => None,
@@ -119,8 +126,6 @@ impl Sandbox {
             })?),
         };
         let kernel = Kernel::with_tracer(config, host.memory().clone(), tracer);
-        let clock = Clock::new(host.memory(), host.counter()).map_err(|error| StartError::Memory(error.into()))?;
-        kernel.set_clock(clock);
         kernel.mount()?;
         host.register(Arc::new(LinuxProvider::new(kernel.clone())))?;
         let task = first_task(&kernel)?;
@@ -130,6 +135,9 @@ impl Sandbox {
         let terminal = connect(&current).map_err(StartError::Stdio)?;
         inherit_ignored_signals(&task);
         enter_working_directory(&current)?;
+        host.check()?;
+        let clock = Clock::new(host.memory(), host.counter()).map_err(|error| StartError::Memory(error.into()))?;
+        kernel.set_clock(clock);
         let config = kernel.config();
         exec::start(&mut current, &config.program, &config.args, &config.env)?;
         run(host, &mut current)?;

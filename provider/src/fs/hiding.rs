@@ -3,7 +3,7 @@
 //! What is hidden does not exist inside; a program may make its own in its place, in memory. A path that is granted by name
 //! (`--bind ~/.ssh:…`, `--rw`) is seen, and what lies in a granted directory stays hidden if it is on the list itself.
 
-use super::host::{Hidden, Secret};
+use super::host::{Finder, Hidden, Secret};
 use crate::config::{Bind, Config};
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -123,14 +123,15 @@ pub(super) struct Hiding<'a> {
 impl<'a> Hiding<'a> {
     pub(super) fn new(config: &'a Config) -> Self {
         let root = config.view.root.clone().unwrap_or_else(|| PathBuf::from("/"));
-        let mut secrets: Vec<Secret> = default_hidden().iter().filter_map(|path| Secret::find(path)).collect();
+        let mut finder = Finder::default();
+        let mut secrets: Vec<Secret> = default_hidden().iter().filter_map(|path| finder.find(path)).collect();
         if root != Path::new("/") {
             // The same names under another root are that system's secrets.
             let inside = DEFAULT_HIDDEN.iter().filter(|pattern| !pattern.starts_with('~'));
             let inside = inside.map(|pattern| root.join(pattern.trim_start_matches('/')));
             let mut paths = Vec::new();
             inside.for_each(|pattern| expand(&pattern, &mut paths));
-            secrets.extend(paths.iter().filter_map(|path| Secret::find(path)));
+            secrets.extend(paths.iter().filter_map(|path| finder.find(path)));
         }
         Self { root, binds: &config.view.binds, secrets, hide: &config.view.hide }
     }

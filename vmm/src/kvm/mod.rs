@@ -85,5 +85,5 @@ mod xsave;
 
 pub(crate) use attention::Attention;
 pub use report::{Capability, HostReport, PagingFlavour, Refusal, TrapMethod};
-pub(crate) use workers::Workers;
 pub use workers::check;
+pub(crate) use workers::{Opening, Workers};

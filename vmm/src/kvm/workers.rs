@@ -20,8 +20,8 @@ use crate::trap::Attention;
 use crate::usage::Meter;
 use kvm_bindings::{KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_X86_DISABLE_EXITS, KVM_X86_DISABLE_EXITS_HLT, kvm_enable_cap};
 use kvm_ioctls::{Kvm, VmFd};
-use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 
 /// There is no virtual CPU, host thread or descriptor left.
@@ -32,14 +32,29 @@ pub(crate) struct Exhausted;
 #[derive(Debug)]
 pub(crate) struct Workers {
     vm: Arc<Vm>,
+    memory: Arc<GuestMemory>,
+    pool: Arc<Mutex<Pool>>,
+    /// The most virtual CPUs that the configuration allows.
+    most: usize,
+    first: First,
+}
+
+/// What the first worker finds out, and tells when it has.
+#[derive(Debug)]
+struct First {
+    told: Mutex<Receiver<Result<Probed, HostReport>>>,
+    probed: OnceLock<Result<Ready, HostReport>>,
+}
+
+/// What is known once the probe is over.
+#[derive(Debug)]
+struct Ready {
     supervisor: Supervisor,
     flavour: Flavour,
-    memory: Arc<GuestMemory>,
     report: HostReport,
     /// Workers that run one pico thread each at the most; the machine's other virtual CPUs take turns.
     direct: usize,
     turns: Turns,
-    pool: Arc<Mutex<Pool>>,
 }
 
 #[derive(Debug, Default)]
@@ -58,29 +73,43 @@ const MOST_SHARED: usize = 8;
 const STACK: usize = 1 << 20;
 
 impl Workers {
-    /// Opens KVM and makes the machine, its memory and its first worker, which runs the probe.
-    pub(crate) fn open(config: &HostConfig) -> Result<Arc<Self>, OpenError> {
-        let Started { vm, supervisor, flavour, report, pool, first } =
-            Started::new().map_err(|report| OpenError::Refused(Box::new(report)))?;
-        let limit = config.vcpus.unwrap_or(usize::MAX).clamp(1, report.max_vcpus.max(1));
-        let shared = (limit / 8).clamp(1, MOST_SHARED);
-        let (direct, turns) = (limit - shared, Turns::new(shared));
-        if direct > 0 {
-            let mut pool = lock(&pool);
-            pool.idle.push(first);
-            pool.direct = 1;
-        } else {
-            turns.add(first);
-        }
-        vm.keep_shadows(config.memory);
-        let memory = match GuestMemory::new(vm.clone(), config.memory) {
-            Ok(memory) => memory,
-            Err(error) => {
-                close(&pool, &turns);
-                return Err(error.into());
+    /// Guest memory of the machine, for one that [`Opening`] has begun to make.
+    fn new(
+        opened: Opened,
+        told: Receiver<Result<Probed, HostReport>>,
+        config: &HostConfig,
+    ) -> Result<Arc<Self>, OpenError> {
+        let Opened { vm, pool } = opened;
+        let memory = GuestMemory::new(vm.clone(), config.memory)?;
+        let first = First { told: Mutex::new(told), probed: OnceLock::new() };
+        Ok(Arc::new(Self { vm, memory, pool, most: config.vcpus.unwrap_or(usize::MAX), first }))
+    }
+
+    /// Waits until the first worker has run the probe; the error is the report with the reason.
+    fn ready(&self) -> Result<&Ready, &HostReport> {
+        let probed = self.first.probed.get_or_init(|| {
+            let told = lock(&self.first.told).recv();
+            let Probed { supervisor, flavour, report, mailbox } = told.unwrap_or_else(|_| Err(ended_early()))?;
+            // Not earlier: it would wait for the slots' lock, and the probe needs few.
+            self.vm.keep_shadows(self.memory.limit());
+            let limit = self.most.clamp(1, report.max_vcpus.max(1));
+            let shared = (limit / 8).clamp(1, MOST_SHARED);
+            let (direct, turns) = (limit - shared, Turns::new(shared));
+            if direct > 0 {
+                let mut pool = lock(&self.pool);
+                pool.idle.push(mailbox);
+                pool.direct = 1;
+            } else {
+                turns.add(mailbox);
             }
-        };
-        Ok(Arc::new(Self { vm, supervisor, flavour, memory, report, direct, turns, pool }))
+            Ok(Ready { supervisor, flavour, report, direct, turns })
+        });
+        probed.as_ref()
+    }
+
+    /// Waits until it is known that threads can run here.
+    pub(crate) fn check(&self) -> Result<(), OpenError> {
+        self.ready().map(|_| ()).map_err(|report| OpenError::Refused(Box::new(report.clone())))
     }
 
     /// Guest memory of the machine.
@@ -88,9 +117,9 @@ impl Workers {
         &self.memory
     }
 
-    /// What the probe found.
+    /// What the probe found; waits for it.
     pub(crate) fn report(&self) -> &HostReport {
-        &self.report
+        self.ready().map_or_else(|report| report, |ready| &ready.report)
     }
 
     /// Lets a parked worker, or a new one, run a pico thread to its end.
@@ -100,6 +129,7 @@ impl Workers {
         attention: &Arc<Attention>,
         meter: &Arc<Meter>,
     ) -> Result<(), Exhausted> {
+        let ready = self.ready().map_err(|_| Exhausted)?;
         let mut pool = lock(&self.pool);
         if pool.closed {
             return Err(Exhausted);
@@ -108,27 +138,35 @@ impl Workers {
             idle.send(Order::Live(job, attention.clone()));
             return Ok(());
         }
-        if pool.direct < self.direct {
-            let (mailbox, thread) = self.hire()?;
+        if pool.direct < ready.direct {
+            let (mailbox, thread) = self.hire(ready)?;
             pool.direct += 1;
             pool.threads.push(thread);
             mailbox.send(Order::Live(job, attention.clone()));
             return Ok(());
         }
         drop(pool);
-        self.run_in_turns(job, attention.clone(), meter.clone())
+        self.run_in_turns(ready, job, attention.clone(), meter.clone())
     }
 
     /// Runs a pico thread on a host thread that has no virtual CPU of its own.
-    fn run_in_turns(self: &Arc<Self>, job: Job, attention: Arc<Attention>, meter: Arc<Meter>) -> Result<(), Exhausted> {
-        if self.turns.wants_more() {
-            let (mailbox, thread) = self.hire()?;
+    fn run_in_turns(
+        self: &Arc<Self>,
+        ready: &Ready,
+        job: Job,
+        attention: Arc<Attention>,
+        meter: Arc<Meter>,
+    ) -> Result<(), Exhausted> {
+        if ready.turns.wants_more() {
+            let (mailbox, thread) = self.hire(ready)?;
             lock(&self.pool).threads.push(thread);
-            self.turns.add(mailbox);
+            ready.turns.add(mailbox);
         }
         let workers = self.clone();
         let thread = spawn(move || {
-            let mut borrower = Borrower::new(&workers.turns, workers.flavour.extended, attention, meter);
+            // The machine was ready when the thread was asked for, and stays so.
+            let Ok(ready) = workers.ready() else { return };
+            let mut borrower = Borrower::new(&ready.turns, ready.flavour.extended, attention, meter);
             job(&mut borrower);
         });
         let thread = thread.map_err(|_| Exhausted)?;
@@ -139,12 +177,12 @@ impl Workers {
     }
 
     /// Makes a worker: a host thread and its virtual CPU.
-    fn hire(&self) -> Result<(Arc<Mailbox>, JoinHandle<()>), Exhausted> {
+    fn hire(&self, ready: &Ready) -> Result<(Arc<Mailbox>, JoinHandle<()>), Exhausted> {
         let mailbox = Mailbox::new();
         let (tell, told) = channel();
-        let pages = self.supervisor.cpu_pages(&self.vm).map_err(|_| Exhausted)?;
+        let pages = ready.supervisor.cpu_pages(&self.vm).map_err(|_| Exhausted)?;
         let (vm, flavour, orders, parking) =
-            (self.vm.clone(), self.flavour.clone(), mailbox.clone(), self.pool.clone());
+            (self.vm.clone(), ready.flavour.clone(), mailbox.clone(), self.pool.clone());
         let thread = spawn(move || match Vcpu::new(&vm, pages, flavour) {
             Ok(vcpu) => {
                 // The other side waits for this.
@@ -162,67 +200,111 @@ impl Workers {
 
     /// Ends all workers, and waits for their host threads. The pico threads on them must be on their way out.
     pub(crate) fn close(&self) {
-        close(&self.pool, &self.turns);
+        // A machine that is not ready yet would make its first worker wait for an order after this.
+        let ready = self.ready().ok();
+        close(&self.pool, ready.map(|ready| &ready.turns));
     }
 }
 
-/// A machine whose first worker has run the probe.
-struct Started {
+/// A machine that is being made, on the host thread of its first worker.
+///
+/// That takes a third of a start and needs nothing of the configuration, so the caller has it done beside its own work:
+/// the machine comes first ([`Self::finish`] waits for it, because guest memory needs it), then the worker sets up its
+/// virtual CPU and probes ([`Workers::check`] waits for that).
+#[derive(Debug)]
+pub(crate) struct Opening {
+    opened: Receiver<Result<Opened, HostReport>>,
+    probed: Receiver<Result<Probed, HostReport>>,
+}
+
+/// A machine without memory.
+struct Opened {
     vm: Arc<Vm>,
+    pool: Arc<Mutex<Pool>>,
+}
+
+/// What the first worker found out before it waits for its first order.
+struct Probed {
     supervisor: Supervisor,
     flavour: Flavour,
     report: HostReport,
-    pool: Arc<Mutex<Pool>>,
-    first: Arc<Mailbox>,
+    mailbox: Arc<Mailbox>,
 }
 
-impl Started {
-    fn new() -> Result<Self, HostReport> {
-        let kvm = report::open().map_err(HostReport::refused)?;
-        let mut report = HostReport::ask(&kvm);
-        if report.refusal.is_some() {
-            return Err(report);
-        }
-        match Self::probe(kvm) {
-            Ok(mut started) => {
-                report.traps = Some(started.flavour.method());
-                report.paging = Some(started.flavour.paging());
-                report.xcr0 = started.flavour.xcr0;
-                report.counter = started.flavour.counter;
-                started.report = report;
-                Ok(started)
-            }
-            Err(refusal) => Err(HostReport { refusal: Some(refusal), ..report }),
-        }
+impl Opening {
+    /// Begins. Every signal that is to stay blocked in workers must be blocked by now.
+    pub(crate) fn begin() -> Result<Self, OpenError> {
+        let ((tell_opened, opened), (tell_probed, probed)) = (channel(), channel());
+        let pool = Arc::new(Mutex::new(Pool::default()));
+        let parking = pool.clone();
+        let handle = spawn(move || first_worker(&parking, &tell_opened, &tell_probed));
+        lock(&pool).threads.push(handle.map_err(|error| OpenError::Host("no thread for the machine", error))?);
+        Ok(Self { opened, probed })
     }
 
-    /// Makes the machine and lets its first worker probe; the report is still empty.
-    fn probe(kvm: Kvm) -> Result<Self, Refusal> {
-        let failed = |error: std::io::Error| Refusal::Machine(error.to_string());
-        door::install_handler().map_err(failed)?;
-        raise_descriptor_limit();
-        let refused = |error: kvm_ioctls::Error| failed(error.into());
-        let vm = Arc::new(Vm::new(create_machine(&kvm).map_err(refused)?));
-        let supervisor = Supervisor::new(&vm).map_err(|_| Refusal::Memory)?;
-        let (pool, mailbox) = (Arc::new(Mutex::new(Pool::default())), Mailbox::new());
-        let (tell, told) = channel();
-        let (machine, orders, parking) = (vm.clone(), mailbox.clone(), pool.clone());
-        let handle = spawn(move || match probe::run(&machine, &supervisor, &kvm) {
-            Ok(vcpu) => {
-                // The supervisor pages come back with the result; the other side waits for it.
-                let _ = tell.send(Ok((vcpu.flavour.clone(), supervisor)));
-                serve(vcpu, &orders, &parking);
-            }
-            Err(refusal) => {
-                let _ = tell.send(Err(refusal));
-            }
-        })
-        .map_err(failed)?;
-        lock(&pool).threads.push(handle);
-        let probed = told.recv().unwrap_or_else(|_| Err(Refusal::Traps("the probe ended early".to_owned())));
-        let (flavour, supervisor) = probed?;
-        Ok(Self { vm, supervisor, flavour, report: HostReport::default(), pool, first: mailbox })
+    /// Gives the machine its memory.
+    pub(crate) fn finish(self, config: &HostConfig) -> Result<Arc<Workers>, OpenError> {
+        let opened = self.opened.recv().unwrap_or_else(|_| Err(ended_early()));
+        let opened = opened.map_err(|report| OpenError::Refused(Box::new(report)))?;
+        Workers::new(opened, self.probed, config)
     }
+}
+
+/// The first worker: makes the machine, probes, and serves. Whoever does not listen any more has given the machine up.
+fn first_worker(
+    pool: &Arc<Mutex<Pool>>,
+    opened: &Sender<Result<Opened, HostReport>>,
+    probed: &Sender<Result<Probed, HostReport>>,
+) {
+    let mut report = HostReport::default();
+    let (kvm, vm) = match open(&mut report) {
+        Ok((kvm, vm)) => (kvm, vm),
+        Err(refusal) => {
+            let _ = opened.send(Err(HostReport { refusal: Some(refusal), ..report }));
+            return;
+        }
+    };
+    if opened.send(Ok(Opened { vm: vm.clone(), pool: pool.clone() })).is_err() {
+        return;
+    }
+    let found = Supervisor::new(&vm).map_err(|_| Refusal::Memory);
+    let found = found.and_then(|supervisor| Ok((probe::run(&vm, &supervisor, &kvm)?, supervisor)));
+    let (vcpu, supervisor) = match found {
+        Ok(found) => found,
+        Err(refusal) => {
+            let _ = probed.send(Err(HostReport { refusal: Some(refusal), ..report }));
+            return;
+        }
+    };
+    let flavour = vcpu.flavour.clone();
+    report.traps = Some(flavour.method());
+    report.paging = Some(flavour.paging());
+    report.xcr0 = flavour.xcr0;
+    report.counter = flavour.counter;
+    let mailbox = Mailbox::new();
+    // The supervisor pages go to whoever hires; the virtual CPU stays here.
+    if probed.send(Ok(Probed { supervisor, flavour, report, mailbox: mailbox.clone() })).is_ok() {
+        serve(vcpu, &mailbox, pool);
+    }
+}
+
+/// Opens KVM and makes a machine; `report` gets what KVM says of itself.
+fn open(report: &mut HostReport) -> Result<(Kvm, Arc<Vm>), Refusal> {
+    let kvm = report::open()?;
+    *report = HostReport::ask(&kvm);
+    if let Some(refusal) = report.refusal.take() {
+        return Err(refusal);
+    }
+    let failed = |error: std::io::Error| Refusal::Machine(error.to_string());
+    door::install_handler().map_err(failed)?;
+    raise_descriptor_limit();
+    let machine = create_machine(&kvm).map_err(|error| failed(error.into()))?;
+    Ok((kvm, Arc::new(Vm::new(machine))))
+}
+
+/// What is reported if the first worker's host thread has come to an end.
+fn ended_early() -> HostReport {
+    HostReport::refused(Refusal::Traps("the probe ended early".to_owned()))
 }
 
 /// Makes a virtual machine whose interrupt controllers are KVM's own, though nothing ever interrupts it: for the first
@@ -248,24 +330,35 @@ fn create_machine(kvm: &Kvm) -> Result<VmFd, kvm_ioctls::Error> {
 
 /// Looks at KVM as a start would, with the trap probe, and keeps nothing of it.
 pub fn check() -> HostReport {
-    match Started::new() {
-        Ok(started) => {
-            lock(&started.pool).idle.push(started.first);
-            close(&started.pool, &Turns::new(0));
-            started.report
+    let Opening { opened, probed } = match Opening::begin() {
+        Ok(opening) => opening,
+        Err(error) => return HostReport::refused(Refusal::Machine(error.to_string())),
+    };
+    let opened = match opened.recv().unwrap_or_else(|_| Err(ended_early())) {
+        Ok(opened) => opened,
+        Err(report) => return report,
+    };
+    let report = match probed.recv().unwrap_or_else(|_| Err(ended_early())) {
+        Ok(probed) => {
+            lock(&opened.pool).idle.push(probed.mailbox);
+            probed.report
         }
         Err(report) => report,
-    }
+    };
+    close(&opened.pool, None);
+    report
 }
 
-fn close(pool: &Mutex<Pool>, turns: &Turns) {
+fn close(pool: &Mutex<Pool>, turns: Option<&Turns>) {
     let threads = {
         let mut pool = lock(pool);
         pool.closed = true;
         pool.idle.drain(..).for_each(|worker| worker.close());
         std::mem::take(&mut pool.threads)
     };
-    turns.close();
+    if let Some(turns) = turns {
+        turns.close();
+    }
     for thread in threads {
         if thread.thread().id() != thread::current().id() {
             // A host thread that panicked has said so already.
@@ -295,8 +388,8 @@ fn serve(mut vcpu: Vcpu, orders: &Arc<Mailbox>, pool: &Mutex<Pool>) {
     }
 }
 
-fn lock(pool: &Mutex<Pool>) -> MutexGuard<'_, Pool> {
-    pool.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn spawn(body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {

@@ -4,7 +4,7 @@ use super::process::{Process, ProcessAttributes};
 use super::provider::Provider;
 use super::registry::{RegisterError, Registry};
 use crate::clock::Counter;
-use crate::kvm::{HostReport, Workers};
+use crate::kvm::{HostReport, Opening, Workers};
 use crate::memory::{GuestMemory, MemoryError};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -114,12 +114,36 @@ pub struct Host {
     shared: Arc<Shared>,
 }
 
+/// A host whose machine is being made, on a thread of its own ([`Host::begin`]).
+#[derive(Debug)]
+pub struct HostOpening(Opening);
+
+impl HostOpening {
+    /// Makes the host, with memory that can be used at once. Its threads wait for the probe, as does [`Host::check`].
+    pub fn finish(self, config: &HostConfig) -> Result<Host, OpenError> {
+        let workers = self.0.finish(config)?;
+        let memory = workers.memory().clone();
+        Ok(Host::with(memory, Some(workers)))
+    }
+}
+
 impl Host {
     /// Opens KVM, makes a virtual machine and probes how traps leave it.
     pub fn open(config: &HostConfig) -> Result<Self, OpenError> {
-        let workers = Workers::open(config)?;
-        let memory = workers.memory().clone();
-        Ok(Self::with(memory, Some(workers)))
+        let host = Self::begin()?.finish(config)?;
+        host.check()?;
+        Ok(host)
+    }
+
+    /// Begins to open a host, beside what the caller has to do before it knows the configuration. Signals that threads of
+    /// the host must not get are blocked by now.
+    pub fn begin() -> Result<HostOpening, OpenError> {
+        Opening::begin().map(HostOpening)
+    }
+
+    /// Waits until it is known whether the host can run threads.
+    pub fn check(&self) -> Result<(), OpenError> {
+        self.shared.workers.as_ref().map_or(Ok(()), |workers| workers.check())
     }
 
     /// Makes a host with memory of at most `limit` bytes and no processor: its threads are made and looked at, never run.
@@ -157,7 +181,7 @@ impl Host {
         self.report().map_or_else(|| Counter::detect(None), |report| report.counter)
     }
 
-    /// What the host found out about KVM; `None` for a detached host.
+    /// What the host found out about KVM, once it has; `None` for a detached host.
     pub fn report(&self) -> Option<&HostReport> {
         self.shared.workers.as_ref().map(|workers| workers.report())
     }

@@ -14,7 +14,7 @@ mod thread;
 
 pub(crate) use frame::reset_area;
 pub use frame::{CpuState, DetachedCpu, TrapFrame};
-pub use host::{CreateError, Host, HostConfig, OpenError, Registration};
+pub use host::{CreateError, Host, HostConfig, HostOpening, OpenError, Registration};
 pub use process::{Process, ProcessAttributes, ProcessFlags};
 pub use provider::{Context, Disposition, ExitReason, Provider, SubsystemType};
 pub use registry::RegisterError;

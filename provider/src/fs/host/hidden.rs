@@ -4,7 +4,8 @@ use rustix::fs::{AtFlags, CWD, FileType, statat};
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// (device, inode).
 type Identity = (u64, u64);
@@ -12,19 +13,34 @@ type Identity = (u64, u64);
 /// A host path that is to be hidden, as it was found.
 #[derive(Clone, Debug)]
 pub(in crate::fs) struct Secret {
-    directory: Identity,
+    directory: Arc<Directory>,
     name: Box<[u8]>,
     /// The object, and what it leads to if it is a symbolic link.
     objects: Vec<Identity>,
-    /// The directories and links that lead to it, by the path as it is written and by the one without links.
+}
+
+/// A directory that secrets lie in.
+#[derive(Debug)]
+struct Directory {
+    identity: Identity,
+    /// The directories and links that lead to it and itself, by the path as it is written and by the one without links.
     way: Vec<(Identity, FileType)>,
 }
 
-impl Secret {
+/// Looks secrets up. Many lie in the same few directories (or would, if those existed), so what was found out about a
+/// directory is kept: a start looks some fifty paths up, and has a hundred microseconds for it.
+#[derive(Debug, Default)]
+pub(in crate::fs) struct Finder {
+    /// What is at a path, links not followed.
+    steps: HashMap<PathBuf, Option<(Identity, FileType)>>,
+    directories: HashMap<PathBuf, Option<Arc<Directory>>>,
+}
+
+impl Finder {
     /// Looks a path up; `None` if not even its directory exists.
-    pub(in crate::fs) fn find(path: &Path) -> Option<Self> {
+    pub(in crate::fs) fn find(&mut self, path: &Path) -> Option<Secret> {
         let (parent, name) = (path.parent()?, path.file_name()?);
-        let (directory, _) = identity(parent, AtFlags::empty())?;
+        let directory = self.directory(parent)?;
         let mut objects = Vec::new();
         if let Some((object, kind)) = identity(path, AtFlags::SYMLINK_NOFOLLOW) {
             objects.push(object);
@@ -36,10 +52,50 @@ impl Secret {
                 objects.push(target);
             }
         }
-        let real = std::fs::canonicalize(parent).unwrap_or_else(|_| parent.to_owned());
-        let steps = parent.ancestors().chain(real.ancestors());
-        let way = steps.filter_map(|path| identity(path, AtFlags::SYMLINK_NOFOLLOW)).collect();
-        Some(Self { directory, name: name.as_bytes().into(), objects, way })
+        Some(Secret { directory, name: name.as_bytes().into(), objects })
+    }
+
+    fn directory(&mut self, path: &Path) -> Option<Arc<Directory>> {
+        if let Some(known) = self.directories.get(path) {
+            return known.clone();
+        }
+        let found = self.look(path).map(Arc::new);
+        self.directories.insert(path.to_owned(), found.clone());
+        found
+    }
+
+    fn look(&mut self, path: &Path) -> Option<Directory> {
+        if path.is_absolute() {
+            // From the root down: below what is missing there is nothing to look at.
+            let mut ancestors: Vec<&Path> = path.ancestors().collect();
+            ancestors.reverse();
+            let way: Vec<_> = ancestors.into_iter().map(|step| self.step(step)).collect::<Option<_>>()?;
+            if let Some((identity, _)) = way.last()
+                && way.iter().all(|(_, kind)| *kind == FileType::Directory)
+            {
+                return Some(Directory { identity: *identity, way });
+            }
+        }
+        let (identity, _) = identity(path, AtFlags::empty())?;
+        let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let way = path.ancestors().chain(real.ancestors()).filter_map(|step| self.step(step)).collect();
+        Some(Directory { identity, way })
+    }
+
+    fn step(&mut self, path: &Path) -> Option<(Identity, FileType)> {
+        if let Some(known) = self.steps.get(path) {
+            return *known;
+        }
+        let found = identity(path, AtFlags::SYMLINK_NOFOLLOW);
+        self.steps.insert(path.to_owned(), found);
+        found
+    }
+}
+
+impl Secret {
+    /// Looks one path up; `None` if not even its directory exists.
+    pub(in crate::fs) fn find(path: &Path) -> Option<Self> {
+        Finder::default().find(path)
     }
 
     /// Tells whether one of these objects is it.
@@ -66,10 +122,11 @@ pub(in crate::fs) struct Hidden {
 impl Hidden {
     /// Hides a path.
     pub(in crate::fs) fn add(&mut self, secret: &Secret) {
-        self.names.entry(secret.directory).or_default().insert(secret.name.clone());
+        let directory = &secret.directory;
+        self.names.entry(directory.identity).or_default().insert(secret.name.clone());
         self.objects.extend(&secret.objects);
-        self.ways.extend(secret.way.iter().map(|(step, _)| step));
-        self.links_lead |= secret.way.iter().any(|(_, kind)| *kind == FileType::Symlink);
+        self.ways.extend(directory.way.iter().map(|(step, _)| step));
+        self.links_lead |= directory.way.iter().any(|(_, kind)| *kind == FileType::Symlink);
     }
 
     /// Tells whether an object with that identity is hidden when it is found under `name` in `directory`.

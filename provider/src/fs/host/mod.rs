@@ -24,7 +24,7 @@ mod inode;
 mod set_ids;
 
 pub(super) use file::HostDirectory;
-pub(super) use hidden::{Hidden, Secret};
+pub(super) use hidden::{Finder, Hidden, Secret};
 pub(super) use inode::HostInode;
 
 use super::{FileSystem, FsStat, Inode};
