@@ -2,14 +2,26 @@
 
 use super::door::Door;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::Thread;
 
 /// The requests that a pico thread looks at before it enters user mode.
 #[derive(Debug, Default)]
 pub(crate) struct Attention {
     raised: AtomicU32,
-    /// The door of the virtual CPU that runs the thread.
-    door: Mutex<Option<Arc<Door>>>,
+    whereabouts: Mutex<Whereabouts>,
+}
+
+/// Where a request finds the thread.
+#[derive(Debug, Default)]
+enum Whereabouts {
+    /// Where it looks for requests before it goes on.
+    #[default]
+    Awake,
+    /// Behind the door of the virtual CPU that runs it.
+    Behind(Arc<Door>),
+    /// Parked, until there is a virtual CPU for it.
+    Parked(Thread),
 }
 
 impl Attention {
@@ -25,8 +37,10 @@ impl Attention {
     /// Raises a request; a thread in user mode is interrupted.
     pub(crate) fn raise(&self, request: u32) {
         self.raised.fetch_or(request, Ordering::SeqCst);
-        if let Some(door) = &*self.door.lock().unwrap_or_else(PoisonError::into_inner) {
-            door.kick();
+        match &*self.whereabouts() {
+            Whereabouts::Awake => {}
+            Whereabouts::Behind(door) => door.kick(),
+            Whereabouts::Parked(thread) => thread.unpark(),
         }
     }
 
@@ -53,11 +67,20 @@ impl Attention {
 
     /// Says which virtual CPU runs the thread from now on. Requests raised before are seen at the next entry.
     pub(super) fn attach(&self, door: Arc<Door>) {
-        *self.door.lock().unwrap_or_else(PoisonError::into_inner) = Some(door);
+        *self.whereabouts() = Whereabouts::Behind(door);
     }
 
-    /// Says that no virtual CPU runs the thread any longer.
+    /// Says that the calling host thread is going to park: requests raised from now on unpark it.
+    pub(super) fn park_here(&self) {
+        *self.whereabouts() = Whereabouts::Parked(std::thread::current());
+    }
+
+    /// Says that no virtual CPU runs the thread any longer, and that it is not parked.
     pub(super) fn detach(&self) {
-        *self.door.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.whereabouts() = Whereabouts::Awake;
+    }
+
+    fn whereabouts(&self) -> MutexGuard<'_, Whereabouts> {
+        self.whereabouts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -11,96 +11,177 @@ use crate::memory::AddressSpace;
 use crate::pico::{CpuState, reset_area};
 use crate::trap::{Attention, Registers, Resume, RunError, ThreadState, Trap, UserMode};
 use crate::usage::{Meter, Usage};
+use std::collections::VecDeque;
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 /// How long a thread keeps a borrowed virtual CPU while others wait.
 const SLICE: Duration = Duration::from_millis(5);
 
-/// The virtual CPUs that are lent.
+/// The virtual CPUs that are lent, and who waits for one.
+///
+/// Waiting threads are parked, each by itself, and a virtual CPU that comes back is handed to the first of them. (They
+/// used to wait in one condition variable and look every few milliseconds: with 3,000 of them that took more of the
+/// machine than all they did.) Only one of them, the timekeeper, looks at the clock on behalf of all.
 #[derive(Debug)]
 pub(super) struct Turns {
     /// How many there may be.
     most: usize,
     state: Mutex<State>,
-    free: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
     made: usize,
+    /// Empty while somebody waits.
     idle: Vec<Arc<Mailbox>>,
     /// Who has borrowed one, oldest first.
     lent: Vec<(Arc<Attention>, Instant)>,
+    /// Who waits for one, oldest first.
+    waiting: VecDeque<Arc<Waiter>>,
+    /// One of those who wait; none if nobody does.
+    timekeeper: Option<Arc<Waiter>>,
     closed: bool,
+}
+
+/// A parked thread that waits for a virtual CPU.
+#[derive(Debug)]
+struct Waiter {
+    thread: Thread,
+    attention: Arc<Attention>,
+    /// What it was given. Set and taken while the state is locked.
+    given: Mutex<Option<Arc<Mailbox>>>,
+}
+
+impl State {
+    fn lend(&mut self, worker: Arc<Mailbox>, attention: &Arc<Attention>) -> Arc<Mailbox> {
+        self.lent.push((attention.clone(), Instant::now()));
+        worker
+    }
+
+    /// Gives a free worker to whoever has waited longest.
+    fn offer(&mut self, worker: Arc<Mailbox>) {
+        if self.closed {
+            return worker.close();
+        }
+        let Some(first) = self.waiting.pop_front() else { return self.idle.push(worker) };
+        *lock(&first.given) = Some(self.lend(worker, &first.attention));
+        first.thread.unpark();
+        self.left(&first);
+    }
+
+    /// Finds another timekeeper if this thread, which no longer waits, was it: the last one, who will wait longest.
+    fn left(&mut self, waiter: &Arc<Waiter>) {
+        if self.timekeeper.as_ref().is_some_and(|keeper| Arc::ptr_eq(keeper, waiter)) {
+            self.timekeeper = self.waiting.back().cloned();
+            if let Some(keeper) = &self.timekeeper {
+                keeper.thread.unpark();
+            }
+        }
+    }
+
+    /// Whoever has had a virtual CPU for too long.
+    fn overdue(&self) -> Option<Arc<Attention>> {
+        let (oldest, since) = self.lent.first()?;
+        (since.elapsed() >= SLICE).then(|| oldest.clone())
+    }
+}
+
+/// What a thread that waits does next.
+enum Wait {
+    Over(Result<Option<Arc<Mailbox>>, RunError>),
+    Park,
+    /// It keeps the time: somebody may have had a virtual CPU for too long.
+    KeepTime(Option<Arc<Attention>>),
 }
 
 impl Turns {
     pub(super) fn new(most: usize) -> Self {
-        Self { most, state: Mutex::default(), free: Condvar::new() }
+        Self { most, state: Mutex::default() }
     }
 
     /// Whether another worker would help: there are fewer than there may be, and none is idle.
     pub(super) fn wants_more(&self) -> bool {
-        let state = self.lock();
+        let state = lock(&self.state);
         state.made < self.most && state.idle.is_empty()
     }
 
     /// Adds a worker.
     pub(super) fn add(&self, worker: Arc<Mailbox>) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         state.made += 1;
-        state.idle.push(worker);
-        self.free.notify_one();
+        state.offer(worker);
     }
 
     /// Ends the workers, and sends those away that wait for one.
     pub(super) fn close(&self) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         state.closed = true;
         state.idle.drain(..).for_each(|worker| worker.close());
-        self.free.notify_all();
+        state.waiting.iter().for_each(|waiter| waiter.thread.unpark());
     }
 
     /// Waits for a virtual CPU. `Ok(None)`: somebody wants the thread's attention meanwhile.
     fn borrow(&self, attention: &Arc<Attention>) -> Result<Option<Arc<Mailbox>>, RunError> {
-        let mut state = self.lock();
-        loop {
-            if state.closed {
-                return Err(RunError("the machine closes".to_owned()));
-            }
+        let waiter = {
+            let mut state = lock(&self.state);
             if let Some(worker) = state.idle.pop() {
-                state.lent.push((attention.clone(), Instant::now()));
-                return Ok(Some(worker));
+                return Ok(Some(state.lend(worker, attention)));
             }
-            if attention.any() {
-                return Ok(None);
+            let waiter =
+                Arc::new(Waiter { thread: thread::current(), attention: attention.clone(), given: Mutex::default() });
+            state.waiting.push_back(waiter.clone());
+            state.timekeeper.get_or_insert_with(|| waiter.clone());
+            waiter
+        };
+        // Before requests are looked at, so that none is missed.
+        attention.park_here();
+        let result = loop {
+            match self.look(&waiter) {
+                Wait::Over(result) => break result,
+                Wait::Park => thread::park(),
+                Wait::KeepTime(overdue) => {
+                    if let Some(overdue) = overdue {
+                        overdue.raise(Attention::YIELD);
+                    }
+                    thread::park_timeout(SLICE);
+                }
             }
-            if let Some((oldest, since)) = state.lent.first()
-                && since.elapsed() >= SLICE
-            {
-                oldest.raise(Attention::YIELD);
-            }
-            state = self.free.wait_timeout(state, SLICE).unwrap_or_else(PoisonError::into_inner).0;
+        };
+        attention.detach();
+        result
+    }
+
+    /// Looks whether a thread has to wait on; if not, it is no longer among those who wait.
+    fn look(&self, waiter: &Arc<Waiter>) -> Wait {
+        let mut state = lock(&self.state);
+        if let Some(worker) = lock(&waiter.given).take() {
+            return Wait::Over(Ok(Some(worker)));
+        }
+        if state.closed || waiter.attention.any() {
+            state.waiting.retain(|other| !Arc::ptr_eq(other, waiter));
+            state.left(waiter);
+            let closed = RunError("the machine closes".to_owned());
+            return Wait::Over(if state.closed { Err(closed) } else { Ok(None) });
+        }
+        match &state.timekeeper {
+            Some(keeper) if Arc::ptr_eq(keeper, waiter) => Wait::KeepTime(state.overdue()),
+            _ => Wait::Park,
         }
     }
 
     /// Gives a virtual CPU back.
     fn give_back(&self, worker: Arc<Mailbox>, attention: &Arc<Attention>) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         state.lent.retain(|(borrower, _)| !Arc::ptr_eq(borrower, attention));
-        if state.closed {
-            worker.close();
-        } else {
-            state.idle.push(worker);
-        }
-        self.free.notify_one();
+        state.offer(worker);
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A thread that borrows a virtual CPU for each entry.
