@@ -37,11 +37,7 @@ impl CpuState for Vcpu {
     }
 
     fn set_segment_bases(&mut self, fs: u64, gs: u64) {
-        let done = self.fd.get_sregs().and_then(|mut sregs| {
-            (sregs.fs.base, sregs.gs.base) = (canonical(fs), canonical(gs));
-            self.fd.set_sregs(&sregs)
-        });
-        report_failure("KVM_SET_SREGS", done);
+        self.staged = Some((canonical(fs), canonical(gs)));
     }
 }
 

@@ -63,7 +63,7 @@ pub(super) struct Vcpu {
     pub(super) rooted: Option<Rooted>,
     /// The root that CR3 still holds, until the next entry has loaded the new one.
     leaving: Option<Rooted>,
-    /// FS and GS base to load before the next entry, which also loads CR3.
+    /// FS and GS base to load with the next entry, which also loads CR3. They stay here until KVM has taken them.
     pub(super) staged: Option<(u64, u64)>,
     /// The page fault that was tried again last: RIP, address, how often.
     pub(super) retried: (u64, u64, u32),
@@ -128,6 +128,7 @@ impl Vcpu {
     /// Forgets the thread, and with it the hold on its address space.
     pub(super) fn release(&mut self) {
         (self.rooted, self.leaving, self.staged) = (None, None, None);
+        self.fd.clear_sync_dirty_reg(SyncReg::SystemRegister);
     }
 
     /// Makes `space` the one that the next entry runs in.
@@ -151,12 +152,15 @@ impl Vcpu {
     fn settle(&mut self, fresh: bool) -> Result<bool, RunError> {
         let Some(rooted) = &self.rooted else { return Ok(false) };
         let in_guest = self.flavour.syscall == SyscallRing::Kernel;
-        if let Some((fs, gs)) = self.staged.take() {
+        if let Some((fs, gs)) = self.staged {
+            // With the entry itself: each call that names a virtual CPU loads it first, which costs as much as a trap where
+            // the host is virtual.
             let mut sregs = self.fresh;
             (sregs.fs.base, sregs.gs.base) = (canonical(fs), canonical(gs));
             setup::enter_ring0(&mut sregs, rooted.root.phys());
-            self.fd.set_sregs(&sregs).map_err(failed("KVM_SET_SREGS"))?;
-            (self.ring, self.leaving) = (Ring::Kernel, None);
+            self.fd.sync_regs_mut().sregs = sregs;
+            self.fd.set_sync_dirty_reg(SyncReg::SystemRegister);
+            self.ring = Ring::Kernel;
             return Ok(in_guest && !fresh);
         }
         if self.leaving.is_none() && fresh {
@@ -184,7 +188,8 @@ impl Vcpu {
         (regs.rip, regs.rflags) = (to.rip, flags);
         if self.ring == Ring::Kernel {
             regs.rflags = 2;
-            if resume == Resume::Return && !load_root && flags & NOT_BY_SYSRET == 0 {
+            let in_guest = self.flavour.syscall == SyscallRing::Kernel;
+            if in_guest && resume == Resume::Return && !load_root && flags & NOT_BY_SYSRET == 0 {
                 (regs.rcx, regs.r11, regs.rip) = (to.rip, flags, layout::SYSRET);
             } else {
                 let selectors = (u64::from(layout::USER_CODE), u64::from(layout::USER_DATA));
@@ -241,6 +246,10 @@ impl Vcpu {
             }
             let leave = self.enter();
             self.door.leave();
+            // KVM says what it has taken, which an entry that was called off in time may have, too.
+            if self.fd.get_kvm_run().kvm_dirty_regs & SyncReg::SystemRegister as u64 == 0 {
+                self.staged = None;
+            }
             let started = !matches!(leave, Leave::Interrupted) || self.fd.sync_regs().regs.rip != layout::SWITCH_IRET;
             if started {
                 self.leaving = None;
