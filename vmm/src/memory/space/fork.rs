@@ -75,8 +75,10 @@ impl AddressSpace {
             small: false,
         };
         let pieces = pieces(&state, &plan.left_out);
-        fork.small = fork.is_small(&state, &pieces);
-        let result = pieces.iter().try_for_each(|piece| fork.copy_piece(&state, &mut to, piece));
+        // Looked for once: most pieces are gaps, and each look goes through every directory's cache lines.
+        let blocks = state.tables.filled(&memory.arena, everything());
+        fork.small = fork.is_small(&pieces, &blocks);
+        let result = pieces.iter().try_for_each(|piece| fork.copy_piece(&mut to, piece, &blocks));
         fork.changes.finish(&self.sync);
         drop(outside);
         result
@@ -130,6 +132,19 @@ fn pieces(state: &State, left_out: &[UserRange]) -> Vec<Piece> {
     pieces
 }
 
+/// A block that has a directory entry which is not empty: its range, and the entry.
+type Block<'m> = (UserRange, &'m AtomicU64);
+
+/// The parts of blocks, which ascend, that lie in a range.
+fn parts<'b, 'm>(blocks: &'b [Block<'m>], range: UserRange) -> impl Iterator<Item = Block<'m>> + use<'b, 'm> {
+    let first = blocks.partition_point(|(block, _)| block.end <= range.start);
+    let overlapping = blocks[first..].iter().take_while(move |(block, _)| block.start < range.end);
+    overlapping.map(move |&(block, directory)| {
+        let part = UserRange { start: block.start.max(range.start), end: block.end.min(range.end) };
+        (part, directory)
+    })
+}
+
 /// A copy in progress.
 struct Fork<'m> {
     memory: &'m GuestMemory,
@@ -151,11 +166,10 @@ fn is_open(entry: Entry) -> bool {
 
 impl<'m> Fork<'m> {
     /// Tells whether the original has so few touched pages that it is copied whole.
-    fn is_small(&mut self, state: &State, pieces: &[Piece]) -> bool {
-        let memory: &'m GuestMemory = self.memory;
+    fn is_small(&mut self, pieces: &[Piece], blocks: &[Block<'m>]) -> bool {
         let mut pages = 0;
         for piece in pieces.iter().filter(|piece| matches!(piece.kind, Kind::Anonymous | Kind::Private)) {
-            for (part, directory) in state.tables.filled(&memory.arena, piece.range) {
+            for (part, directory) in parts(blocks, piece.range) {
                 let entry = load(directory);
                 if entry.is_large() && !entry.is_copy_on_write() && !self.committed.untouched(entry) {
                     return false;
@@ -189,9 +203,8 @@ impl<'m> Fork<'m> {
         }
     }
 
-    fn copy_piece(&mut self, state: &State, to: &mut State, piece: &Piece) -> Result<(), MemoryError> {
-        let memory: &'m GuestMemory = self.memory;
-        for (part, directory) in state.tables.filled(&memory.arena, piece.range) {
+    fn copy_piece(&mut self, to: &mut State, piece: &Piece, blocks: &[Block<'m>]) -> Result<(), MemoryError> {
+        for (part, directory) in parts(blocks, piece.range) {
             let entry = load(directory);
             if entry.is_large() {
                 if part.len() < BLOCK_SIZE {
