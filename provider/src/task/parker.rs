@@ -50,6 +50,11 @@ impl Parker {
         self.state.swap(AWAKE, Ordering::SeqCst);
     }
 
+    /// Tells whether the task sleeps.
+    pub(crate) fn is_asleep(&self) -> bool {
+        matches!(self.state.load(Ordering::SeqCst), PARKED | POLLING)
+    }
+
     /// Says that the task sleeps from now on; `false` if it was woken already.
     fn fall_asleep(&self, how: u32) -> bool {
         self.state.compare_exchange(AWAKE, how, Ordering::SeqCst, Ordering::SeqCst).is_ok()

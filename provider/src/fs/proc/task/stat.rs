@@ -32,10 +32,11 @@ pub(super) fn state(task: &Arc<Task>, reader: &CurrentTask<'_>) -> (char, &'stat
         ('t', "tracing stop")
     } else if task.group().is_stopped() {
         ('T', "stopped")
-    } else if Arc::ptr_eq(task, reader.task()) || task.signals().is_in_user_mode() {
-        ('R', "running")
-    } else {
+    } else if !Arc::ptr_eq(task, reader.task()) && task.parker().is_asleep() {
         ('S', "sleeping")
+    } else {
+        // In a call that does not wait it runs, too: whoever looks for sleepers finds them asleep.
+        ('R', "running")
     }
 }
 
