@@ -1,6 +1,10 @@
 //! The command line of Picovisor: parses it, makes a host and a provider from it, and turns the result into an exit status.
 //!
 //! This is the one place that names both a concrete host ([`vmm`]) and a concrete provider ([`provider`]).
+
+// A sandbox's types refer to each other in long circles (kernel, tasks, files, sockets); the compiler follows them to the end when it
+// asks whether a thread may be handed one.
+#![recursion_limit = "256"]
 #![forbid(unsafe_code)]
 
 mod check;

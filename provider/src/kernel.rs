@@ -303,6 +303,7 @@ impl Kernel {
     pub(crate) fn release_file_locks(&self, process: Pid) {
         if let Some(namespace) = self.namespace.get() {
             namespace.locks().process_ended(process);
+            namespace.watches().process_ended(process);
         }
     }
 

@@ -73,6 +73,7 @@ programs! {
     seals: "seals.c", in Overlay | HostFolder, linked Static, exits 0;
     threads: "threads.c", in Memory, linked Static | Dynamic | Musl, exits 11;
     crowd: "crowd.c" args ["1500"], in Memory, linked Static, exits 0;
+    leases: "leases.c", in HostFolder | Overlay | Memory, linked Static, exits 0;
     mqueue: "mqueue.c", in Memory, linked Static | Dynamic | Musl, exits 0;
     sysvipc: "sysvipc.c", in Memory, linked Static, exits 0;
     stdio: "stdio.c", input "some input\nmore", in Memory, linked Static | Dynamic, exits 0;

@@ -72,6 +72,11 @@ pub(super) fn owns(who: &Credentials, object: Permissions) -> bool {
     who.fsuid == object.uid || who.has(capability::FOWNER)
 }
 
+/// Tells whether the caller has an object's user id, or a capability that stands in for it.
+pub(super) fn owns_by_id(who: &Credentials, object: Permissions, capability: u32) -> bool {
+    who.fsuid == object.uid || who.has(capability)
+}
+
 /// Checks that a directory's sticky bit permits removing `victim` from it (check_sticky); `EPERM`.
 pub(super) fn check_sticky(who: &Credentials, directory: Permissions, victim: Permissions) -> Result<(), Errno> {
     const STICKY: u32 = 0o1000;

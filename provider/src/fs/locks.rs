@@ -4,10 +4,10 @@
 //! holds the lock keeps alive. Host files are locked among the sandbox's own processes only. Of processes that wait for ranges it knows
 //! whom they wait for, so that the last of a ring is told.
 
-use super::OpenFile;
+use super::{Leases, OpenFile};
 use crate::errno::Errno;
 use crate::sync::{Mutex, Rank};
-use crate::task::{Pid, WaitQueue};
+use crate::task::{CurrentTask, Pid, WaitQueue};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -103,6 +103,7 @@ impl Table {
 pub struct FileLocks {
     table: Mutex<Table>,
     changed: WaitQueue,
+    leases: Leases,
 }
 
 /// A process's wait for a range (F_SETLKW): others see whom it waits for until this is dropped.
@@ -127,7 +128,11 @@ impl Drop for RangeWait<'_> {
 
 impl Default for FileLocks {
     fn default() -> Self {
-        Self { table: Mutex::new(Rank::Leaf, Table::default()), changed: WaitQueue::default() }
+        Self {
+            table: Mutex::new(Rank::Leaf, Table::default()),
+            changed: WaitQueue::default(),
+            leases: Leases::default(),
+        }
     }
 }
 
@@ -139,6 +144,24 @@ impl FileLocks {
     /// What a task waits on until a lock may be free.
     pub fn changed(&self) -> &WaitQueue {
         &self.changed
+    }
+
+    /// The leases.
+    pub fn leases(&self) -> &Leases {
+        &self.leases
+    }
+
+    /// Takes a lease for an open file (F_SETLEASE), or with `None` gives it back; as [`Leases::set`] and [`Leases::remove`].
+    pub fn lease(
+        self: &Arc<Self>,
+        task: &CurrentTask<'_>,
+        file: &OpenFile,
+        fd: i32,
+        kind: Option<LockKind>,
+    ) -> Result<(), Errno> {
+        let Some(kind) = kind else { return self.leases.remove(task, file) };
+        file.remember_locks(self);
+        self.leases.set(task, file, fd, kind)
     }
 
     /// The first lock of somebody else's that stands in the way of `wanted` (F_GETLK).
@@ -239,6 +262,7 @@ impl FileLocks {
 
     /// An open file description is gone, and its locks with it.
     pub(super) fn released(&self, file: &OpenFile) {
+        self.leases.released(file);
         self.edit(key(file), |state| {
             state.whole.retain(|(owner, _)| *owner != file.id());
             state.ranges.retain(|held| held.owner != LockOwner::Description(file.id()));

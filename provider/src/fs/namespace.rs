@@ -53,6 +53,7 @@ impl Namespace {
     /// A process closed a descriptor, which need not be the file's last: what belongs to the process goes (filp_flush in fs/open.c).
     pub fn descriptor_closed(&self, task: &CurrentTask<'_>, file: &OpenFile) {
         self.locks.closed(task.group().pid(), file);
+        self.watches().directory_closed(file, Some(task.group().pid()));
         file.file().descriptor_closed(task);
     }
 

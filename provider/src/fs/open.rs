@@ -170,6 +170,11 @@ impl OpenFile {
         let _ = self.locks.set(locks.clone());
     }
 
+    /// Tells whether it was opened by a path.
+    pub(super) fn is_counted(&self) -> bool {
+        self.opened.is_some()
+    }
+
     /// Notes that an epoll watches it.
     pub(super) fn add_watch(&self, item: &Arc<Item>) {
         self.watches.lock().push(Arc::downgrade(item));
@@ -365,6 +370,9 @@ impl Drop for OpenFile {
         }
         if let Some(locks) = self.locks.get() {
             locks.released(self);
+        }
+        if let (Some(opened), Some(_)) = (&self.opened, self.notice.get()) {
+            opened.watches().directory_closed(self, None);
         }
         self.file.released();
         self.tell(if self.flags().writes() { Mask::CLOSE_WRITE } else { Mask::CLOSE_NOWRITE });

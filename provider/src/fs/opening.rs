@@ -3,7 +3,9 @@
 use super::access::{self, Want, capability};
 use super::notify::Mask;
 use super::walk::{LastLink, Resolve, Special, Tail};
-use super::{AttributeChange, File, FileKind, Location, Namespace, NewNode, OpenFile, OpenFlags, Sink, Source};
+use super::{
+    AttributeChange, File, FileKind, Location, Namespace, NewNode, OpenFile, OpenFlags, Patience, Sink, Source, Use,
+};
 use crate::errno::Errno;
 use crate::task::{Credentials, CurrentTask};
 use std::sync::Arc;
@@ -155,6 +157,11 @@ impl Namespace {
             return Err(Errno::EPERM);
         }
         let opened = place.opened(flags.writes() || truncates)?;
+        if kind == FileKind::Regular {
+            let with = if flags.writes() { Use::Write } else { Use::Read };
+            let patience = if flags.contains(OpenFlags::NONBLOCK) { Patience::Leaves } else { Patience::Waits };
+            self.locks().leases().break_for(task, place.inode(), with, patience)?;
+        }
         let file = match kind {
             // A FIFO that a path leads to, whatever its file system; a pipe without a name opens itself.
             FileKind::Fifo if place.mount().is_some() => task.kernel().pipes().open_fifo(task, place.inode(), flags)?,

@@ -12,6 +12,7 @@ use crate::signal::{Detail, SigInfo, Signal, SignalCode};
 use crate::sync::{Mutex, Rank};
 use crate::task::{Credentials, CurrentTask, Observer, Pid, Share, Task};
 use crate::time::{Expiry, TimerKey};
+use std::fmt::Debug;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -61,22 +62,27 @@ struct State {
 
 /// What has happened to a file (si_code).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reason {
+pub(crate) enum Reason {
     /// POLL_IN.
     In = 1,
     /// POLL_OUT.
     Out = 2,
+    /// POLL_MSG: a lease is to be given up, or something happened in a directory.
+    Message = 3,
     /// POLL_PRI.
     Urgent = 5,
 }
 
 impl Reason {
     /// What si_band tells (band_table in fs/fcntl.c).
-    fn band(self) -> Ready {
+    fn band(self) -> u32 {
+        /// EPOLLMSG.
+        const MESSAGE: u32 = 0x400;
         match self {
-            Self::In => Ready::IN | Ready::RDNORM,
-            Self::Out => Ready::OUT | Ready::WRNORM | Ready::WRBAND,
-            Self::Urgent => Ready::PRI | Ready::RDBAND,
+            Self::In => (Ready::IN | Ready::RDNORM).bits(),
+            Self::Out => (Ready::OUT | Ready::WRNORM | Ready::WRBAND).bits(),
+            Self::Message => (Ready::IN | Ready::RDNORM).bits() | MESSAGE,
+            Self::Urgent => (Ready::PRI | Ready::RDBAND).bits(),
         }
     }
 }
@@ -138,13 +144,28 @@ impl Notice {
         drop(old);
     }
 
+    /// Makes the caller's process the owner, if there is none (f_setown without force).
+    pub(super) fn own(&self, task: &CurrentTask<'_>) {
+        if self.owner().pid().0 == 0 {
+            self.set_owner(task, Owner::Process(task.group().pid()));
+        }
+    }
+
     /// Sends what was noted.
     fn deliver(&self, kernel: &Kernel) {
-        let (owner, sender, signal, fd, pending) = {
+        let (fd, pending) = {
             let mut state = self.state.lock();
             let pending = std::mem::take(&mut state.pending);
             let Some((fd, ..)) = &state.watch else { return };
-            (state.owner, state.sender.clone(), state.signal, *fd, pending)
+            (*fd, pending)
+        };
+        self.send(kernel, fd, &pending);
+    }
+
+    fn send(&self, kernel: &Kernel, fd: i32, reasons: &[Reason]) {
+        let (owner, sender, signal) = {
+            let state = self.state.lock();
+            (state.owner, state.sender.clone(), state.signal)
         };
         let targets: Vec<Arc<Task>> = match owner {
             Owner::Thread(pid) | Owner::Process(pid) => kernel.tasks().get(pid).into_iter().collect(),
@@ -154,14 +175,14 @@ impl Notice {
             }
         };
         for task in targets.iter().filter(|task| may_signal(&sender, &task.credentials())) {
-            for reason in &pending {
+            for reason in reasons {
                 let send = |info| match owner {
                     Owner::Thread(_) => send(task, Target::Thread, info),
                     _ => send_to_group(task.group(), info),
                 };
                 let plain = SigInfo::kernel(Signal::SIGIO);
                 let sent = signal.map_or(Err(Errno::EAGAIN), |signal| {
-                    let detail = Detail::Poll { band: reason.band().bits().into(), fd };
+                    let detail = Detail::Poll { band: reason.band().into(), fd };
                     send(SigInfo { signal, errno: 0, code: SignalCode(*reason as i32), detail })
                 });
                 if sent.is_err() {
@@ -170,6 +191,25 @@ impl Notice {
                 }
             }
         }
+    }
+}
+
+/// Whoever an open file signals, for what is not its readiness: leases and what happens in a directory.
+pub(super) trait Signalled: Send + Sync + Debug {
+    /// Signals at once; no lock is held that ranks above those of tasks.
+    fn signal_now(&self, kernel: &Kernel, fd: i32, reason: Reason);
+    /// There is no owner any more, and no chosen signal (lease_modify).
+    fn disown(&self);
+}
+
+impl Signalled for Notice {
+    fn signal_now(&self, kernel: &Kernel, fd: i32, reason: Reason) {
+        self.send(kernel, fd, &[reason]);
+    }
+
+    fn disown(&self) {
+        let mut state = self.state.lock();
+        (state.owner, state.signal) = (Owner::Process(Pid(0)), None);
     }
 }
 

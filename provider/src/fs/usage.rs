@@ -165,6 +165,12 @@ impl Location {
         self.usage().map(|usage| usage.open(self.inode(), writes)).transpose()
     }
 
+    /// How many open files read the object only, and how many write it; `None` for what is in no tree.
+    pub(super) fn open_counts(&self) -> Option<(u32, u32)> {
+        let counts = self.usage()?.counts.lock().get(&key(self.inode())).copied().unwrap_or_default();
+        Some((counts.opens - counts.writers, counts.writers))
+    }
+
     /// Makes sure that nobody writes the file while it runs; `ETXTBSY` if somebody has it open for writing. `None` for what is in no
     /// tree.
     pub fn deny_writes(&self) -> Result<Option<TextGuard>, Errno> {

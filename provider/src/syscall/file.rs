@@ -5,7 +5,8 @@ use super::fs::{base, file_limit, install, locate};
 use crate::errno::Errno;
 use crate::fs::notify::Mask;
 use crate::fs::{
-    AttributeChange, Fd, FileKind, LastLink, OpenFile, OpenFlags, RangeAction, Resolve, Want, check_access,
+    AttributeChange, Fd, FileKind, LastLink, OpenFile, OpenFlags, Patience, RangeAction, Resolve, Use, Want,
+    check_access,
 };
 use crate::signal::Signal;
 use crate::syscall::args::FileMode;
@@ -192,6 +193,8 @@ pub(super) fn truncate(task: &CurrentTask<'_>, path: UserCStr, len: i64) -> Resu
     check_access(&task.credentials(), &place, Want::WRITE)?;
     check_size(task, size)?;
     place.check_not_running()?;
+    let leases = task.kernel().namespace().locks().leases();
+    leases.break_for(task, place.inode(), Use::Write, Patience::Waits)?;
     place.inode().change(&AttributeChange { size: Some(size), ..AttributeChange::default() })?;
     place.tell(Mask::MODIFY);
     Ok(())

@@ -3,6 +3,7 @@
 use super::fs::{file_limit, install, install_from};
 use super::sigio;
 use crate::errno::Errno;
+use crate::fs::notify::DirectoryEvents;
 use crate::fs::{Fd, FileKind, LockKind, LockOwner, Mapping, OpenFile, OpenFlags, RangeLock, Seals};
 use crate::syscall::args::flags_arg;
 use crate::syscall::constants::FcntlCommand;
@@ -84,9 +85,17 @@ pub(super) fn fcntl(task: &CurrentTask<'_>, fd: Fd, command: FcntlCommand, argum
             0..=RW_HINTS => Ok(0),
             _ => Err(Errno::EINVAL),
         },
-        raw::F_GETLEASE => Ok(u64::from(raw::F_UNLCK)),
-        raw::F_SETLEASE | raw::F_NOTIFY => {
-            Err(task.unsupported("fcntl: leases, directory notification", Errno::EINVAL))
+        raw::F_GETLEASE => {
+            let lease = task.kernel().namespace().locks().leases().get(&file);
+            Ok(u64::from(lease.map_or(raw::F_UNLCK, raw_kind)))
+        }
+        raw::F_SETLEASE => {
+            let kind = i16::try_from(int(argument)).map_err(|_| Errno::EINVAL).and_then(lock_kind)?;
+            task.kernel().namespace().locks().lease(task, &file, fd.0, kind).map(|()| 0)
+        }
+        raw::F_NOTIFY => {
+            let wanted = DirectoryEvents::from_bits_retain(int(argument).cast_unsigned());
+            task.kernel().namespace().watches().notify(task, &file, fd.0, wanted).map(|()| 0)
         }
         raw::F_GETPIPE_SZ => super::pipe::size(&file),
         raw::F_SETPIPE_SZ => super::pipe::resize(task, &file, int(argument).cast_unsigned()),
@@ -152,6 +161,10 @@ fn lock_kind(kind: i16) -> Result<Option<LockKind>, Errno> {
     }
 }
 
+fn raw_kind(kind: LockKind) -> u32 {
+    if kind == LockKind::Shared { raw::F_RDLCK } else { raw::F_WRLCK }
+}
+
 fn owner(task: &CurrentTask<'_>, file: &OpenFile, by_description: bool) -> LockOwner {
     if by_description { LockOwner::Description(file.id()) } else { LockOwner::Process(task.group().pid()) }
 }
@@ -167,7 +180,7 @@ fn get_lock(task: &CurrentTask<'_>, file: &OpenFile, at: u64, by_description: bo
     match task.kernel().namespace().locks().conflict(file, &wanted) {
         None => lock.kind = i16::try_from(raw::F_UNLCK).unwrap_or_default(),
         Some(held) => {
-            let kind = if held.kind == LockKind::Shared { raw::F_RDLCK } else { raw::F_WRLCK };
+            let kind = raw_kind(held.kind);
             let end = i64::try_from(held.end).unwrap_or(i64::MAX);
             let start = i64::try_from(held.start).unwrap_or(i64::MAX);
             lock = UserLock {

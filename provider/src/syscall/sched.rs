@@ -1,4 +1,9 @@
 //! Which CPUs a thread runs on: the host's kernel schedules; a program may look and state wishes.
+//!
+//! rseq(2) is not served. What it promises is that no two threads are within critical sections of one CPU number at a time: a thread
+//! that is preempted within one begins it again. The host preempts a virtual CPU without a trap, so the provider could neither restart the
+//! section nor know that another thread has taken over the CPU. Numbers leased for each stay in user mode would be sound, but every
+//! program of the usual C library registers its threads, and all of them would queue for as many leases as there are CPUs.
 
 use crate::errno::Errno;
 use crate::task::{CurrentTask, Pid, Task};

@@ -1,6 +1,6 @@
 //! An inotify instance: its watches, and the events that wait to be read.
 
-use super::{INSTANCES_MAX, Mask, QUEUE_MAX, WATCHES_MAX, Watch, Watches};
+use super::{INSTANCES_MAX, Listener, Mask, News, QUEUE_MAX, WATCHES_MAX, Watch, Watches};
 use crate::errno::Errno;
 use crate::fs::open_anonymous;
 use crate::fs::{File, Inode, OffsetKeeper, OpenFile, OpenFlags, Ready, Sink, Source, WaitSource};
@@ -80,6 +80,19 @@ struct Table {
     last: i32,
 }
 
+impl Listener for Instance {
+    fn hear(&self, watch: &Arc<Watch>, news: &News<'_>) {
+        self.queue(watch.wd, news.mask, news.cookie, news.name);
+        if watch.mask().contains(Mask::ONESHOT) {
+            self.end(watch);
+        }
+    }
+
+    fn lose(&self, watch: &Arc<Watch>) {
+        self.end(watch);
+    }
+}
+
 impl Instance {
     /// Opens a new one; `EMFILE` if there are too many.
     pub(crate) fn open(all: &Arc<Watches>, flags: OpenFlags) -> Result<Arc<OpenFile>, Errno> {
@@ -118,7 +131,7 @@ impl Instance {
                 wd: table.last,
                 mask: AtomicU32::new(mask.bits()),
                 inode: inode.clone(),
-                instance: self.me.clone(),
+                listener: self.me.clone(),
                 gone: AtomicBool::new(false),
             });
             table.by_wd.insert(watch.wd, watch.clone());

@@ -1,4 +1,4 @@
-//! inotify(7): who is told what happens to files and in directories.
+//! inotify(7), and F_NOTIFY of fcntl(2): who is told what happens to files and in directories.
 //!
 //! [`Watches`] knows who watches which object, by the object's place in memory, which a watch keeps. The calls that read, write and
 //! change names tell it what they did ([`Watches::tell`] and its kin); with no watch in the sandbox that is one load. An
@@ -6,16 +6,20 @@
 //!
 //! Locks are leaves, taken one after the other: an event may come from wherever a file is closed.
 
+mod dnotify;
 mod instance;
 
 #[cfg(test)]
 mod tests;
 
+pub use dnotify::DirectoryEvents;
 pub(crate) use instance::{Added, Instance};
 
+use self::dnotify::DirectoryNotice;
 use super::{FileKind, Inode, Location};
 use crate::sync::{Mutex, Rank};
 use std::collections::HashMap;
+use std::fmt::Debug;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -87,7 +91,7 @@ pub(crate) struct Watch {
     /// What it is for, with ONESHOT and EXCL_UNLINK.
     mask: AtomicU32,
     inode: Arc<dyn Inode>,
-    instance: Weak<Instance>,
+    listener: Weak<dyn Listener>,
     gone: AtomicBool,
 }
 
@@ -96,6 +100,14 @@ impl Watch {
     pub(crate) fn mask(&self) -> Mask {
         Mask::from_bits_retain(self.mask.load(Ordering::Relaxed))
     }
+}
+
+/// Who is told through a watch.
+trait Listener: Send + Sync + Debug {
+    /// Something happened that the watch is for. Called with no lock held but those of names.
+    fn hear(&self, watch: &Arc<Watch>, news: &News<'_>);
+    /// The watched object is gone, and the watch with it.
+    fn lose(&self, watch: &Arc<Watch>);
 }
 
 /// An event as it is told to watches.
@@ -107,6 +119,8 @@ struct News<'a> {
     name: &'a [u8],
     /// It came through an open file whose name was removed before: IN_EXCL_UNLINK excludes it.
     excluded: bool,
+    /// It is a move from one name to another in the same directory.
+    stays: bool,
 }
 
 /// Who watches what in a sandbox.
@@ -116,6 +130,8 @@ pub struct Watches {
     instances: AtomicUsize,
     cookie: AtomicU32,
     by_inode: Mutex<HashMap<usize, Vec<Arc<Watch>>>>,
+    /// Open directories that signal what happens in them (F_NOTIFY).
+    directories: Mutex<Vec<Arc<DirectoryNotice>>>,
 }
 
 impl Default for Watches {
@@ -125,6 +141,7 @@ impl Default for Watches {
             instances: AtomicUsize::new(0),
             cookie: AtomicU32::new(0),
             by_inode: Mutex::new(Rank::Leaf, HashMap::new()),
+            directories: Mutex::new(Rank::Leaf, Vec::new()),
         }
     }
 }
@@ -149,10 +166,8 @@ impl Watches {
             if !wanted.intersects(news.mask & Mask::EVENTS) || (news.excluded && wanted.contains(Mask::EXCL_UNLINK)) {
                 continue;
             }
-            let Some(instance) = watch.instance.upgrade() else { continue };
-            instance.queue(watch.wd, news.mask, news.cookie, news.name);
-            if wanted.contains(Mask::ONESHOT) {
-                instance.end(&watch);
+            if let Some(listener) = watch.listener.upgrade() {
+                listener.hear(&watch, &news);
             }
         }
     }
@@ -174,22 +189,25 @@ impl Watches {
         let mask = with_kind(mask, place.inode());
         if let Some(parent) = place.entry().parent() {
             let name = place.entry().name();
-            self.send(parent.inode(), News { mask, cookie: 0, name: &name, excluded });
+            self.send(parent.inode(), News { mask, cookie: 0, name: &name, excluded, stays: false });
         }
-        self.send(place.inode(), News { mask, cookie: 0, name: b"", excluded });
+        self.send(place.inode(), News { mask, cookie: 0, name: b"", excluded, stays: false });
     }
 
     /// Tells of something that concerns nobody but who watches the object itself.
     pub(super) fn tell_own(&self, inode: &Arc<dyn Inode>, mask: Mask) {
         if !self.is_idle() {
-            self.send(inode, News { mask: with_kind(mask, inode), cookie: 0, name: b"", excluded: false });
+            self.send(
+                inode,
+                News { mask: with_kind(mask, inode), cookie: 0, name: b"", excluded: false, stays: false },
+            );
         }
     }
 
     /// Tells of a name that was made or removed in a directory; it leads, or led, to `inode`.
     pub(super) fn tell_name(&self, directory: &Arc<dyn Inode>, name: &[u8], inode: &Arc<dyn Inode>, mask: Mask) {
         if !self.is_idle() {
-            self.send(directory, News { mask: with_kind(mask, inode), cookie: 0, name, excluded: false });
+            self.send(directory, News { mask: with_kind(mask, inode), cookie: 0, name, excluded: false, stays: false });
         }
     }
 
@@ -204,14 +222,15 @@ impl Watches {
         if self.is_idle() {
             return;
         }
+        let stays = Arc::ptr_eq(from, to);
         let cookie = self.cookie.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         for (directory, name, mask) in [(from, name, Mask::MOVED_FROM), (to, to_name, Mask::MOVED_TO)] {
-            self.send(directory, News { mask: with_kind(mask, moved), cookie, name, excluded: false });
+            self.send(directory, News { mask: with_kind(mask, moved), cookie, name, excluded: false, stays });
         }
         if let Some(replaced) = replaced {
             self.tell_own(replaced, Mask::ATTRIB);
         }
-        self.send(moved, News { mask: Mask::MOVE_SELF, cookie: 0, name: b"", excluded: false });
+        self.send(moved, News { mask: Mask::MOVE_SELF, cookie: 0, name: b"", excluded: false, stays: false });
     }
 
     /// Tells those who watch an object that it is gone: it has neither a name nor a user any more. Their watches end.
@@ -219,10 +238,10 @@ impl Watches {
         if self.is_idle() {
             return;
         }
-        self.send(inode, News { mask: Mask::DELETE_SELF, cookie: 0, name: b"", excluded: false });
+        self.send(inode, News { mask: Mask::DELETE_SELF, cookie: 0, name: b"", excluded: false, stays: false });
         for watch in self.of(inode) {
-            if let Some(instance) = watch.instance.upgrade() {
-                instance.end(&watch);
+            if let Some(listener) = watch.listener.upgrade() {
+                listener.lose(&watch);
             }
         }
     }
