@@ -3,25 +3,33 @@
 use super::registry::Object;
 use super::{Changes, Permissions, Registry, now};
 use crate::errno::Errno;
+use crate::kernel::Kernel;
+use crate::net::messages::Payload;
 use crate::sync::{Mutex, Rank};
 use crate::task::{CurrentTask, Deadline, Pid, WaitQueue, Wake};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Queues at the most (MSGMNI).
-pub const QUEUES_MAX: usize = 32_000;
-/// Bytes of a message at the most (MSGMAX).
-pub const TEXT_MAX: usize = 8192;
-/// Bytes in a queue at the most, unless the privileged allow more (MSGMNB).
-pub const QUEUE_BYTES_MAX: u64 = 16_384;
-
 /// A message.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Message {
     /// Its type: at least 1.
     pub kind: i64,
+    /// Its bytes, which count as the monitor's memory.
+    text: Arc<Payload>,
+}
+
+impl Message {
+    /// Makes a message; `ENOMEM` if those in the sandbox take too much memory.
+    pub fn new(kernel: &Kernel, kind: i64, text: Vec<u8>) -> Result<Self, Errno> {
+        let text = Payload::new(text, kernel.network().budget()).map_err(|_| Errno::ENOMEM)?;
+        Ok(Self { kind, text: Arc::new(text) })
+    }
+
     /// Its bytes.
-    pub text: Vec<u8>,
+    pub fn text(&self) -> &[u8] {
+        self.text.bytes()
+    }
 }
 
 /// Which message is received.
@@ -38,10 +46,6 @@ pub enum Selection {
     /// The one at this place, which stays in the queue (MSG_COPY).
     Copy(usize),
 }
-
-/// What was received: the message, cut to the buffer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Received(pub Message);
 
 /// A queue of messages.
 #[derive(Debug)]
@@ -98,7 +102,7 @@ impl State {
 }
 
 fn len(message: &Message) -> u64 {
-    u64::try_from(message.text.len()).unwrap_or(u64::MAX)
+    u64::try_from(message.text().len()).unwrap_or(u64::MAX)
 }
 
 impl Object for MessageQueue {
@@ -108,8 +112,8 @@ impl Object for MessageQueue {
 }
 
 impl MessageQueue {
-    /// Makes an empty queue.
-    pub fn new(permissions: Permissions) -> Arc<Self> {
+    /// Makes an empty queue for at most so many bytes.
+    pub fn new(permissions: Permissions, bytes_max: u64) -> Arc<Self> {
         let status = QueueStatus {
             permissions,
             sent: 0,
@@ -117,7 +121,7 @@ impl MessageQueue {
             changed: now(),
             bytes: 0,
             count: 0,
-            bytes_max: QUEUE_BYTES_MAX,
+            bytes_max,
             last_sender: Pid(0),
             last_receiver: Pid(0),
         };
@@ -159,15 +163,15 @@ impl MessageQueue {
         Ok(())
     }
 
-    /// Takes a message out. One that is longer than `room` is cut, or `E2BIG`. Without any it waits, or fails with `ENOMSG`; `EIDRM`,
-    /// `ERESTARTNOHAND`.
+    /// Takes a message out. One that is longer than `room`, which the caller cuts, is `E2BIG` unless `cut`. Without any it waits, or
+    /// fails with `ENOMSG`; `EIDRM`, `ERESTARTNOHAND`. A copy is never cut (`EINVAL`).
     pub fn receive(
         &self,
         task: &CurrentTask<'_>,
         selection: Selection,
         (room, cut): (usize, bool),
         wait: bool,
-    ) -> Result<Received, Errno> {
+    ) -> Result<Message, Errno> {
         let copies = matches!(selection, Selection::Copy(_));
         let received = task.block_until(Deadline::Never, |waiter| {
             waiter.on_queue(&self.readers);
@@ -178,10 +182,14 @@ impl MessageQueue {
             let Some(at) = state.position(selection) else {
                 return if wait { Ok(None) } else { Err(Errno::ENOMSG) };
             };
-            if state.messages[at].text.len() > room && !cut {
+            let is_longer = state.messages[at].text().len() > room;
+            if is_longer && !cut {
                 return Err(Errno::E2BIG);
             }
             if copies {
+                if is_longer {
+                    return Err(Errno::EINVAL);
+                }
                 return Ok(state.messages.get(at).cloned());
             }
             let message = state.messages.remove(at);
@@ -192,12 +200,11 @@ impl MessageQueue {
             }
             Ok(message)
         })?;
-        let mut message = interrupted(received)?;
+        let message = interrupted(received)?;
         if !copies {
             self.writers.wake_all();
         }
-        message.text.truncate(room);
-        Ok(Received(message))
+        Ok(message)
     }
 
     /// Changes owner, mode and the most bytes.
@@ -234,9 +241,3 @@ fn interrupted<T>(wake: Wake<T>) -> Result<T, Errno> {
 
 /// The queues of a sandbox.
 pub type MessageQueues = Registry<MessageQueue>;
-
-impl Default for MessageQueues {
-    fn default() -> Self {
-        Self::new(QUEUES_MAX)
-    }
-}

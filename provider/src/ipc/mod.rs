@@ -3,6 +3,7 @@
 //! [`Registry`] is what the three have in common: keys, numbers that are not soon used again, and permissions. A lock of rank
 //! `Rank::Ipc` guards a registry, one of rank `Rank::IpcObject` an object; no user memory is touched under either.
 
+mod limits;
 mod messages;
 mod permissions;
 mod registry;
@@ -12,15 +13,13 @@ mod semaphores;
 mod tests;
 mod undo;
 
-pub use messages::{
-    Message, MessageQueue, MessageQueues, QUEUE_BYTES_MAX, QUEUES_MAX, QueueStatus, Received, Selection, TEXT_MAX,
-};
+pub use limits::{Limit, Limits};
+pub use messages::{Message, MessageQueue, MessageQueues, QueueStatus, Selection};
 pub use permissions::{Changes, Permissions, RawPermissions};
 pub use registry::{Found, Key, Object, Registry};
-pub use segments::{SEGMENTS_MAX, SIZE_MAX, Segment, SegmentStatus, Segments};
+pub use segments::{Segment, SegmentStatus, Segments};
 pub use semaphores::{
-    Operation, OperationFlags, SEMAPHORES_MAX, SET_SIZE_MAX, SETS_MAX, Semaphore, SemaphoreSet, SemaphoreSets,
-    SetStatus, VALUE_MAX,
+    Operation, OperationFlags, Semaphore, SemaphoreCount, SemaphoreSet, SemaphoreSets, SetStatus, VALUE_MAX,
 };
 
 use crate::fs::mqueue::Queues;
@@ -38,6 +37,10 @@ pub struct Ipc {
     pub semaphores: SemaphoreSets,
     /// Message queues.
     pub messages: MessageQueues,
+    /// How many semaphores there are.
+    pub semaphore_count: Arc<SemaphoreCount>,
+    /// The limits of the three.
+    pub limits: Limits,
     /// POSIX message queues.
     pub posix: Queues,
 }
@@ -49,6 +52,8 @@ impl Ipc {
             segments: Segments::default(),
             semaphores: SemaphoreSets::default(),
             messages: MessageQueues::default(),
+            semaphore_count: SemaphoreCount::new(budget),
+            limits: Limits::default(),
             posix: Queues::new(budget),
         }
     }

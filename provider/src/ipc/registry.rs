@@ -4,7 +4,7 @@ use super::Permissions;
 use crate::errno::Errno;
 use crate::sync::{Mutex, Rank};
 use crate::task::CurrentTask;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// The name by which programs that share an object find it. [`Key::PRIVATE`] is none.
@@ -47,7 +47,6 @@ pub struct Found<T> {
 /// The objects of one kind.
 #[derive(Debug)]
 pub struct Registry<T> {
-    most: usize,
     state: Mutex<State<T>>,
 }
 
@@ -55,19 +54,53 @@ pub struct Registry<T> {
 struct State<T> {
     /// By slot, with the sequence number that makes the rest of their number.
     objects: BTreeMap<u16, (u16, Arc<T>)>,
+    /// Slots by key. An object that lost its key may still be here.
+    keys: HashMap<i32, u16>,
+    most: usize,
     next: u16,
     sequence: u16,
+    /// The number that the next object is to have (msg_next_id and its like).
+    wanted: Option<i32>,
 }
 
 fn number(slot: u16, sequence: u16) -> i32 {
     i32::from(slot) | i32::from(sequence) << SLOT_BITS
 }
 
+/// The slot and the sequence number that a number is made of; `None` for a negative one.
+fn parts(id: i32) -> Option<(u16, u16)> {
+    let slot = u16::try_from(id & ((1 << SLOT_BITS) - 1)).ok()?;
+    Some((slot, u16::try_from(id >> SLOT_BITS).ok()?))
+}
+
 impl<T: Object> Registry<T> {
-    /// Makes an empty registry for at most `most` objects, which is at most 2¹⁵.
+    /// The most objects that there can be, whatever the limit.
+    pub const MOST: usize = 1 << SLOT_BITS;
+
+    /// Makes an empty registry for at most `most` objects.
     pub fn new(most: usize) -> Self {
-        let state = State { objects: BTreeMap::new(), next: 0, sequence: 0 };
-        Self { most, state: Mutex::new(Rank::Ipc, state) }
+        let state = State { objects: BTreeMap::new(), keys: HashMap::new(), most, next: 0, sequence: 0, wanted: None };
+        Self { state: Mutex::new(Rank::Ipc, state) }
+    }
+
+    /// How many objects there may be.
+    pub fn most(&self) -> usize {
+        self.state.lock().most
+    }
+
+    /// Changes that; what is there stays.
+    pub fn set_most(&self, most: usize) {
+        self.state.lock().most = most.min(Self::MOST);
+    }
+
+    /// The number that the next object is to have, if one was asked for.
+    pub fn wanted_number(&self) -> Option<i32> {
+        self.state.lock().wanted
+    }
+
+    /// Asks for a number for the next object; it gets the next free slot's if that is taken.
+    pub fn want_number(&self, id: i32) {
+        self.state.lock().wanted = Some(id);
     }
 
     /// Finds the object of a key, or makes one (ipcget): `ENOENT`, `EEXIST`, what `fits` says of one that exists, `EACCES`,
@@ -81,24 +114,26 @@ impl<T: Object> Registry<T> {
         make: impl FnOnce(Permissions) -> Result<Arc<T>, Errno>,
     ) -> Result<i32, Errno> {
         let mut state = self.state.lock();
-        state.objects.retain(|_, (_, object)| !object.is_gone());
-        let found = state.objects.iter().find(|(_, (_, object))| object.permissions().key == key);
-        if let (Some((slot, (sequence, object))), true) = (found, key != Key::PRIVATE) {
+        if let Some(found) = state.of_key(key) {
             if flags & CREATE != 0 && flags & EXCLUSIVE != 0 {
                 return Err(Errno::EEXIST);
             }
-            fits(object)?;
-            object.permissions().check(task, flags)?;
-            return Ok(number(*slot, *sequence));
+            fits(&found.object)?;
+            found.object.permissions().check(task, flags)?;
+            return Ok(found.id);
         }
         if key != Key::PRIVATE && flags & CREATE == 0 {
             return Err(Errno::ENOENT);
         }
-        let (slot, sequence) = state.reserve(self.most);
+        let place = state.reserve();
+        let sequence = place.map_or(state.sequence, |(_, sequence)| sequence);
         let permissions = Permissions { sequence, ..Permissions::new(task, key, flags) };
         let object = make(permissions)?;
-        let (slot, sequence) = slot.map(|slot| (slot, sequence)).ok_or(Errno::ENOSPC)?;
+        let (slot, sequence) = place.ok_or(Errno::ENOSPC)?;
         state.objects.insert(slot, (sequence, object));
+        if key != Key::PRIVATE {
+            state.keys.insert(key.0, slot);
+        }
         // The search goes on behind it, and each round has another sequence number.
         state.next = slot + 1;
         Ok(number(slot, sequence))
@@ -106,7 +141,8 @@ impl<T: Object> Registry<T> {
 
     /// Finds an object by its number; `EINVAL`.
     pub fn find(&self, id: i32) -> Result<Arc<T>, Errno> {
-        let found = self.slot(id & ((1 << SLOT_BITS) - 1))?;
+        let (slot, _) = parts(id).ok_or(Errno::EINVAL)?;
+        let found = self.slot(slot.into())?;
         if found.id == id { Ok(found.object) } else { Err(Errno::EINVAL) }
     }
 
@@ -123,8 +159,16 @@ impl<T: Object> Registry<T> {
 
     /// Takes an object out.
     pub fn remove(&self, id: i32) -> Option<Arc<T>> {
-        let slot = u16::try_from(id & ((1 << SLOT_BITS) - 1)).ok()?;
-        self.state.lock().objects.remove(&slot).map(|(_, object)| object)
+        let (slot, _) = parts(id)?;
+        let mut state = self.state.lock();
+        let (_, object) = state.objects.remove(&slot)?;
+        state.keys.remove(&object.permissions().key.0);
+        Some(object)
+    }
+
+    /// Lets nobody find an object by its key any longer.
+    pub fn forget_key(&self, key: Key) {
+        self.state.lock().keys.remove(&key.0);
     }
 
     /// All objects, by slot.
@@ -144,20 +188,35 @@ impl<T: Object> Registry<T> {
     }
 }
 
-impl<T> State<T> {
-    /// The next free slot, going round, and its sequence number.
-    fn reserve(&mut self, most: usize) -> (Option<u16>, u16) {
-        if self.objects.len() >= most {
-            return (None, self.sequence);
+impl<T: Object> State<T> {
+    /// The object of a key.
+    fn of_key(&self, key: Key) -> Option<Found<T>> {
+        let slot = self.keys.get(&key.0).copied()?;
+        let (sequence, object) = self.objects.get(&slot)?;
+        let id = number(slot, *sequence);
+        (!object.is_gone() && object.permissions().key == key).then(|| Found { id, object: object.clone() })
+    }
+
+    /// The next free slot, going round, and the sequence number that goes with it.
+    fn reserve(&mut self) -> Option<(u16, u16)> {
+        if self.objects.len() >= self.most {
+            self.objects.retain(|_, (_, object)| !object.is_gone());
+        }
+        if self.objects.len() >= self.most {
+            return None;
+        }
+        let free = |slot: &u16| !self.objects.contains_key(slot);
+        if let Some((slot, sequence)) = self.wanted.take().and_then(parts) {
+            return (slot..1 << SLOT_BITS).find(free).map(|slot| (slot, sequence));
         }
         let cycle = (self.objects.len() * 3 / 2).clamp(LEAST_CYCLE, 1 << SLOT_BITS);
         let cycle = u16::try_from(cycle).unwrap_or(1 << SLOT_BITS);
-        let free = |slot: &u16| !self.objects.contains_key(slot);
         let ahead = (self.next..cycle).find(free);
         if ahead.is_none() {
-            // 2¹⁶ − 1 rounds at the most: the number stays positive.
+            // 2¹⁵ rounds, then the numbers come again: they stay positive.
             self.sequence = (self.sequence + 1) & 0x7fff;
         }
-        (ahead.or_else(|| (0..cycle).find(free)), self.sequence)
+        let slot = ahead.or_else(|| (0..cycle).find(free))?;
+        Some((slot, self.sequence))
     }
 }

@@ -13,9 +13,7 @@ use std::sync::{Arc, Weak};
 use vmm::memory::MemoryObject;
 
 /// Segments at the most (SHMMNI).
-pub const SEGMENTS_MAX: usize = 4096;
-/// Bytes of one segment, and pages of all, at the most (SHMMAX, SHMALL).
-pub const SIZE_MAX: u64 = u64::MAX - (1 << 24);
+const SEGMENTS_MAX: usize = 4096;
 
 /// The segments of a sandbox.
 pub type Segments = Registry<Segment>;

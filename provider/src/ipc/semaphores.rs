@@ -7,17 +7,13 @@ use super::registry::Object;
 use super::undo::Undos;
 use super::{Changes, Permissions, Registry, now};
 use crate::errno::Errno;
+use crate::net::Budget;
 use crate::sync::{Mutex, Rank};
 use crate::task::{CurrentTask, Deadline, Parker, Pid, Wake};
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// Sets at the most (SEMMNI).
-pub const SETS_MAX: usize = 32_000;
-/// Semaphores in a set at the most (SEMMSL).
-pub const SET_SIZE_MAX: usize = 32_000;
-/// Semaphores in all sets at the most (SEMMNS). Linux would have a thousand million; ours cost memory that nobody limits.
-pub const SEMAPHORES_MAX: usize = 1 << 20;
 /// The highest value, and adjustment (SEMVMX, SEMAEM).
 pub const VALUE_MAX: i32 = 32_767;
 
@@ -66,6 +62,58 @@ struct Waiting {
 pub struct SemaphoreSet {
     size: usize,
     state: Mutex<State>,
+    _counted: Counted,
+}
+
+/// How many semaphores there are in a sandbox, and the bound on what they take of the monitor's memory.
+#[derive(Debug)]
+pub struct SemaphoreCount {
+    count: AtomicU64,
+    budget: Arc<Budget>,
+}
+
+/// The semaphores of one set, as long as they count.
+#[derive(Debug)]
+struct Counted {
+    all: Arc<SemaphoreCount>,
+    size: usize,
+}
+
+impl SemaphoreCount {
+    /// Counts none.
+    pub(super) fn new(budget: &Arc<Budget>) -> Arc<Self> {
+        Arc::new(Self { count: AtomicU64::new(0), budget: budget.clone() })
+    }
+
+    /// How many there are.
+    pub fn get(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// `ENOSPC` beyond `most`, `ENOMEM` if there is no memory for them.
+    fn add(self: &Arc<Self>, size: usize, most: u64) -> Result<Counted, Errno> {
+        let added = u64::try_from(size).map_err(|_| Errno::ENOSPC)?;
+        let sum = |count: u64| count.checked_add(added).filter(|sum| *sum <= most);
+        self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum).map_err(|_| Errno::ENOSPC)?;
+        if self.budget.take(memory(size)) {
+            return Ok(Counted { all: self.clone(), size });
+        }
+        self.count.fetch_sub(added, Ordering::Relaxed);
+        Err(Errno::ENOMEM)
+    }
+}
+
+/// Bytes of the monitor's that a set takes.
+fn memory(size: usize) -> usize {
+    const SET: usize = 512;
+    SET + size * size_of::<Semaphore>()
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.all.count.fetch_sub(u64::try_from(self.size).unwrap_or_default(), Ordering::Relaxed);
+        self.all.budget.give(memory(self.size));
+    }
 }
 
 #[derive(Debug)]
@@ -195,8 +243,14 @@ impl Object for SemaphoreSet {
 }
 
 impl SemaphoreSet {
-    /// Makes a set of `size` semaphores whose values are 0.
-    pub fn new(permissions: Permissions, size: usize) -> Arc<Self> {
+    /// Makes a set of `size` semaphores whose values are 0: `ENOSPC` if there are more than `most` then, `ENOMEM`.
+    pub fn new(
+        permissions: Permissions,
+        size: usize,
+        all: &Arc<SemaphoreCount>,
+        most: u64,
+    ) -> Result<Arc<Self>, Errno> {
+        let counted = all.add(size, most)?;
         let state = State {
             permissions,
             semaphores: vec![Semaphore::default(); size],
@@ -206,7 +260,7 @@ impl SemaphoreSet {
             changed: now(),
             removed: false,
         };
-        Arc::new(Self { size, state: Mutex::new(Rank::IpcObject, state) })
+        Ok(Arc::new(Self { size, state: Mutex::new(Rank::IpcObject, state), _counted: counted }))
     }
 
     /// How many semaphores it has.
@@ -331,12 +385,6 @@ impl SemaphoreSet {
 
 /// The sets of a sandbox.
 pub type SemaphoreSets = Registry<SemaphoreSet>;
-
-impl Default for SemaphoreSets {
-    fn default() -> Self {
-        Self::new(SETS_MAX)
-    }
-}
 
 impl SemaphoreSets {
     pub(super) fn undo(&self, process: Pid) {

@@ -2,9 +2,7 @@
 
 use super::ipc::{self, INFO, REMOVE, SET, STATUS};
 use crate::errno::Errno;
-use crate::ipc::{
-    Key, Message, MessageQueue, QUEUE_BYTES_MAX, QUEUES_MAX, RawPermissions, Received, Selection, TEXT_MAX,
-};
+use crate::ipc::{Ipc, Key, Message, MessageQueue, RawPermissions, Selection};
 use crate::task::CurrentTask;
 use crate::user::{UserIn, UserOut};
 use vmm::addr::UserAddr;
@@ -19,8 +17,9 @@ const EXCEPT: u32 = 0o20000;
 const COPY: u32 = 0o40000;
 
 pub(super) fn msgget(task: &CurrentTask<'_>, key: i32, flags: u32) -> Result<i32, Errno> {
-    let make = |permissions| Ok(MessageQueue::new(permissions));
-    task.kernel().ipc().messages.get(task, Key(key), flags, |_| Ok(()), make)
+    let ipc = task.kernel().ipc();
+    let make = |permissions| Ok(MessageQueue::new(permissions, ipc.limits.queue_bytes.get()));
+    ipc.messages.get(task, Key(key), flags, |_| Ok(()), make)
 }
 
 /// The text follows the type, a `long`.
@@ -30,14 +29,15 @@ fn text(at: UserAddr) -> UserAddr {
 
 pub(super) fn msgsnd(task: &CurrentTask<'_>, id: i32, at: UserAddr, size: usize, flags: u32) -> Result<(), Errno> {
     let kind = UserIn::<i64>::new(at).read(task)?;
-    if size > TEXT_MAX || id < 0 || kind < 1 {
+    let most = usize::try_from(task.kernel().ipc().limits.message_size.get()).unwrap_or(usize::MAX);
+    if size > most || id < 0 || kind < 1 {
         return Err(Errno::EINVAL);
     }
     let mut bytes = vec![0; size];
     task.mm().read(text(at), &mut bytes)?;
     let queue = task.kernel().ipc().messages.find(id)?;
     queue.status().permissions.check(task, 0o222)?;
-    queue.send(task, Message { kind, text: bytes }, flags & NO_WAIT == 0)
+    queue.send(task, Message::new(task.kernel(), kind, bytes)?, flags & NO_WAIT == 0)
 }
 
 pub(super) fn msgrcv(
@@ -66,11 +66,12 @@ pub(super) fn msgrcv(
     let queue = task.kernel().ipc().messages.find(id)?;
     queue.status().permissions.check(task, 0o444)?;
     let room = (size, flags & NO_ERROR != 0);
-    let Received(message) = queue.receive(task, selection, room, flags & NO_WAIT == 0)?;
+    let message = queue.receive(task, selection, room, flags & NO_WAIT == 0)?;
     // As on Linux a message that cannot be delivered is lost.
     UserOut::new(at).write(task, &message.kind)?;
-    task.mm().write(text(at), &message.text)?;
-    Ok(message.text.len())
+    let bytes = &message.text()[..message.text().len().min(size)];
+    task.mm().write(text(at), bytes)?;
+    Ok(bytes.len())
 }
 
 /// `struct msqid64_ds`.
@@ -109,13 +110,13 @@ const TOTALS: i32 = 12;
 const STATUS_OF_ANY: i32 = 13;
 
 /// What IPC_INFO tells: most of it means nothing any longer.
-fn limits() -> Info {
-    let bytes_max = i32::try_from(QUEUE_BYTES_MAX).unwrap_or_default();
-    let queues_max = i32::try_from(QUEUES_MAX).unwrap_or_default();
+fn limits(ipc: &Ipc) -> Info {
+    let bytes_max = ipc.limits.queue_bytes.as_int();
+    let queues_max = i32::try_from(ipc.messages.most()).unwrap_or_default();
     Info {
-        pool: queues_max * bytes_max / 1024,
+        pool: queues_max.saturating_mul(bytes_max) / 1024,
         map: bytes_max,
-        text_max: i32::try_from(TEXT_MAX).unwrap_or_default(),
+        text_max: ipc.limits.message_size.as_int(),
         bytes_max,
         queues_max,
         segment_size: 16,
@@ -132,7 +133,7 @@ pub(super) fn msgctl(task: &CurrentTask<'_>, id: i32, command: i32, at: UserAddr
     let queues = &task.kernel().ipc().messages;
     match command {
         INFO | TOTALS => {
-            let mut info = limits();
+            let mut info = limits(task.kernel().ipc());
             if command == TOTALS {
                 let all: Vec<_> = queues.all().iter().map(|found| found.object.status()).collect();
                 let number = |value: u64| i32::try_from(value).unwrap_or(i32::MAX);
@@ -168,7 +169,8 @@ pub(super) fn msgctl(task: &CurrentTask<'_>, id: i32, command: i32, at: UserAddr
             let new = UserIn::<RawStatus>::new(at).read(task)?;
             let queue = queues.find(id)?;
             queue.status().permissions.check_owner(task)?;
-            if new.bytes_max > QUEUE_BYTES_MAX && !task.credentials().has(CAP_SYS_RESOURCE) {
+            if new.bytes_max > task.kernel().ipc().limits.queue_bytes.get() && !task.credentials().has(CAP_SYS_RESOURCE)
+            {
                 return Err(Errno::EPERM);
             }
             queue.change(new.permissions.changes(), new.bytes_max).map(|()| 0)

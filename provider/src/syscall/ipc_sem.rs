@@ -2,9 +2,7 @@
 
 use super::ipc::{self, INFO, REMOVE, SET, STATUS};
 use crate::errno::Errno;
-use crate::ipc::{
-    Key, Operation, OperationFlags, RawPermissions, SEMAPHORES_MAX, SET_SIZE_MAX, SETS_MAX, SemaphoreSet, VALUE_MAX,
-};
+use crate::ipc::{Key, Operation, OperationFlags, RawPermissions, SemaphoreSet, VALUE_MAX};
 use crate::task::{CurrentTask, Deadline};
 use crate::time::Timespec;
 use crate::user::{UserIn, UserOut};
@@ -12,18 +10,14 @@ use std::sync::Arc;
 use vmm::addr::UserAddr;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Operations of one call at the most (SEMOPM).
-const OPERATIONS_MAX: usize = 500;
-
 pub(super) fn semget(task: &CurrentTask<'_>, key: i32, count: i32, flags: u32) -> Result<i32, Errno> {
-    let count = usize::try_from(count).ok().filter(|count| *count <= SET_SIZE_MAX).ok_or(Errno::EINVAL)?;
-    let sets = &task.kernel().ipc().semaphores;
-    let others: usize = sets.all().iter().map(|found| found.object.size()).sum();
+    let ipc = task.kernel().ipc();
+    let count = u64::try_from(count).ok().filter(|count| *count <= ipc.limits.set_size.get()).ok_or(Errno::EINVAL)?;
+    let count = usize::try_from(count).map_err(|_| Errno::EINVAL)?;
     let fits = |set: &SemaphoreSet| if count > set.size() { Err(Errno::EINVAL) } else { Ok(()) };
-    sets.get(task, Key(key), flags, fits, |permissions| match count {
+    ipc.semaphores.get(task, Key(key), flags, fits, |permissions| match count {
         0 => Err(Errno::EINVAL),
-        _ if others + count > SEMAPHORES_MAX => Err(Errno::ENOSPC),
-        _ => Ok(SemaphoreSet::new(permissions, count)),
+        _ => SemaphoreSet::new(permissions, count, &ipc.semaphore_count, ipc.limits.semaphores.get()),
     })
 }
 
@@ -57,10 +51,10 @@ fn operate(
     (list, count): (UserAddr, u32),
     limit: Option<Timespec>,
 ) -> Result<(), Errno> {
-    let count = usize::try_from(count).unwrap_or(usize::MAX);
-    if count > OPERATIONS_MAX {
+    if u64::from(count) > task.kernel().ipc().limits.operations.get() {
         return Err(Errno::E2BIG);
     }
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
     if count == 0 {
         return Err(Errno::EINVAL);
     }
@@ -114,15 +108,16 @@ const STATUS_OF_ANY: i32 = 20;
 /// `struct seminfo`: map, sets, semaphores, undos, semaphores of a set, operations, undos of a process, size of an undo, value, adjustment.
 fn info(task: &CurrentTask<'_>, totals: bool) -> [i32; 10] {
     let number = |value: usize| i32::try_from(value).unwrap_or(i32::MAX);
-    let (all, operations) = (number(SEMAPHORES_MAX), number(OPERATIONS_MAX));
+    let ipc = task.kernel().ipc();
+    let (all, operations) = (ipc.limits.semaphores.as_int(), ipc.limits.operations.as_int());
     /// SEMUSZ
     const UNDO_SIZE: i32 = 20;
     let mut info = [
         all,
-        number(SETS_MAX),
+        number(ipc.semaphores.most()),
         all,
         all,
-        number(SET_SIZE_MAX),
+        ipc.limits.set_size.as_int(),
         operations,
         operations,
         UNDO_SIZE,
@@ -130,9 +125,8 @@ fn info(task: &CurrentTask<'_>, totals: bool) -> [i32; 10] {
         VALUE_MAX,
     ];
     if totals {
-        let sets = task.kernel().ipc().semaphores.all();
-        info[7] = number(sets.len());
-        info[9] = number(sets.iter().map(|found| found.object.size()).sum());
+        info[7] = number(ipc.semaphores.all().len());
+        info[9] = i32::try_from(ipc.semaphore_count.get()).unwrap_or(i32::MAX);
     }
     info
 }

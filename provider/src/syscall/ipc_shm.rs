@@ -2,7 +2,7 @@
 
 use super::ipc::{self, INFO, REMOVE, SET, STATUS};
 use crate::errno::Errno;
-use crate::ipc::{Key, RawPermissions, SEGMENTS_MAX, SIZE_MAX, Segment};
+use crate::ipc::{Key, RawPermissions, Segment};
 use crate::mm::{Backing, Content, Label, MapRequest, MemoryMap, Placement, Sharing, Source, VmaFlags};
 use crate::task::{CurrentTask, Resource};
 use crate::user::{UserIn, UserOut};
@@ -23,9 +23,16 @@ const EXECUTE: u32 = 0o100_000;
 
 pub(super) fn shmget(task: &CurrentTask<'_>, key: i32, size: u64, flags: u32) -> Result<i32, Errno> {
     let fits = |segment: &Segment| if segment.size() < size { Err(Errno::EINVAL) } else { Ok(()) };
-    task.kernel().ipc().segments.get(task, Key(key), flags, fits, |permissions| {
-        if size == 0 || size > SIZE_MAX {
+    let ipc = task.kernel().ipc();
+    let pages = |segment: &Segment| segment.size().div_ceil(PAGE_SIZE);
+    // Asked before the registry is locked: a page more or less does not matter.
+    let others: u64 = ipc.segments.all().iter().map(|found| pages(&found.object)).fold(0, u64::saturating_add);
+    ipc.segments.get(task, Key(key), flags, fits, |permissions| {
+        if size == 0 || size > ipc.limits.segment_size.get() {
             return Err(Errno::EINVAL);
+        }
+        if others.saturating_add(size.div_ceil(PAGE_SIZE)) > ipc.limits.segment_pages.get() {
+            return Err(Errno::ENOSPC);
         }
         if flags & HUGE != 0 {
             return Err(task.unsupported("shmget: SHM_HUGETLB", Errno::ENOMEM));
@@ -187,16 +194,16 @@ pub(super) fn shmctl(task: &CurrentTask<'_>, id: i32, command: i32, at: UserAddr
     if command < 0 || id < 0 {
         return Err(Errno::EINVAL);
     }
-    let segments = &task.kernel().ipc().segments;
-    let most = u64::try_from(SEGMENTS_MAX).unwrap_or_default();
+    let (segments, limits) = (&task.kernel().ipc().segments, &task.kernel().ipc().limits);
+    let most = u64::try_from(segments.most()).unwrap_or_default();
     match command {
         INFO => {
             let limits = Limits {
-                size_max: SIZE_MAX,
+                size_max: limits.segment_size.get(),
                 size_min: 1,
                 segments_max: most,
                 segments_of_process_max: most,
-                pages_max: SIZE_MAX,
+                pages_max: limits.segment_pages.get(),
                 ..Limits::default()
             };
             UserOut::new(at).write(task, &limits)?;
@@ -232,6 +239,7 @@ pub(super) fn shmctl(task: &CurrentTask<'_>, id: i32, command: i32, at: UserAddr
         REMOVE => {
             let segment = find(task, id)?;
             segment.status().permissions.check_owner(task)?;
+            segments.forget_key(segment.status().permissions.key);
             segment.remove();
             Ok(0)
         }

@@ -1,15 +1,136 @@
 //! The settings below /proc/sys that a program may change: those of what the sandbox has of its own.
 
 use crate::errno::Errno;
+use crate::fs::Leases;
 use crate::fs::mqueue::{MESSAGE_SIZE_HARD, MESSAGE_SIZE_LEAST, MESSAGES_HARD, Settings};
 use crate::fs::pseudo::Leaf;
+use crate::ipc::{Limit, Registry, Segment};
 use crate::task::CurrentTask;
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 use std::ops::RangeInclusive;
+use std::str::FromStr;
 
 /// All of them, by path.
 pub(super) fn leaves() -> Vec<Leaf> {
+    let mut leaves = of_files();
+    leaves.extend(of_ipc());
+    leaves
+}
+
+/// A setting that is one limit of System V IPC.
+macro_rules! limit {
+    ($path:literal, $field:ident, $range:expr) => {
+        Leaf::setting(
+            $path,
+            |reader| numbers(&[reader.kernel().ipc().limits.$field.get()]),
+            |writer, bytes| {
+                let value = parse(bytes, $range, 1)?;
+                value.first().iter().for_each(|value| writer.kernel().ipc().limits.$field.set(**value));
+                Ok(())
+            },
+        )
+    };
+}
+
+/// A setting of how many objects of a kind there may be.
+macro_rules! most {
+    ($path:literal, $registry:ident) => {
+        Leaf::setting(
+            $path,
+            |reader| numbers(&[reader.kernel().ipc().$registry.most()]),
+            |writer, bytes| {
+                let value = parse(bytes, 0..=Registry::<Segment>::MOST, 1)?;
+                value.first().iter().for_each(|most| writer.kernel().ipc().$registry.set_most(**most));
+                Ok(())
+            },
+        )
+    };
+}
+
+/// A setting that says which number the next object of a kind gets; −1: any.
+macro_rules! next {
+    ($path:literal, $registry:ident) => {
+        Leaf::setting(
+            $path,
+            |reader| numbers(&[reader.kernel().ipc().$registry.wanted_number().unwrap_or(-1)]),
+            |writer, bytes| {
+                let value = parse(bytes, 0..=i32::MAX, 1)?;
+                value.first().iter().for_each(|id| writer.kernel().ipc().$registry.want_number(**id));
+                Ok(())
+            },
+        )
+    };
+}
+
+/// Those of System V IPC, see sysvipc(7) and proc_sys_kernel(5).
+fn of_ipc() -> Vec<Leaf> {
+    const INT: RangeInclusive<u64> = 0..=i32::MAX.cast_unsigned() as u64;
     vec![
+        limit!("kernel/msgmax", message_size, INT),
+        limit!("kernel/msgmnb", queue_bytes, INT),
+        most!("kernel/msgmni", messages),
+        next!("kernel/msg_next_id", messages),
+        Leaf::setting("kernel/sem", show_semaphores, store_semaphores),
+        next!("kernel/sem_next_id", semaphores),
+        limit!("kernel/shmall", segment_pages, 0..=u64::MAX),
+        limit!("kernel/shmmax", segment_size, 0..=u64::MAX),
+        most!("kernel/shmmni", segments),
+        next!("kernel/shm_next_id", segments),
+    ]
+}
+
+/// SEMMSL, SEMMNS, SEMOPM, SEMMNI.
+fn show_semaphores(reader: &CurrentTask<'_>) -> Result<Vec<u8>, Errno> {
+    let ipc = reader.kernel().ipc();
+    let limits = &ipc.limits;
+    let most = u64::try_from(ipc.semaphores.most()).unwrap_or_default();
+    numbers(&[limits.set_size.get(), limits.semaphores.get(), limits.operations.get(), most])
+}
+
+/// Stores as many of the four as there are.
+fn store_semaphores(writer: &CurrentTask<'_>, bytes: &[u8]) -> Result<(), Errno> {
+    let values: Vec<u64> = parse(bytes, 0..=i32::MAX.cast_unsigned().into(), 4)?;
+    let ipc = writer.kernel().ipc();
+    // The operations of one call are copied: Linux bounds them by what an allocation yields.
+    const OPERATIONS: u64 = 1 << 16;
+    // A semaphore's number has 16 bits.
+    let most = u64::try_from(Registry::<Segment>::MOST).unwrap_or_default();
+    if values.get(3).is_some_and(|sets| *sets > most) || values.first().is_some_and(|size| *size > u16::MAX.into()) {
+        return Err(Errno::EINVAL);
+    }
+    let set = |limit: &Limit, at: usize| values.get(at).iter().for_each(|value| limit.set(**value));
+    set(&ipc.limits.set_size, 0);
+    set(&ipc.limits.semaphores, 1);
+    if let Some(operations) = values.get(2) {
+        ipc.limits.operations.set(*operations.min(&OPERATIONS));
+    }
+    if let Some(sets) = values.get(3) {
+        ipc.semaphores.set_most(usize::try_from(*sets).unwrap_or_default());
+    }
+    Ok(())
+}
+
+/// Those of leases and POSIX queues.
+fn of_files() -> Vec<Leaf> {
+    vec![
+        Leaf::setting(
+            "fs/lease-break-time",
+            |reader| numbers(&[leases(reader).break_time()]),
+            |writer, bytes| {
+                let value = parse(bytes, 0..=i32::MAX.into(), 1)?;
+                value.first().iter().for_each(|seconds| leases(writer).set_break_time(**seconds));
+                Ok(())
+            },
+        ),
+        Leaf::setting(
+            "fs/leases-enable",
+            |reader| numbers(&[i32::from(leases(reader).enabled())]),
+            |writer, bytes| {
+                let value = parse(bytes, i32::MIN..=i32::MAX, 1)?;
+                value.first().iter().for_each(|value| leases(writer).set_enabled(**value != 0));
+                Ok(())
+            },
+        ),
         Leaf::setting(
             "fs/mqueue/msg_default",
             |reader| numbers(&[queues(reader).msg_default]),
@@ -32,7 +153,7 @@ pub(super) fn leaves() -> Vec<Leaf> {
         ),
         Leaf::setting(
             "fs/mqueue/queues_max",
-            |reader| numbers(&[queues(reader).queues_max.cast_signed().into()]),
+            |reader| numbers(&[queues(reader).queues_max.cast_signed()]),
             |writer, bytes| {
                 let any = i32::MIN.into()..=i32::MAX.into();
                 store_queues(writer, bytes, any, |settings, new| {
@@ -45,6 +166,10 @@ pub(super) fn leaves() -> Vec<Leaf> {
 }
 
 const SIZES: RangeInclusive<i64> = MESSAGE_SIZE_LEAST..=MESSAGE_SIZE_HARD;
+
+fn leases<'a>(reader: &'a CurrentTask<'_>) -> &'a Leases {
+    reader.kernel().namespace().locks().leases()
+}
 
 fn queues(reader: &CurrentTask<'_>) -> Settings {
     reader.kernel().ipc().posix.settings()
@@ -63,7 +188,7 @@ fn store_queues(
 }
 
 /// The text of a setting of numbers.
-fn numbers(values: &[i64]) -> Result<Vec<u8>, Errno> {
+fn numbers<T: Display>(values: &[T]) -> Result<Vec<u8>, Errno> {
     let mut text = String::new();
     for (at, value) in values.iter().enumerate() {
         // Writing to a String cannot fail.
@@ -74,14 +199,14 @@ fn numbers(values: &[i64]) -> Result<Vec<u8>, Errno> {
 }
 
 /// Reads up to `most` numbers, as proc_dointvec_minmax does: `EINVAL` for what is no number and for one outside the range.
-fn parse(bytes: &[u8], range: RangeInclusive<i64>, most: usize) -> Result<Vec<i64>, Errno> {
+fn parse<T: FromStr + PartialOrd>(bytes: &[u8], range: RangeInclusive<T>, most: usize) -> Result<Vec<T>, Errno> {
     let words = bytes.split(|byte| matches!(byte, b' ' | b'\t' | b'\n' | 0)).filter(|word| !word.is_empty());
     words
         .take(most)
         .map(|word| {
             let text = std::str::from_utf8(word).map_err(|_| Errno::EINVAL)?;
             // A sign is a minus, if any.
-            let value: i64 = text.parse().ok().filter(|_| !text.starts_with('+')).ok_or(Errno::EINVAL)?;
+            let value: T = text.parse().ok().filter(|_| !text.starts_with('+')).ok_or(Errno::EINVAL)?;
             if range.contains(&value) { Ok(value) } else { Err(Errno::EINVAL) }
         })
         .collect()
