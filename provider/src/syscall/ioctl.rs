@@ -1,6 +1,6 @@
 //! ioctl(2): the requests that every file knows; others go to the file ([`crate::fs::File::ioctl`]).
 
-use super::sigio;
+use super::{fiemap, sigio};
 use crate::errno::Errno;
 use crate::fs::{Fd, FileKind, OpenFile, OpenFlags};
 use crate::task::CurrentTask;
@@ -39,6 +39,7 @@ pub(super) fn ioctl(task: &CurrentTask<'_>, fd: Fd, request: u32, arg: UserAddr)
             sigio::set_owner(task, &file, UserIn::<i32>::new(arg).read(task)?)?;
         }
         FIOGETOWN | SIOCGPGRP if kind == FileKind::Socket => UserOut::new(arg).write(task, &sigio::owner(&file))?,
+        fiemap::REQUEST => fiemap::extents(task, &file, arg)?,
         _ if CLONE_REQUESTS.contains(&request) => return Err(Errno::EOPNOTSUPP),
         FIONREAD if kind == FileKind::Regular => {
             let left = file.location().inode().stat()?.size.wrapping_sub(file.offset());

@@ -23,6 +23,7 @@ mod dir;
 mod epoll;
 mod events;
 mod exec;
+mod fiemap;
 mod file;
 mod file_control;
 mod file_mode;
