@@ -2,7 +2,7 @@ use crate::config::{Config, User};
 use crate::errno::Errno;
 use crate::fs::{BufferSink, BufferSource, DirEntry, DirSink, Fd, FdTable, LastLink, OpenFlags, stdio};
 use crate::mm::MapRequest;
-use crate::task::{CurrentTask, Pid, ResourceLimits, Resources, Task, ThreadGroup};
+use crate::task::{CurrentTask, Pid, Policy, ResourceLimits, Resources, Scheduling, Task, ThreadGroup};
 use crate::testing::{Fixture, config, fixture_with};
 use std::sync::Arc;
 use vmm::memory::Access;
@@ -60,6 +60,41 @@ fn status_has_the_hosts_lines() {
     assert!(ours.contains("\nUid:\t1000\t1000\t1000\t1000\n"), "{ours}");
     assert!(ours.contains("\nGroups:\t1000  \n"), "{ours}");
     assert!(ours.contains("\nVmSize:\t       0 kB\n"), "{ours}");
+}
+
+#[test]
+fn stat_tells_how_a_task_is_scheduled() {
+    let mut fixture = fixture();
+    // Priority, nice value; real-time priority, policy.
+    let mut shown = |scheduling: Scheduling| {
+        fixture.task.set_scheduling(scheduling);
+        let line = read(&fixture.current(), "/proc/self/stat");
+        let fields: Vec<i32> = line
+            .rsplit(") ")
+            .next()
+            .unwrap()
+            .split(' ')
+            .skip(1)
+            .map(|field| field.trim_end().parse().unwrap_or(-1))
+            .collect();
+        [fields[14], fields[15], fields[36], fields[37]]
+    };
+    let ordinary = Scheduling::default();
+    assert_eq!(shown(ordinary), [20, 0, 0, 0]);
+    assert_eq!(shown(Scheduling { nice: 5, ..ordinary }), [25, 5, 0, 0]);
+    assert_eq!(shown(Scheduling { policy: Policy::RoundRobin, priority: 7, ..ordinary }), [-8, 0, 7, 2]);
+}
+
+#[test]
+fn io_counts_what_calls_move() {
+    let mut fixture = fixture();
+    fixture.task.transfers().note_read(&Ok(7));
+    fixture.task.transfers().note_write(&Ok(3));
+    fixture.task.transfers().note_write(&Err(Errno::EPIPE));
+    let mut shown = |path| read(&fixture.current(), path).lines().take(4).map(str::to_owned).collect::<Vec<_>>();
+    let expected = ["rchar: 7", "wchar: 3", "syscr: 1", "syscw: 2"];
+    assert_eq!(shown("/proc/self/io"), expected);
+    assert_eq!(shown("/proc/thread-self/io"), expected);
 }
 
 #[test]

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 /// The weight of an ordinary task with nice value 0, as the scheduler scales it.
 const WEIGHT: u64 = 1 << 20;
-/// The priority of one.
-const PRIORITY: i32 = 120;
+/// Where ordinary priorities begin, behind the real-time ones (MAX_RT_PRIO).
+const FIRST_ORDINARY: i32 = 100;
 /// The width of names in `sched`.
 const NAME_WIDTH: usize = 45;
 /// And that of values.
@@ -48,8 +48,9 @@ pub(super) fn details(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
     line("nr_voluntary_switches", voluntary.to_string());
     line("nr_involuntary_switches", involuntary.to_string());
     line("se.load.weight", WEIGHT.to_string());
-    line("policy", "0".into());
-    line("prio", (PRIORITY + task.nice()).to_string());
+    let scheduling = task.scheduling();
+    line("policy", scheduling.policy.raw().to_string());
+    line("prio", (FIRST_ORDINARY + super::stat::priority(&scheduling)).to_string());
     out.extend(text.into_bytes());
     Ok(out)
 }

@@ -5,7 +5,7 @@ use super::{Scope, Shown, may_look};
 use crate::errno::Errno;
 use crate::mm::{MappingName, MemoryUsage};
 use crate::signal::{Disposition, Signal, SignalSet};
-use crate::task::{CurrentTask, Resource, Task};
+use crate::task::{CurrentTask, Policy, Resource, Scheduling, Task};
 use std::sync::Arc;
 use vmm::addr::PAGE_SIZE;
 use vmm::usage::Usage;
@@ -44,8 +44,14 @@ pub(super) fn state(task: &Arc<Task>, reader: &CurrentTask<'_>) -> (char, &'stat
 const FLAGS: u32 = 0x40_0000;
 /// What a parent gets when the task ends: SIGCHLD.
 const EXIT_SIGNAL: u32 = 17;
-/// The priority of an ordinary task with nice value 0.
-const PRIORITY: i32 = 20;
+/// The priority as the scheduler has it, seen from the lowest real-time one (task_prio): 20 for an ordinary task with nice value 0.
+pub(super) fn priority(scheduling: &Scheduling) -> i32 {
+    match scheduling.policy {
+        Policy::Deadline => -101,
+        Policy::Fifo | Policy::RoundRobin => -1 - i32::try_from(scheduling.priority).unwrap_or(0),
+        Policy::Other | Policy::Batch | Policy::Idle => 20 + scheduling.nice,
+    }
+}
 
 /// CPU time and faults of the process or the thread.
 pub(super) fn cpu_usage(shown: &Shown<'_, '_>) -> Usage {
@@ -88,21 +94,30 @@ pub(super) fn render(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
     // Linux shows the classic signals only, as decimal numbers.
     let classic = |set: SignalSet| set.0 & 0x7fff_ffff;
     let usage_of_cpu = cpu_usage(shown);
-    let nice = task.nice();
+    // A thread has no children of its own.
+    let children = if shown.scope == Scope::Process { group.children_usage() } else { Usage::default() };
+    let scheduling = task.scheduling();
+    let nice = scheduling.nice;
     let mut line = format!("{} (", task.tid().0).into_bytes();
     line.extend(task.name());
     let (letter, _) = state(task, shown.reader);
     line.extend(
         format!(
-            ") {letter} {parent} {group} {session} {tty} {foreground} {FLAGS} {minor} 0 {major} 0 {user} {system} 0 0 {priority} {nice} {threads} 0 \
+            ") {letter} {parent} {group} {session} {tty} {foreground} {FLAGS} {minor} {child_minor} {major} {child_major} {user} {system} {child_user} {child_system} {priority} {nice} {threads} 0 \
              {started} {mapped} {resident} {limit} {code_start} {code_end} {stack} 0 0 {pending} {blocked} {ignored} {caught} \
-             0 0 0 {EXIT_SIGNAL} 0 0 0 0 0 0 {data_start} {data_end} {heap} {args_start} {args_end} {env_start} {env_end} 0\n",
+             0 0 0 {EXIT_SIGNAL} 0 {rt_priority} {policy} 0 0 0 {data_start} {data_end} {heap} {args_start} {args_end} {env_start} {env_end} 0\n",
             parent = group.parent().0,
             minor = usage_of_cpu.minor_faults,
             major = usage_of_cpu.major_faults,
             user = ticks(usage_of_cpu.user),
             system = ticks(usage_of_cpu.system),
-            priority = PRIORITY + nice,
+            child_minor = children.minor_faults,
+            child_major = children.major_faults,
+            child_user = ticks(children.user),
+            child_system = ticks(children.system),
+            priority = priority(&scheduling),
+            rt_priority = scheduling.priority,
+            policy = scheduling.policy.raw(),
             group = group.process_group().0,
             session = group.session().0,
             threads = group.threads().len().max(1),
