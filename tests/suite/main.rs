@@ -13,6 +13,7 @@ mod herds;
 mod memory;
 mod programs;
 mod signals;
+mod terminal;
 mod tidy;
 mod tools;
 mod workloads;
