@@ -11,6 +11,7 @@ mod files;
 mod harness;
 mod herds;
 mod memory;
+mod network;
 mod programs;
 mod signals;
 mod terminal;

@@ -11,12 +11,18 @@ const MULTI: u16 = 2;
 pub(super) const ACK: u16 = 4;
 /// NLM_F_DUMP: NLM_F_ROOT and NLM_F_MATCH; either asks for all.
 const DUMP: u16 = 0x100 | 0x200;
+
+/// The same request for all objects.
+pub(super) fn dump(request: Header) -> Header {
+    Header { flags: request.flags | DUMP, ..request }
+}
+
 /// Kinds below are of netlink itself (NLMSG_MIN_TYPE).
 pub(super) const FIRST_KIND: u16 = 0x10;
 /// NLMSG_ERROR.
 const ERROR: u16 = 2;
 /// NLMSG_DONE.
-const DONE: u16 = 3;
+pub(super) const DONE: u16 = 3;
 
 /// `struct nlmsghdr`.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]

@@ -2,9 +2,11 @@
 //!
 //! A [`NetlinkSocket`] answers a request at once: the messages wait in its queue until they are received. Served are dumps of
 //! NETLINK_ROUTE (`route`) and NETLINK_SOCK_DIAG (`diag`); NETLINK_KOBJECT_UEVENT may be listened to and is silent, since no device
-//! ever comes or goes. Changes are `EPERM`, as without CAP_NET_ADMIN.
+//! ever comes or goes. Changes are `EPERM`, as without CAP_NET_ADMIN. With the host's network, the
+//! host answers what NETLINK_ROUTE is asked ([`host`]).
 
 mod diag;
+pub(super) mod host;
 mod message;
 mod route;
 
@@ -12,6 +14,7 @@ use self::message::{Header, Writer};
 use super::messages::{Messages, Payload};
 use super::socket::{Incoming, Outgoing, Received, Shutdown, Socket};
 use super::{Address, Budget, Common, Control, Kind, interface, options};
+use crate::config::Network;
 use crate::errno::Errno;
 use crate::fs::Ready;
 use crate::net::common::Switches;
@@ -180,6 +183,13 @@ impl NetlinkSocket {
 
     fn answer(&self, task: &CurrentTask<'_>, header: &Header, body: &[u8], id: u32) -> Result<(), Errno> {
         let mut writer = Writer::new(header, id);
+        let has_host = task.kernel().config().network == Network::Host;
+        if has_host && self.common.protocol == ROUTE && host::answers(header, body) {
+            for datagram in host::ask(header, body, id)? {
+                self.deliver(datagram)?;
+            }
+            return Ok(());
+        }
         let served = match self.common.protocol {
             ROUTE => {
                 let may_change = !route::asks(header.kind) && task.credentials().has(options::NET_ADMIN);

@@ -9,22 +9,22 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use zerocopy::FromBytes;
 
 /// RTM_NEWLINK, and the kinds of messages from there on: four for each object.
-const NEW_LINK: u16 = 16;
+pub(super) const NEW_LINK: u16 = 16;
 const DELETE_LINK: u16 = 17;
-const GET_LINK: u16 = 18;
+pub(super) const GET_LINK: u16 = 18;
 const SET_LINK: u16 = 19;
-const NEW_ADDRESS: u16 = 20;
-const GET_ADDRESS: u16 = 22;
+pub(super) const NEW_ADDRESS: u16 = 20;
+pub(super) const GET_ADDRESS: u16 = 22;
 const NEW_ROUTE: u16 = 24;
-const GET_ROUTE: u16 = 26;
-const GET_NEIGHBOUR: u16 = 30;
-const GET_RULE: u16 = 34;
+pub(super) const GET_ROUTE: u16 = 26;
+pub(super) const GET_NEIGHBOUR: u16 = 30;
+pub(super) const GET_RULE: u16 = 34;
 const NEW_RULE: u16 = 32;
 /// The last kind that Linux has (RTM_MAX).
 const LAST_KIND: u16 = 123;
 
 /// Bytes of a `struct ifinfomsg`.
-const LINK_HEAD: usize = 16;
+pub(super) const LINK_HEAD: usize = 16;
 /// IFLA_IFNAME.
 const LINK_NAME: u16 = 3;
 /// IFLA_MTU.
