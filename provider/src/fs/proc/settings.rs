@@ -5,6 +5,7 @@ use crate::fs::Leases;
 use crate::fs::mqueue::{MESSAGE_SIZE_HARD, MESSAGE_SIZE_LEAST, MESSAGES_HARD, Settings};
 use crate::fs::pseudo::Leaf;
 use crate::ipc::{Limit, Registry, Segment};
+use crate::net::inet::{FIRST_UNPRIVILEGED, Kept, Stack};
 use crate::task::CurrentTask;
 use std::fmt::{Display, Write};
 use std::ops::RangeInclusive;
@@ -14,6 +15,7 @@ use std::str::FromStr;
 pub(super) fn leaves() -> Vec<Leaf> {
     let mut leaves = of_files();
     leaves.extend(of_ipc());
+    leaves.extend(of_network());
     leaves
 }
 
@@ -163,6 +165,50 @@ fn of_files() -> Vec<Leaf> {
             },
         ),
     ]
+}
+
+/// Those of the sandbox's own network.
+fn of_network() -> Vec<Leaf> {
+    vec![
+        Leaf::setting(
+            "net/ipv4/ip_forward",
+            |reader| numbers(&[inet(reader).settings.forward.get()]),
+            |writer, bytes| store_kept(&inet(writer).settings.forward, bytes, i32::MIN..=i32::MAX),
+        ),
+        Leaf::setting("net/ipv4/ip_local_port_range", automatic_ports, store_automatic_ports),
+        Leaf::setting(
+            "net/ipv4/tcp_recovery",
+            |reader| numbers(&[inet(reader).settings.recovery.get()]),
+            |writer, bytes| store_kept(&inet(writer).settings.recovery, bytes, 0..=255),
+        ),
+    ]
+}
+
+fn inet<'k>(task: &'k CurrentTask<'_>) -> &'k Stack {
+    task.kernel().network().inet()
+}
+
+fn store_kept(kept: &Kept, bytes: &[u8], range: RangeInclusive<i32>) -> Result<(), Errno> {
+    let values = parse(bytes, range, 1)?;
+    values.first().iter().for_each(|value| kept.set(**value));
+    Ok(())
+}
+
+fn automatic_ports(reader: &CurrentTask<'_>) -> Result<Vec<u8>, Errno> {
+    let (first, last) = inet(reader).automatic_ports();
+    numbers(&[first, last])
+}
+
+/// The two ends of a range that is not empty and begins above the privileged ports (ipv4_local_port_range).
+fn store_automatic_ports(writer: &CurrentTask<'_>, bytes: &[u8]) -> Result<(), Errno> {
+    let values = parse(bytes, 1..=u16::MAX, 2)?;
+    let (first, last) = inet(writer).automatic_ports();
+    let (first, last) = (values.first().copied().unwrap_or(first), values.get(1).copied().unwrap_or(last));
+    if last < first || first < FIRST_UNPRIVILEGED {
+        return Err(Errno::EINVAL);
+    }
+    inet(writer).set_automatic_ports(first, last);
+    Ok(())
 }
 
 const SIZES: RangeInclusive<i64> = MESSAGE_SIZE_LEAST..=MESSAGE_SIZE_HARD;

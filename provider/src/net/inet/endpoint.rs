@@ -1,7 +1,7 @@
 //! What TCP and UDP sockets have in common: a family, addresses as that family shows them, options of IP.
 
 use super::IpOptions;
-use super::ports::Reach;
+use super::ports::{FIRST_UNPRIVILEGED, Reach};
 use crate::errno::Errno;
 use crate::net::Address;
 use crate::net::address::{INET_LEN, INET6_LEN_SHORT, encode, family, parse_inet, parse_inet6};
@@ -12,8 +12,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// CAP_NET_BIND_SERVICE.
 const NET_BIND_SERVICE: u32 = 10;
-/// The first port that anybody may bind (net.ipv4.ip_unprivileged_port_start).
-const FIRST_UNPRIVILEGED: u16 = 1024;
 /// The broadcast address of the loopback network.
 pub(super) const LOOPBACK_BROADCAST: Ipv4Addr = Ipv4Addr::new(127, 255, 255, 255);
 

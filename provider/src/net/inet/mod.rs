@@ -4,6 +4,7 @@
 //! receiver's queue, and what a packet could tell (a reset, a port that nobody has) is told by a call. `ports` knows which socket
 //! has which address. Every address of 127.0.0.0/8 and ::1 is local; everything else is unreachable.
 
+mod counters;
 mod endpoint;
 mod ip;
 mod multicast;
@@ -12,9 +13,10 @@ mod ports;
 pub mod tcp;
 pub mod udp;
 
+pub use counters::{Counters, Kept, Settings};
 pub use endpoint::Endpoint;
 pub use ip::IpOptions;
-pub use ports::{Ports, Reach};
+pub use ports::{FIRST_UNPRIVILEGED, Ports, Reach};
 
 use super::{Kind, Socket};
 use crate::errno::Errno;
@@ -45,6 +47,10 @@ pub struct Stack {
     pub(super) udp: Ports<udp::UdpSocket>,
     /// Who has which UDP-Lite port.
     pub(super) udp_lite: Ports<udp::UdpSocket>,
+    /// What has happened.
+    pub counters: Counters,
+    /// What programs may set.
+    pub settings: Settings,
     all: Mutex<All>,
 }
 
@@ -57,7 +63,14 @@ struct All {
 impl Default for Stack {
     fn default() -> Self {
         let all = Mutex::new(Rank::Network, All::default());
-        Self { tcp: Ports::default(), udp: Ports::default(), udp_lite: Ports::default(), all }
+        Self {
+            tcp: Ports::default(),
+            udp: Ports::default(),
+            udp_lite: Ports::default(),
+            counters: Counters::default(),
+            settings: Settings::default(),
+            all,
+        }
     }
 }
 
@@ -68,6 +81,18 @@ impl Stack {
 
     fn add_udp(&self, inode: u64, socket: Weak<udp::UdpSocket>) {
         self.all.lock().udp.insert(inode, socket);
+    }
+
+    /// The first and the last port that are given to who does not ask for one (net.ipv4.ip_local_port_range).
+    pub fn automatic_ports(&self) -> (u16, u16) {
+        self.tcp.range()
+    }
+
+    /// Sets the first and the last port of those.
+    pub fn set_automatic_ports(&self, first: u16, last: u16) {
+        self.tcp.set_range(first, last);
+        self.udp.set_range(first, last);
+        self.udp_lite.set_range(first, last);
     }
 
     fn remove(&self, inode: u64) {

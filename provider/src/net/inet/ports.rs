@@ -7,8 +7,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-/// The ports that are given to who does not ask for one (net.ipv4.ip_local_port_range).
-const EPHEMERAL: std::ops::RangeInclusive<u16> = 32768..=60999;
+/// The first and the last port that are given to who does not ask for one, unless that is set (net.ipv4.ip_local_port_range).
+const AUTOMATIC: (u16, u16) = (32768, 60999);
+/// The first port that anybody may bind (net.ipv4.ip_unprivileged_port_start).
+pub const FIRST_UNPRIVILEGED: u16 = 1024;
 /// Claims that outlive their sockets, at the most (net.ipv4.tcp_max_tw_buckets).
 const MOST_LINGERING: usize = 16_384;
 
@@ -124,6 +126,8 @@ pub struct Ports<S> {
 struct State<S> {
     ports: BTreeMap<u16, Port<S>>,
     next: u16,
+    /// The ports that are given to who does not ask for one.
+    range: (u16, u16),
     /// What lingers: until when, and whose.
     lingering: BTreeMap<(Instant, u64), u16>,
     /// Spreads what several sockets of one port receive.
@@ -132,7 +136,8 @@ struct State<S> {
 
 impl<S> Default for Ports<S> {
     fn default() -> Self {
-        let state = State { ports: BTreeMap::new(), next: *EPHEMERAL.start(), lingering: BTreeMap::new(), turn: 0 };
+        let state =
+            State { ports: BTreeMap::new(), next: AUTOMATIC.0, range: AUTOMATIC, lingering: BTreeMap::new(), turn: 0 };
         Self { state: Mutex::new(Rank::Network, state) }
     }
 }
@@ -144,11 +149,11 @@ impl<S> State<S> {
 
     /// A port that nobody has, from where the last search ended; else one that is only remembered.
     fn unused(&mut self) -> Option<u16> {
-        let (first, last) = (*EPHEMERAL.start(), *EPHEMERAL.end());
+        let (first, last) = self.range;
         let mut remembered = None;
         for _ in first..=last {
             let port = self.next;
-            self.next = if port == last { first } else { port + 1 };
+            self.next = if port >= last { first } else { port + 1 };
             match self.ports.get(&port) {
                 None => return Some(port),
                 Some(taken) if taken.claims.values().all(|claim| claim.lingers.is_some()) => remembered = Some(port),
@@ -183,6 +188,17 @@ impl<S> State<S> {
 }
 
 impl<S> Ports<S> {
+    /// The first and the last port that are given to who does not ask for one.
+    pub(super) fn range(&self) -> (u16, u16) {
+        self.state.lock().range
+    }
+
+    /// Sets them.
+    pub(super) fn set_range(&self, first: u16, last: u16) {
+        let mut state = self.state.lock();
+        (state.range, state.next) = ((first, last), first);
+    }
+
     /// Claims `port`, or any if it is 0; returns which. `EADDRINUSE`.
     pub(super) fn claim(&self, port: u16, claim: Claim) -> Result<u16, Errno> {
         let mut state = self.state.lock();
@@ -421,6 +437,18 @@ mod tests {
         let state = ports.state.lock();
         assert_eq!(state.lingering.len(), MOST_LINGERING);
         assert_eq!(state.ports[&80].claims.len(), MOST_LINGERING + 1);
+    }
+
+    #[test]
+    fn ports_are_given_from_the_range_until_it_is_used_up() {
+        let ports = Ports::<()>::default();
+        ports.set_range(2000, 2002);
+        let mut given: Vec<_> = (1..=3).map(|id| ports.claim(0, claim(id, ANY4, Sharing::empty())).unwrap()).collect();
+        given.sort_unstable();
+        assert_eq!(given, [2000, 2001, 2002]);
+        assert_eq!(ports.claim(0, claim(4, ANY4, Sharing::empty())), Err(Errno::EADDRINUSE));
+        ports.set_range(2002, 2003);
+        assert_eq!(ports.claim(0, claim(4, ANY4, Sharing::empty())), Ok(2003));
     }
 
     #[test]

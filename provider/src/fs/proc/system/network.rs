@@ -33,6 +33,7 @@ pub(super) fn leaves() -> Vec<Leaf> {
             "route",
             narrow("Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT"),
         ),
+        Leaf::rendered("snmp", counters),
         Leaf::rendered("sockstat", |reader| Ok(socket_counts(reader, AF_INET))),
         Leaf::rendered("sockstat6", |reader| Ok(socket_counts(reader, AF_INET6))),
         Leaf::rendered("tcp", |reader| Ok(tcp(reader, AF_INET))),
@@ -147,6 +148,42 @@ fn unix(reader: &CurrentTask<'_>) -> Result<Vec<u8>, Errno> {
         table.push('\n');
     }
     Ok(table.into_bytes())
+}
+
+/// /proc/net/snmp. No packet exists, so those of IP and ICMP and TCP's segments are none; what sockets do is counted.
+fn counters(reader: &CurrentTask<'_>) -> Result<Vec<u8>, Errno> {
+    /// TCP_ESTABLISHED.
+    const ESTABLISHED: u8 = 1;
+    /// TCP_CLOSE_WAIT.
+    const CLOSE_WAIT: u8 = 8;
+    /// The columns of UDP's and UDP-Lite's lines.
+    const DATAGRAMS: &str = "InDatagrams NoPorts InErrors OutDatagrams RcvbufErrors SndbufErrors InCsumErrors IgnoredMulti \
+                             MemErrors";
+    let inet = reader.kernel().network().inet();
+    let (counted, settings) = (&inet.counters, &inet.settings);
+    let is_open = |state: u8| matches!(state, ESTABLISHED | CLOSE_WAIT);
+    let open =
+        inet.tcp_sockets().iter().filter(|socket| socket.shown().is_some_and(|shown| is_open(shown.state))).count();
+    let dropped = counted.udp_dropped.get();
+    let forwarding = if settings.forward.get() == 0 { 2 } else { 1 };
+    let text = format!(
+        "Ip: Forwarding DefaultTTL InReceives InHdrErrors InAddrErrors ForwDatagrams InUnknownProtos InDiscards InDelivers \
+         OutRequests OutDiscards OutNoRoutes ReasmTimeout ReasmReqds ReasmOKs ReasmFails FragOKs FragFails FragCreates \
+         OutTransmits\nIp: {forwarding} 64 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n\
+         Tcp: RtoAlgorithm RtoMin RtoMax MaxConn ActiveOpens PassiveOpens AttemptFails EstabResets CurrEstab InSegs OutSegs \
+         RetransSegs InErrs OutRsts InCsumErrors\nTcp: 1 200 120000 -1 {} {} {} {} {open} 0 0 0 0 {} 0\n\
+         Udp: {DATAGRAMS}\nUdp: {} {} {dropped} {} {dropped} 0 0 0 0\n\
+         UdpLite: {DATAGRAMS}\nUdpLite: 0 0 0 0 0 0 0 0 0\n",
+        counted.tcp_active_opens.get(),
+        counted.tcp_passive_opens.get(),
+        counted.tcp_attempt_fails.get(),
+        counted.tcp_resets.get(),
+        counted.tcp_resets_sent.get(),
+        counted.udp_received.get(),
+        counted.udp_no_ports.get(),
+        counted.udp_sent.get(),
+    );
+    Ok(text.into_bytes())
 }
 
 /// /proc/net/sockstat and sockstat6.

@@ -134,6 +134,7 @@ impl TcpSocket {
             state.local = Some(Local { address: from, ..bound });
         }
         self.ended.store(0, std::sync::atomic::Ordering::Release);
+        self.stack.counters.tcp_active_opens.count();
         match self.stack.tcp.find(to, from).and_then(|listener| listener.me.upgrade()) {
             Some(listener) => listener.admit(self),
             // Its own SYN meets it: a simultaneous open with itself.
@@ -174,6 +175,7 @@ impl TcpSocket {
             }
             state.phase = Phase::Idle;
         }
+        self.stack.counters.tcp_attempt_fails.count();
         self.common.set_error(Errno::ECONNREFUSED);
         self.end(Ended::RESET | Ended::RECEIVED | Ended::SENT);
         self.common.queue.wake_all();
@@ -219,6 +221,7 @@ impl TcpSocket {
             self.stack.remove(child.common.inode);
             return client.refuse();
         }
+        self.stack.counters.tcp_passive_opens.count();
         self.stack.tcp.join(to.port(), child.claim(Reach::one(to.ip()), false));
         client.become_connected(Arc::downgrade(&child), child.common.inode);
         self.common.queue.wake(Ready::IN | Ready::RDNORM);
@@ -293,6 +296,7 @@ impl TcpSocket {
 
     /// The other side has sent a reset (tcp_reset).
     pub(super) fn reset(&self) {
+        self.stack.counters.tcp_resets.count();
         let error = if self.ended().contains(Ended::RECEIVED) { Errno::EPIPE } else { Errno::ECONNRESET };
         self.common.set_error(error);
         self.end(Ended::RESET | Ended::RECEIVED | Ended::SENT);
@@ -340,6 +344,8 @@ impl TcpSocket {
         if self.ended().contains(Ended::RESET) {
             return;
         }
+        self.stack.counters.tcp_resets.count();
+        self.stack.counters.tcp_resets_sent.count();
         match peer.upgrade().filter(|peer| !peer.ended().contains(Ended::CLOSED)) {
             Some(peer) => peer.reset(),
             None => self.tell_port_of(remote, None),

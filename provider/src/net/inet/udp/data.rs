@@ -124,9 +124,13 @@ impl UdpSocket {
         let from = self.source(to.ip(), &overrides, source_for(to.ip()))?;
         let payload = Payload::read(message.data, &self.budget)?;
         message.data.skip(len);
+        self.stack.counters.udp_sent.count();
         match self.ports().find(to, from) {
             Some(receiver) => receiver.deliver(payload, self.datagram(from, to, &overrides)),
-            None => self.refused(payload, to, remote == Some(to)),
+            None => {
+                self.stack.counters.udp_no_ports.count();
+                self.refused(payload, to, remote == Some(to));
+            }
         }
         Ok(len)
     }
@@ -175,6 +179,7 @@ impl UdpSocket {
         if len > 0 && message.data.take(&mut bytes)? < len {
             return Err(Errno::EFAULT);
         }
+        self.stack.counters.udp_sent.count();
         let is_group = to.ip().is_multicast();
         if is_group && !self.is_joined(to.ip()) {
             return Ok(len);
@@ -224,6 +229,8 @@ impl UdpSocket {
         }
         if refused.is_none() {
             self.common.queue.wake(Ready::IN | Ready::RDNORM);
+        } else {
+            self.stack.counters.udp_dropped.count();
         }
     }
 
@@ -256,6 +263,9 @@ impl UdpSocket {
         };
         drop(taken);
         self.note_stamp(at);
+        if !peeks {
+            self.stack.counters.udp_received.count();
+        }
         Ok(received)
     }
 
