@@ -46,9 +46,6 @@ pub(super) fn eventfd2(task: &CurrentTask<'_>, count: u32, flags: EventFdFlags) 
     install(task, file, flags.contains(EventFdFlags::CLOEXEC))
 }
 
-/// CAP_WAKE_ALARM.
-const WAKE_ALARM: u32 = 35;
-
 bitflags::bitflags! {
     /// timerfd_create(2)'s flags, and signalfd4(2)'s.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,8 +87,8 @@ pub(super) fn timerfd_create(task: &CurrentTask<'_>, clock: ClockNumber, flags: 
     if !EventFlags::all().contains(flags) {
         return Err(Errno::EINVAL);
     }
-    if wakes && !task.credentials().has(WAKE_ALARM) {
-        return Err(Errno::EPERM);
+    if wakes {
+        task.check_wake_alarm()?;
     }
     let timer = TimerFd::new(task.kernel(), kind, clock.0);
     let file = open_anonymous(timer, "[timerfd]", OpenFlags::RDWR | status(flags));

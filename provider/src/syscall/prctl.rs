@@ -5,7 +5,7 @@ use super::seccomp;
 use crate::errno::Errno;
 use crate::mm::Dumpable;
 use crate::signal::Signal;
-use crate::task::{Attributes, CurrentTask, MceKill, NAME_MAX, TIMER_SLACK_NS};
+use crate::task::{Attributes, CurrentTask, MceKill, NAME_MAX};
 use crate::user::UserOut;
 use linux_raw_sys::prctl as pr;
 use vmm::addr::UserAddr;
@@ -76,8 +76,10 @@ pub(super) fn prctl(
         pr::PR_GET_TIMERSLACK => Ok(attributes.timer_slack_ns),
         pr::PR_SET_TIMERSLACK => {
             // 0, and what would be negative, is the default again. The host's own slack applies; the value is only kept.
-            let slack = if arg2.cast_signed() <= 0 { TIMER_SLACK_NS } else { arg2 };
-            set(task, true, |attributes| attributes.timer_slack_ns = slack)
+            set(task, true, |attributes| {
+                attributes.timer_slack_ns =
+                    if arg2.cast_signed() <= 0 { attributes.default_timer_slack_ns } else { arg2 };
+            })
         }
         pr::PR_GET_TSC => write_int(task, arg2, 1),
         pr::PR_SET_TSC if arg2 == TSC_ENABLED => Ok(0),

@@ -85,7 +85,11 @@ pub(super) fn clock_nanosleep(
 ) -> Result<Outcome, Errno> {
     let kind = match ClockId::from_raw(task, clock.0)? {
         ClockId::Running(kind @ (ClockKind::Wall | ClockKind::Monotonic | ClockKind::Boot | ClockKind::Atomic)) => kind,
-        ClockId::Alarm(_) => return Err(Errno::EPERM),
+        ClockId::Alarm(_) if flags.0 & !ABSOLUTE != 0 => return Err(Errno::EINVAL),
+        ClockId::Alarm(kind) => {
+            task.check_wake_alarm()?;
+            kind
+        }
         ClockId::Cpu(_) if clock.0 == THREAD_CPU => return Err(Errno::EOPNOTSUPP),
         ClockId::Cpu(CpuTimeOf::Thread(thread)) if std::ptr::eq(thread.as_ptr(), Arc::as_ptr(task.task())) => {
             // While it sleeps its clock stands still.

@@ -68,7 +68,10 @@ pub(super) fn timer_create(
             return Err(Errno::EOPNOTSUPP);
         }
         ClockId::Running(kind) => TimerClock::Running(kind),
-        ClockId::Alarm(_) => return Err(Errno::EPERM),
+        ClockId::Alarm(kind) => {
+            task.check_wake_alarm()?;
+            TimerClock::Running(kind)
+        }
         ClockId::Cpu(time) => TimerClock::Cpu(time),
     };
     let notify = notify(task, event.as_ref())?;

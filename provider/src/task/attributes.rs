@@ -3,8 +3,8 @@
 use super::{Scheduling, Task};
 use vmm::addr::UserAddr;
 
-/// The timer slack that a program starts with, in nanoseconds.
-pub const TIMER_SLACK_NS: u64 = 50_000;
+/// The timer slack that a sandbox's first program starts with, in nanoseconds.
+const TIMER_SLACK_NS: u64 = 50_000;
 
 /// When a task wants to hear of broken memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub struct Attributes {
     pub mce_kill: MceKill,
     /// PR_SET_TIMERSLACK.
     pub timer_slack_ns: u64,
+    /// What PR_SET_TIMERSLACK with 0 sets again: the slack that the creator had.
+    pub default_timer_slack_ns: u64,
     /// personality(2).
     pub personality: u32,
     /// How the task is to be scheduled.
@@ -61,6 +63,7 @@ impl Default for Attributes {
             io_flusher: false,
             mce_kill: MceKill::Default,
             timer_slack_ns: TIMER_SLACK_NS,
+            default_timer_slack_ns: TIMER_SLACK_NS,
             personality: 0,
             scheduling: Scheduling::default(),
             affinity: None,

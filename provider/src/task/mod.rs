@@ -26,7 +26,7 @@ mod wait_queue;
 mod work;
 
 pub use accounting::CpuTimeOf;
-pub use attributes::{Attributes, MceKill, TIMER_SLACK_NS};
+pub use attributes::{Attributes, MceKill};
 pub use block::{Deadline, Waiter, Wake};
 pub use credentials::{Credentials, SecureBits};
 pub use current::{CurrentTask, NO_CALL};

@@ -257,6 +257,7 @@ impl CurrentTask<'_> {
         let mut attributes = self.attributes();
         attributes.scheduling = attributes.scheduling.for_child();
         attributes.parent_death_signal = 0;
+        attributes.default_timer_slack_ns = attributes.timer_slack_ns;
         (attributes.clear_child_tid, attributes.robust_list) = (UserAddr(0), UserAddr(0));
         if flags.contains(CloneFlags::CHILD_CLEARTID) {
             attributes.clear_child_tid = request.child_tid;

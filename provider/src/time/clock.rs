@@ -80,6 +80,17 @@ impl ClockId {
     }
 }
 
+/// CAP_WAKE_ALARM
+const CAP_WAKE_ALARM: u32 = 35;
+
+impl CurrentTask<'_> {
+    /// `EPERM` unless the task may set timers that wake the machine. Such a timer works as one of the plain clock: a sandbox
+    /// does not run while its host sleeps.
+    pub(crate) fn check_wake_alarm(&self) -> Result<(), Errno> {
+        if self.credentials().has(CAP_WAKE_ALARM) { Ok(()) } else { Err(Errno::EPERM) }
+    }
+}
+
 fn nanoseconds(span: std::time::Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -189,7 +189,8 @@ impl PosixTimers {
         let (value, interval_ns) = (new.value.to_nanoseconds()?, new.interval.to_nanoseconds()?);
         let timer = self.find(id)?;
         let base = match &timer.clock {
-            TimerClock::Running(ClockKind::Wall | ClockKind::WallCoarse) => Base::Wall,
+            // A span does not change when the clock is set (common_hrtimer_arm).
+            TimerClock::Running(ClockKind::Wall) if absolute.is_some() => Base::Wall,
             TimerClock::Running(_) => Base::Monotonic,
             TimerClock::Cpu(clock) => Base::Cpu(clock.clone()),
         };

@@ -3,7 +3,7 @@
 use super::{Scope, Shown};
 use crate::errno::Errno;
 use crate::mm::MemoryMap;
-use crate::task::{INFINITY, NAME_MAX, Resource, TIMER_SLACK_NS, TransferCounts};
+use crate::task::{INFINITY, NAME_MAX, Resource, TransferCounts};
 use std::sync::Arc;
 use vmm::addr::UserRange;
 
@@ -227,8 +227,9 @@ pub(super) fn set_timer_slack(shown: &Shown<'_, '_>, bytes: &[u8]) -> Result<(),
     let text = std::str::from_utf8(bytes).map_err(|_| Errno::EINVAL)?.trim();
     let slack: u64 = text.parse().map_err(|_| Errno::EINVAL)?;
     check_timer_slack(shown)?;
-    let slack = if slack == 0 { TIMER_SLACK_NS } else { slack };
-    shown.task.with_attributes(|attributes| attributes.timer_slack_ns = slack);
+    shown.task.with_attributes(|attributes| {
+        attributes.timer_slack_ns = if slack == 0 { attributes.default_timer_slack_ns } else { slack };
+    });
     Ok(())
 }
 
