@@ -7,6 +7,7 @@
 pub mod abi;
 mod aio;
 pub mod config;
+mod coredump;
 pub mod cpus;
 pub mod errno;
 pub mod exec;

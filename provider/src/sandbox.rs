@@ -151,7 +151,7 @@ impl Sandbox {
                 Change::Stopped if self.init.is_stopped() => stopped(),
                 Change::Stopped => {}
                 Change::Ended(Outcome::Program(ExitStatus::Exited(code))) => return SandboxEnd::Exited(code),
-                Change::Ended(Outcome::Program(ExitStatus::Signaled(signal))) => {
+                Change::Ended(Outcome::Program(ExitStatus::Signaled(signal) | ExitStatus::Dumped(signal))) => {
                     return SandboxEnd::Signaled(signal.raw());
                 }
                 Change::Ended(Outcome::Failed) => return SandboxEnd::Failed,

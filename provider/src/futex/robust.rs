@@ -116,8 +116,8 @@ fn mark(task: &Task, mm: &Arc<MemoryMap>, at: UserAddr, owned: bool, stage: Stag
 fn announce(task: &Task, mm: &Arc<MemoryMap>) {
     let at = task.clear_child_tid();
     task.set_clear_child_tid(UserAddr(0));
-    // A word that cannot be written is the program's loss.
-    if at.0 != 0 && mm.users() > 1 && mm.write(at, &[0; 4]).is_ok() {
+    // A word that cannot be written is the program's loss. A core is to show that the thread was there.
+    if at.0 != 0 && !task.ends_for_a_core() && mm.users() > 1 && mm.write(at, &[0; 4]).is_ok() {
         wake_one(task.kernel().futexes(), mm, at);
     }
 }

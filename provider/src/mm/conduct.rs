@@ -87,7 +87,7 @@ impl MemoryMap {
         self.conduct.barriers.fetch_or(command, Ordering::SeqCst);
     }
 
-    /// Which mappings a core would have (/proc/PID/coredump_filter). Kept: no core is ever written.
+    /// Which mappings a core would have (/proc/PID/coredump_filter).
     pub fn core_filter(&self) -> u32 {
         self.conduct.core_filter.load(Ordering::Relaxed)
     }

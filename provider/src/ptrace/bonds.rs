@@ -152,10 +152,7 @@ impl Bonds {
             bond.dead = Some(dead);
             bond.tracer
         };
-        let (code, status) = match dead.status {
-            ExitStatus::Exited(code) => (SignalCode::CLD_EXITED, i32::from(code)),
-            ExitStatus::Signaled(signal) => (SignalCode::CLD_KILLED, signal.raw()),
-        };
+        let (code, status) = dead.status.to_child_info();
         tell(kernel, tracer, task, code, status);
         true
     }

@@ -21,7 +21,7 @@ pub(crate) use events::Making;
 use crate::signal::{SigInfo, Signal};
 use crate::sync::{Mutex, MutexGuard, Rank};
 use crate::task::Pid;
-use registers::Snapshot;
+pub(crate) use registers::{Snapshot, UserRegisters};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 bitflags::bitflags! {

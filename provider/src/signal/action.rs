@@ -84,7 +84,7 @@ impl SigAction {
 pub enum DefaultAction {
     /// The process ends.
     Terminate,
-    /// The process ends and, on Linux, may dump core. We never write cores, and the status says so.
+    /// The process ends and may dump core.
     Core,
     /// Nothing.
     Ignore,

@@ -30,6 +30,7 @@ impl SignalCode {
     pub const SYS_SECCOMP: Self = Self(1);
     pub const CLD_EXITED: Self = Self(1);
     pub const CLD_KILLED: Self = Self(2);
+    pub const CLD_DUMPED: Self = Self(3);
     pub const CLD_TRAPPED: Self = Self(4);
     pub const CLD_STOPPED: Self = Self(5);
     pub const CLD_CONTINUED: Self = Self(6);
@@ -64,6 +65,7 @@ impl SignalCode {
             (1, Signal::SIGSYS) => "SYS_SECCOMP",
             (1, Signal::SIGCHLD) => "CLD_EXITED",
             (2, Signal::SIGCHLD) => "CLD_KILLED",
+            (3, Signal::SIGCHLD) => "CLD_DUMPED",
             (4, Signal::SIGCHLD) => "CLD_TRAPPED",
             (5, Signal::SIGCHLD) => "CLD_STOPPED",
             (6, Signal::SIGCHLD) => "CLD_CONTINUED",

@@ -46,6 +46,7 @@ impl CurrentTask<'_> {
             self.signals().clear_attention();
             self.wait_while_stopped();
             if self.is_dismissed() && self.group().exit_requested().is_none() {
+                self.leave_last_words();
                 self.exit_thread(ExitStatus::Exited(0));
                 return Delivery::Exit;
             }
@@ -68,8 +69,10 @@ impl CurrentTask<'_> {
                         self.stop_for_step();
                         continue;
                     }
-                    Next::Killed(signal) => {
-                        self.exit_process(ExitStatus::Signaled(signal));
+                    Next::Killed(info) => {
+                        let dumps = DefaultAction::of(info.signal) == DefaultAction::Core;
+                        let status = if dumps { self.dump_core(&info) } else { ExitStatus::Signaled(info.signal) };
+                        self.exit_process(status);
                         return Delivery::Exit;
                     }
                     Next::Nothing => break,
@@ -119,7 +122,7 @@ impl CurrentTask<'_> {
                     // Nobody would continue it.
                     DefaultAction::Stop if signal != Signal::SIGSTOP && self.is_orphan() => {}
                     DefaultAction::Stop => self.stop(signal),
-                    DefaultAction::Terminate | DefaultAction::Core => return Next::Killed(signal),
+                    DefaultAction::Terminate | DefaultAction::Core => return Next::Killed(info),
                 },
             }
         }
@@ -200,6 +203,6 @@ impl CurrentTask<'_> {
 /// What the next pending signal asks for.
 enum Next {
     Handler(SigInfo, SigAction),
-    Killed(Signal),
+    Killed(SigInfo),
     Nothing,
 }

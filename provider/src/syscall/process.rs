@@ -112,8 +112,7 @@ fn write_info(task: &CurrentTask<'_>, at: UserAddr, found: Option<&Found>) -> Re
     let mut child = [0_i32; 3];
     if let Some(found) = found {
         let (code, status) = match found.state {
-            ChildState::Ended(ExitStatus::Exited(code)) => (SignalCode::CLD_EXITED, i32::from(code)),
-            ChildState::Ended(ExitStatus::Signaled(signal)) => (SignalCode::CLD_KILLED, signal.raw()),
+            ChildState::Ended(status) => status.to_child_info(),
             ChildState::Stopped(signal) => (SignalCode::CLD_STOPPED, signal.raw()),
             ChildState::Trapped(code) => (SignalCode::CLD_TRAPPED, code),
             ChildState::Continued => (SignalCode::CLD_CONTINUED, Signal::SIGCONT.raw()),

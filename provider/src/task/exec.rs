@@ -12,18 +12,25 @@ impl CurrentTask<'_> {
     pub(crate) fn become_only_thread(&self) -> Result<(), Errno> {
         let group = self.group();
         let own = self.tid();
-        let others = group.begin_exec(own).ok_or(Errno::EAGAIN)?;
-        others.iter().filter(|thread| thread.tid() != own).for_each(|thread| send::notify(thread));
-        self.sleep_through_signals(|| group.is_only_thread(own));
-        let alone = group.is_only_thread(own) && group.exit_requested().is_none();
-        group.end_exec();
-        if !alone {
+        if !self.end_other_threads() {
             return Err(Errno::EAGAIN);
         }
         if own != group.pid() {
             self.take_over(group.pid());
         }
         Ok(())
+    }
+
+    /// Ends all other threads of the process and waits until they have. `false` if the process ends, or another thread does
+    /// the same, first.
+    pub(crate) fn end_other_threads(&self) -> bool {
+        let (group, own) = (self.group(), self.tid());
+        let Some(all) = group.begin_exec(own) else { return false };
+        all.iter().filter(|thread| thread.tid() != own).for_each(|thread| send::notify(thread));
+        self.sleep_through_signals(|| group.is_only_thread(own));
+        let alone = group.is_only_thread(own) && group.exit_requested().is_none();
+        group.end_exec();
+        alone
     }
 
     /// Takes the number of the leader, which has ended.
@@ -37,7 +44,7 @@ impl CurrentTask<'_> {
 }
 
 impl Task {
-    /// Tells whether it is to end although its process goes on: another thread calls exec.
+    /// Tells whether it is to end although its process goes on: another thread calls exec, or dumps core.
     pub(crate) fn is_dismissed(&self) -> bool {
         self.group().executing().is_some_and(|thread| thread != self.tid())
     }

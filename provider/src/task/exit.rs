@@ -3,17 +3,22 @@
 use super::{CurrentTask, Task};
 use crate::futex;
 use crate::ptrace::Dead;
-use crate::signal::{Signal, send};
+use crate::signal::{Signal, SignalCode, send};
 use std::sync::Arc;
 use vmm::usage::Usage;
+
+/// WCOREFLAG
+const CORE_FLAG: i32 = 0x80;
 
 /// How a process ended, as wait(2) reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitStatus {
     /// It called exit; the low byte of its code.
     Exited(u8),
-    /// A signal killed it. No core is ever dumped, and the status says so.
+    /// A signal killed it.
     Signaled(Signal),
+    /// A signal killed it, and a core was written.
+    Dumped(Signal),
 }
 
 impl ExitStatus {
@@ -22,6 +27,16 @@ impl ExitStatus {
         match self {
             Self::Exited(code) => i32::from(code) << 8,
             Self::Signaled(signal) => signal.raw() & 0x7f,
+            Self::Dumped(signal) => signal.raw() & 0x7f | CORE_FLAG,
+        }
+    }
+
+    /// What SIGCHLD and waitid tell: si_code and si_status.
+    pub(crate) fn to_child_info(self) -> (SignalCode, i32) {
+        match self {
+            Self::Exited(code) => (SignalCode::CLD_EXITED, i32::from(code)),
+            Self::Signaled(signal) => (SignalCode::CLD_KILLED, signal.raw()),
+            Self::Dumped(signal) => (SignalCode::CLD_DUMPED, signal.raw()),
         }
     }
 }

@@ -384,10 +384,7 @@ impl Tree {
             signal = signal.filter(|_| !ignored);
         }
         if let Some(signal) = signal {
-            let (code, value) = match status {
-                ExitStatus::Exited(code) => (SignalCode::CLD_EXITED, i32::from(code)),
-                ExitStatus::Signaled(signal) => (SignalCode::CLD_KILLED, signal.raw()),
-            };
+            let (code, value) = status.to_child_info();
             send_child_signal(kernel, &parent, &member.group, signal, code, value);
         }
         self.awaited.push(parent);

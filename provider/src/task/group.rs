@@ -1,6 +1,7 @@
 //! Thread groups: processes.
 
 use super::{ExitStatus, INFINITY, Limit, Pid, Resource, ResourceLimits, Task, TransferCounts, Transfers, WaitQueue};
+use crate::coredump::Witnesses;
 use crate::signal::{GroupSignals, Signal};
 use crate::sync::{Mutex, Rank};
 use crate::time::{CpuLimit, IntervalTimers, PosixTimers, TimerService};
@@ -33,6 +34,8 @@ pub struct ThreadGroup {
     ended_transfers: Transfers,
     /// Watches RLIMIT_CPU, once there is one.
     cpu_limit: OnceLock<Arc<CpuLimit>>,
+    /// Where threads leave their registers as they end for a core.
+    witnesses: Witnesses,
     /// The host's process, which holds on to this: given up at the end. None in a test.
     process: Mutex<Option<Arc<vmm::pico::Process>>>,
 }
@@ -123,6 +126,7 @@ impl ThreadGroup {
             posix_timers: PosixTimers::default(),
             ended_transfers: Transfers::default(),
             cpu_limit: OnceLock::new(),
+            witnesses: Witnesses::default(),
             process: Mutex::new(Rank::Leaf, None),
         })
     }
@@ -135,6 +139,11 @@ impl ThreadGroup {
     /// Its resource limits.
     pub fn limits(&self) -> &ResourceLimits {
         &self.limits
+    }
+
+    /// Where threads leave their registers as they end for a core.
+    pub(crate) fn witnesses(&self) -> &Witnesses {
+        &self.witnesses
     }
 
     /// Dispositions and signals that are pending for the process as a whole.

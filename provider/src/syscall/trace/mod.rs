@@ -69,11 +69,15 @@ impl Tracer {
         let line = match (self.format, status) {
             (TraceFormat::Text, ExitStatus::Exited(code)) => format!("+++ exited with {code} +++"),
             (TraceFormat::Text, ExitStatus::Signaled(signal)) => format!("+++ killed by {signal} +++"),
+            (TraceFormat::Text, ExitStatus::Dumped(signal)) => format!("+++ killed by {signal} (core dumped) +++"),
             (TraceFormat::Json, ExitStatus::Exited(code)) => {
                 serde_json::json!({"pid": pid.0, "exited": code}).to_string()
             }
             (TraceFormat::Json, ExitStatus::Signaled(signal)) => {
                 serde_json::json!({"pid": pid.0, "killed": signal.to_string()}).to_string()
+            }
+            (TraceFormat::Json, ExitStatus::Dumped(signal)) => {
+                serde_json::json!({"pid": pid.0, "killed": signal.to_string(), "core": true}).to_string()
             }
         };
         self.write(&line);
