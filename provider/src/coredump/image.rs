@@ -96,14 +96,15 @@ fn dumped(mm: &MemoryMap, mapping: &MappingInfo, filter: Filter) -> u64 {
     let shared = mapping.sharing == Sharing::Shared;
     match &mapping.name {
         MappingName::File(_) if shared => whole(Filter::FILE_SHARED),
-        // A copy of its own may differ from the file.
-        MappingName::File(_) if mapping.access.contains(Access::WRITE) && filter.contains(Filter::ANONYMOUS_PRIVATE) => {
+        // Read-only by now, maybe: a linked program's relocations.
+        MappingName::File(_) if filter.contains(Filter::ANONYMOUS_PRIVATE) && mm.space().has_copies(mapping.range) => {
             len
         }
         MappingName::File(_) if filter.contains(Filter::FILE_PRIVATE) => len,
         MappingName::File(_) if filter.contains(Filter::ELF_HEADERS) && starts_elf(mm, mapping) => PAGE_SIZE.min(len),
         MappingName::File(_) => 0,
         _ if shared => whole(Filter::ANONYMOUS_SHARED),
+        _ if mm.space().resident(mapping.range) == 0 => 0,
         _ => whole(Filter::ANONYMOUS_PRIVATE),
     }
 }

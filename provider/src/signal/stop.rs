@@ -1,14 +1,14 @@
 //! Stopping and continuing a process.
 
 use super::{Detail, SigInfo, Signal, SignalSet};
-use crate::task::CurrentTask;
+use crate::task::{CurrentTask, Task};
 
 impl CurrentTask<'_> {
     /// Stops the process until SIGCONT or SIGKILL (do_signal_stop). Returns in the thread that goes on.
     pub(super) fn stop(&mut self, signal: Signal) {
-        self.group().stop_all(signal);
-        self.kernel().process_stopped(self.group());
-        self.kernel().families().notify_stop(self.kernel(), self.group(), Some(signal));
+        if self.group().stop_all(signal, self.tid()) {
+            self.task().tell_stop(signal);
+        }
         self.wait_while_stopped();
     }
 
@@ -20,6 +20,7 @@ impl CurrentTask<'_> {
     /// Waits as long as the process is stopped. A tracee waits for its tracer instead, be it stopped or only interrupted.
     pub(super) fn wait_while_stopped(&mut self) {
         loop {
+            self.task().note_stopped();
             if self.tracee().is_traced() {
                 self.stop_with_group();
                 if self.tracee().has_trap() && !self.is_killed() {
@@ -31,7 +32,9 @@ impl CurrentTask<'_> {
             if self.tracee().is_traced() || self.is_killed() || !self.group().is_stopped() {
                 break;
             }
-            self.sleep_through_signals(|| !self.group().is_stopped() || self.tracee().is_traced());
+            // Stopped anew before it came to go on, it is waited for once more.
+            let (group, tid) = (self.group(), self.tid());
+            self.sleep_through_signals(|| !group.is_stopped() || group.waits_to_stop(tid) || self.tracee().is_traced());
         }
         if self.group().take_continued() {
             self.kernel().families().notify_stop(self.kernel(), self.group(), None);
@@ -58,5 +61,20 @@ impl CurrentTask<'_> {
             *overrun = self.group().posix_timers().signal_taken(*id).unwrap_or_default();
         }
         Some(info)
+    }
+}
+
+impl Task {
+    /// Notes that the thread stands still or has ended, should its process wait for that to count as stopped.
+    pub(crate) fn note_stopped(&self) {
+        if let Some(signal) = self.group().note_stopped(self.tid()) {
+            self.tell_stop(signal);
+        }
+    }
+
+    /// Tells everybody concerned that the process has stopped.
+    fn tell_stop(&self, signal: Signal) {
+        self.kernel().process_stopped(self.group());
+        self.kernel().families().notify_stop(self.kernel(), self.group(), Some(signal));
     }
 }

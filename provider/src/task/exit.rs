@@ -77,6 +77,7 @@ pub(crate) fn end(task: &Arc<Task>, status: ExitStatus) {
     task.return_memory();
     // Only now: whoever waits for the process finds that all its threads have given everything back.
     let last = group.remove_thread(task.tid());
+    task.note_stopped();
     let kernel = task.kernel();
     kernel.families().thread_ended(task);
     for orphan in kernel.bonds().tracer_ended(task.tid()) {

@@ -1,5 +1,7 @@
 //! Thread groups: processes.
 
+mod stops;
+
 use super::{ExitStatus, INFINITY, Limit, Pid, Resource, ResourceLimits, Task, TransferCounts, Transfers, WaitQueue};
 use crate::coredump::Witnesses;
 use crate::signal::{GroupSignals, Signal};
@@ -51,6 +53,8 @@ struct State {
     exit_status: Option<ExitStatus>,
     /// The signal that has stopped it.
     stopped: Option<Signal>,
+    /// The threads that it waits for until it counts as stopped.
+    stopping: Vec<Pid>,
     /// It goes on, and its parent has not been sent a signal for that yet: the first thread that goes on does.
     continued: bool,
     /// What of a stop or of going on a waiting parent has not been told yet.
@@ -103,6 +107,7 @@ impl ThreadGroup {
             executing: None,
             exit_status: None,
             stopped: None,
+            stopping: Vec::new(),
             continued: false,
             report: None,
             jobs,
@@ -380,35 +385,6 @@ impl ThreadGroup {
         *state.exit_status.get_or_insert(status)
     }
 
-    /// Tells whether a signal has stopped it.
-    pub fn is_stopped(&self) -> bool {
-        self.state.lock().stopped.is_some()
-    }
-
-    /// The signal that has stopped it.
-    pub(crate) fn stop_signal(&self) -> Option<Signal> {
-        self.state.lock().stopped
-    }
-
-    /// Stops it.
-    pub(crate) fn stop_all(&self, signal: Signal) {
-        let threads = {
-            let mut state = self.state.lock();
-            if state.exit_requested.is_some() {
-                return;
-            }
-            state.stopped = Some(signal);
-            state.report = Some(StopReport::Stopped(signal));
-            state.threads.clone()
-        };
-        threads.iter().for_each(|thread| thread.group_stop_changed(true));
-    }
-
-    /// Tells, once after each stop, that it goes on.
-    pub(crate) fn take_continued(&self) -> bool {
-        std::mem::take(&mut self.state.lock().continued)
-    }
-
     /// What a waiting parent has not been told yet, if `wanted` says that it wants to know; with `keep` it stays untold.
     pub(super) fn report(&self, wanted: impl Fn(StopReport) -> bool, keep: bool) -> Option<StopReport> {
         let mut state = self.state.lock();
@@ -417,24 +393,6 @@ impl ThreadGroup {
             state.report = None;
         }
         Some(report)
-    }
-
-    /// Lets it go on after a stop; answers whether it was stopped.
-    pub(crate) fn continue_all(&self) -> bool {
-        let threads = {
-            let mut state = self.state.lock();
-            if state.stopped.take().is_none() {
-                return false;
-            }
-            state.continued = true;
-            state.report = Some(StopReport::Continued);
-            state.threads.clone()
-        };
-        for thread in &threads {
-            thread.group_stop_changed(false);
-            thread.parker().wake();
-        }
-        true
     }
 
     /// Ties it to the host's process, once.

@@ -259,7 +259,7 @@ impl Task {
         &self.signals
     }
 
-    /// Tells whether something is pending that ends a sleep: a signal it does not block, or the end of its process.
+    /// Tells whether something is pending that ends a sleep: a signal it does not block, or a stop or the end of its process.
     pub fn has_interrupting_signal(&self) -> bool {
         if !self.signals.needs_attention() {
             return false;
@@ -267,6 +267,7 @@ impl Task {
         let pending = self.signals.pending() | self.group.signals().pending();
         !(pending & !self.signals.blocked()).is_empty()
             || self.group.exit_requested().is_some()
+            || self.group.is_stopped()
             || self.is_dismissed()
             || self.tracee.has_trap()
     }

@@ -13,7 +13,7 @@ use crate::signal::{AltStack, GroupSignals, Signal};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use vmm::addr::UserAddr;
+use vmm::addr::{USER_END, UserAddr};
 use vmm::pico::{CreateError, Process, ProcessAttributes, ThreadAttributes};
 use vmm::trap::Registers;
 
@@ -170,6 +170,10 @@ impl CurrentTask<'_> {
         }
         if request.flags.contains(CloneFlags::INTO_CGROUP) {
             return Err(self.unsupported("clone3: CLONE_INTO_CGROUP", Errno::EOPNOTSUPP));
+        }
+        // As for ARCH_SET_FS (copy_thread).
+        if request.flags.contains(CloneFlags::SETTLS) && request.tls >= USER_END {
+            return Err(Errno::EPERM);
         }
         let borrowed = request.flags.contains(CloneFlags::VFORK).then(Arc::<Borrowed>::default);
         let child = self.copy(request, borrowed.clone())?;

@@ -3,6 +3,7 @@
 use super::arena::{FRAMES, usize_of};
 use super::coherence::Changes;
 use super::committed::Committed;
+use super::extent::Home;
 use super::tables::{load, store};
 use super::{AddressSpace, Entry, GuestMemory, MemoryError};
 use crate::addr::PAGE_SIZE;
@@ -130,6 +131,11 @@ impl GuestMemory {
         let count = if entry.is_large() { FRAMES } else { 1 };
         let frame = entry.frame();
         !pool.extent(frame.extent()).is_window() && (0..count).all(|at| pool.count(frame.add(at)) == 1)
+    }
+
+    /// Tells whether a leaf of a file's mapping points to a frame that is not the file's.
+    pub(super) fn is_copy(&self, entry: Entry) -> bool {
+        matches!(self.pool().extent(entry.frame().extent()).home, Home::Space { .. } | Home::Common)
     }
 
     /// Tells whether a leaf points into the file window.

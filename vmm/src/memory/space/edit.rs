@@ -158,6 +158,24 @@ impl AddressSpace {
         pages * PAGE_SIZE
     }
 
+    /// Tells whether `range`, which maps a file, has pages of its own: copies that were made for private stores. Those of
+    /// a small in-memory file count, too.
+    pub fn has_copies(&self, range: UserRange) -> bool {
+        check(range);
+        let mut found = false;
+        let arena = &self.memory.arena;
+        self.look().tables.for_blocks(arena, range, |part, directory| {
+            let entry = load(directory);
+            if entry.is_large() {
+                found |= self.memory.is_copy(entry);
+            } else if entry.is_table() {
+                let mut leaves = arena.table(entry.frame())[slots(part)].iter().map(load).filter(|leaf| leaf.is_leaf());
+                found = found || leaves.any(|leaf| self.memory.is_copy(leaf));
+            }
+        });
+        found
+    }
+
     /// Unlinks empty page tables where 2 MiB entries could stand instead.
     fn collapse(&self, state: &mut State, range: UserRange) {
         let memory = &*self.memory;

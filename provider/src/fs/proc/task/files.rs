@@ -178,7 +178,9 @@ pub(super) fn core_filter(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
 
 /// A write to `coredump_filter`: a number as C writes them.
 pub(super) fn set_core_filter(shown: &Shown<'_, '_>, bytes: &[u8]) -> Result<(), Errno> {
-    let text = std::str::from_utf8(bytes).map_err(|_| Errno::EINVAL)?.trim();
+    // A string ends at its NUL, whatever else was written.
+    let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+    let text = std::str::from_utf8(text).map_err(|_| Errno::EINVAL)?.trim();
     let parsed = match (text.strip_prefix("0x"), text.strip_prefix('0')) {
         (Some(digits), _) => u32::from_str_radix(digits, 16),
         (None, Some(digits)) if !digits.is_empty() => u32::from_str_radix(digits, 8),
