@@ -123,7 +123,7 @@ fn bash_controls_jobs_in_a_terminal_inside() {
         (PROMPT, CAT),
         ("ready\r\n", "a line\r"),
         ("a line\r\na line\r\n", "wrong\u{15}right\r"),
-        ("right\r\nright\r\n", "\u{4}"),
+        ("right\r\nright\r", "\u{4}"),
         (PROMPT, "echo ended $?\r"),
         ("\nended 0\r", ""),
         (PROMPT, "exit 7\r"),
