@@ -117,6 +117,16 @@ impl Namespace {
         self.open_at(task, place, flags)
     }
 
+    /// Sets the size of the regular file at a place (vfs_truncate). Like an open for writing this is `ETXTBSY` for a file that is being
+    /// run, breaks leases, and counts as a use while it waits for them.
+    pub fn truncate_at(&self, task: &CurrentTask<'_>, place: &Location, size: u64) -> Result<(), Errno> {
+        let _counted = place.opened(true)?;
+        self.locks().leases().break_for(task, place.inode(), Use::Write, Patience::Waits)?;
+        place.inode().change(&AttributeChange { size: Some(size), ..AttributeChange::default() })?;
+        place.tell(Mask::MODIFY);
+        Ok(())
+    }
+
     fn open_created(
         &self,
         task: &CurrentTask<'_>,

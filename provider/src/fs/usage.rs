@@ -74,12 +74,6 @@ impl Usage {
         Ok(Opened { usage: self.clone(), inode: inode.clone(), writes })
     }
 
-    /// `ETXTBSY` if the object is being run.
-    fn check_write(&self, inode: &Arc<dyn Inode>) -> Result<(), Errno> {
-        let runs = self.counts.lock().get(&key(inode)).is_some_and(|counts| counts.texts > 0);
-        if runs { Err(Errno::ETXTBSY) } else { Ok(()) }
-    }
-
     fn deny_writes(self: &Arc<Self>, inode: &Arc<dyn Inode>) -> Result<TextGuard, Errno> {
         {
             let mut counts = self.counts.lock();
@@ -175,11 +169,6 @@ impl Location {
     /// tree.
     pub fn deny_writes(&self) -> Result<Option<TextGuard>, Errno> {
         self.usage().map(|usage| usage.deny_writes(self.inode())).transpose()
-    }
-
-    /// `ETXTBSY` if the file is being run.
-    pub fn check_not_running(&self) -> Result<(), Errno> {
-        self.usage().map_or(Ok(()), |usage| usage.check_write(self.inode()))
     }
 
     /// Tells who watches of what happened to the object here.

@@ -4,10 +4,7 @@ use super::fs::AtFlags;
 use super::fs::{base, file_limit, install, locate};
 use crate::errno::Errno;
 use crate::fs::notify::Mask;
-use crate::fs::{
-    AttributeChange, Fd, FileKind, LastLink, OpenFile, OpenFlags, Patience, RangeAction, Resolve, Use, Want,
-    check_access,
-};
+use crate::fs::{Fd, FileKind, LastLink, OpenFile, OpenFlags, RangeAction, Resolve, Want, check_access};
 use crate::signal::Signal;
 use crate::syscall::args::FileMode;
 use crate::task::{CurrentTask, Resource};
@@ -192,12 +189,7 @@ pub(super) fn truncate(task: &CurrentTask<'_>, path: UserCStr, len: i64) -> Resu
     }
     check_access(&task.credentials(), &place, Want::WRITE)?;
     check_size(task, size)?;
-    place.check_not_running()?;
-    let leases = task.kernel().namespace().locks().leases();
-    leases.break_for(task, place.inode(), Use::Write, Patience::Waits)?;
-    place.inode().change(&AttributeChange { size: Some(size), ..AttributeChange::default() })?;
-    place.tell(Mask::MODIFY);
-    Ok(())
+    task.kernel().namespace().truncate_at(task, &place, size)
 }
 
 /// ftruncate(2).
