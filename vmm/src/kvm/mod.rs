@@ -71,6 +71,7 @@ mod door;
 mod exit;
 mod judge;
 mod mailbox;
+mod opening;
 mod probe;
 mod registers;
 mod report;
@@ -84,6 +85,7 @@ mod workers;
 mod xsave;
 
 pub(crate) use attention::Attention;
+pub(crate) use opening::Opening;
+pub use opening::check;
 pub use report::{Capability, HostReport, PagingFlavour, Refusal, TrapMethod};
-pub use workers::check;
-pub(crate) use workers::{Opening, Workers};
+pub(crate) use workers::Workers;

@@ -6,10 +6,10 @@
 //! machine's virtual CPUs are used up, the others run on host threads without one, which borrow the last few
 //! ([`super::turns`]).
 
-use super::door;
 use super::mailbox::{Job, Mailbox, Order};
-use super::probe::{self, Flavour};
-use super::report::{self, HostReport, Refusal};
+use super::opening::{Opened, Probed, ended_early};
+use super::probe::Flavour;
+use super::report::HostReport;
 use super::supervisor::Supervisor;
 use super::turns::{Borrower, Turns};
 use super::vcpu::Vcpu;
@@ -18,9 +18,7 @@ use crate::memory::GuestMemory;
 use crate::pico::{HostConfig, OpenError};
 use crate::trap::Attention;
 use crate::usage::Meter;
-use kvm_bindings::{KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_X86_DISABLE_EXITS, KVM_X86_DISABLE_EXITS_HLT, kvm_enable_cap};
-use kvm_ioctls::{Kvm, VmFd};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -58,13 +56,13 @@ struct Ready {
 }
 
 #[derive(Debug, Default)]
-struct Pool {
-    idle: Vec<Arc<Mailbox>>,
+pub(super) struct Pool {
+    pub(super) idle: Vec<Arc<Mailbox>>,
     /// Workers that live pico threads to their end, idle ones included.
     direct: usize,
     closed: bool,
     /// Host threads to wait for.
-    threads: Vec<JoinHandle<()>>,
+    pub(super) threads: Vec<JoinHandle<()>>,
 }
 
 /// Virtual CPUs kept for turns, of those that a machine may have: an eighth, but no more than this.
@@ -73,8 +71,8 @@ const MOST_SHARED: usize = 8;
 const STACK: usize = 1 << 20;
 
 impl Workers {
-    /// Guest memory of the machine, for one that [`Opening`] has begun to make.
-    fn new(
+    /// Guest memory and workers for a machine that [`super::Opening`] has begun to make.
+    pub(super) fn new(
         opened: Opened,
         told: Receiver<Result<Probed, HostReport>>,
         config: &HostConfig,
@@ -206,150 +204,7 @@ impl Workers {
     }
 }
 
-/// A machine that is being made, on the host thread of its first worker.
-///
-/// That takes a third of a start and needs nothing of the configuration, so the caller has it done beside its own work:
-/// the machine comes first ([`Self::finish`] waits for it, because guest memory needs it), then the worker sets up its
-/// virtual CPU and probes ([`Workers::check`] waits for that).
-#[derive(Debug)]
-pub(crate) struct Opening {
-    opened: Receiver<Result<Opened, HostReport>>,
-    probed: Receiver<Result<Probed, HostReport>>,
-}
-
-/// A machine without memory.
-struct Opened {
-    vm: Arc<Vm>,
-    pool: Arc<Mutex<Pool>>,
-}
-
-/// What the first worker found out before it waits for its first order.
-struct Probed {
-    supervisor: Supervisor,
-    flavour: Flavour,
-    report: HostReport,
-    mailbox: Arc<Mailbox>,
-}
-
-impl Opening {
-    /// Begins. Every signal that is to stay blocked in workers must be blocked by now.
-    pub(crate) fn begin() -> Result<Self, OpenError> {
-        let ((tell_opened, opened), (tell_probed, probed)) = (channel(), channel());
-        let pool = Arc::new(Mutex::new(Pool::default()));
-        let parking = pool.clone();
-        let handle = spawn(move || first_worker(&parking, &tell_opened, &tell_probed));
-        lock(&pool).threads.push(handle.map_err(|error| OpenError::Host("no thread for the machine", error))?);
-        Ok(Self { opened, probed })
-    }
-
-    /// Gives the machine its memory.
-    pub(crate) fn finish(self, config: &HostConfig) -> Result<Arc<Workers>, OpenError> {
-        let opened = self.opened.recv().unwrap_or_else(|_| Err(ended_early()));
-        let opened = opened.map_err(|report| OpenError::Refused(Box::new(report)))?;
-        Workers::new(opened, self.probed, config)
-    }
-}
-
-/// The first worker: makes the machine, probes, and serves. Whoever does not listen any more has given the machine up.
-fn first_worker(
-    pool: &Arc<Mutex<Pool>>,
-    opened: &Sender<Result<Opened, HostReport>>,
-    probed: &Sender<Result<Probed, HostReport>>,
-) {
-    let mut report = HostReport::default();
-    let (kvm, vm) = match open(&mut report) {
-        Ok((kvm, vm)) => (kvm, vm),
-        Err(refusal) => {
-            let _ = opened.send(Err(HostReport { refusal: Some(refusal), ..report }));
-            return;
-        }
-    };
-    if opened.send(Ok(Opened { vm: vm.clone(), pool: pool.clone() })).is_err() {
-        return;
-    }
-    let found = Supervisor::new(&vm).map_err(|_| Refusal::Memory);
-    let found = found.and_then(|supervisor| Ok((probe::run(&vm, &supervisor, &kvm)?, supervisor)));
-    let (vcpu, supervisor) = match found {
-        Ok(found) => found,
-        Err(refusal) => {
-            let _ = probed.send(Err(HostReport { refusal: Some(refusal), ..report }));
-            return;
-        }
-    };
-    let flavour = vcpu.flavour.clone();
-    report.traps = Some(flavour.method());
-    report.paging = Some(flavour.paging());
-    report.xcr0 = flavour.xcr0;
-    report.counter = flavour.counter;
-    let mailbox = Mailbox::new();
-    // The supervisor pages go to whoever hires; the virtual CPU stays here.
-    if probed.send(Ok(Probed { supervisor, flavour, report, mailbox: mailbox.clone() })).is_ok() {
-        serve(vcpu, &mailbox, pool);
-    }
-}
-
-/// Opens KVM and makes a machine; `report` gets what KVM says of itself.
-fn open(report: &mut HostReport) -> Result<(Kvm, Arc<Vm>), Refusal> {
-    let kvm = report::open()?;
-    *report = HostReport::ask(&kvm);
-    if let Some(refusal) = report.refusal.take() {
-        return Err(refusal);
-    }
-    let failed = |error: std::io::Error| Refusal::Machine(error.to_string());
-    door::install_handler().map_err(failed)?;
-    raise_descriptor_limit();
-    let machine = create_machine(&kvm).map_err(|error| failed(error.into()))?;
-    Ok((kvm, Arc::new(Vm::new(machine))))
-}
-
-/// What is reported if the first worker's host thread has come to an end.
-fn ended_early() -> HostReport {
-    HostReport::refused(Refusal::Traps("the probe ended early".to_owned()))
-}
-
-/// Makes a virtual machine whose interrupt controllers are KVM's own, though nothing ever interrupts it: for the first
-/// virtual CPU without one KVM patches its own code, on every processor of the host, and again when the last is closed.
-/// That took 0.3 ms of a start, half of what KVM took in all. A KVM that refuses costs this time only.
-///
-/// With them KVM would also let a virtual CPU wait while it fetches a page, and try for ever where the host has none
-/// (a file that shrank). It does not for guests that halt by themselves and have not asked for it: so these "may" halt,
-/// which user mode cannot.
-fn create_machine(kvm: &Kvm) -> Result<VmFd, kvm_ioctls::Error> {
-    let vm = kvm.create_vm()?;
-    let halts = kvm_enable_cap {
-        cap: KVM_CAP_X86_DISABLE_EXITS,
-        args: [KVM_X86_DISABLE_EXITS_HLT.into(), 0, 0, 0],
-        ..Default::default()
-    };
-    let split = kvm_enable_cap { cap: KVM_CAP_SPLIT_IRQCHIP, ..Default::default() };
-    if let Err(error) = vm.enable_cap(&halts).and_then(|()| vm.enable_cap(&split)) {
-        tracing::debug!(%error, "no interrupt controllers in the kernel");
-    }
-    Ok(vm)
-}
-
-/// Looks at KVM as a start would, with the trap probe, and keeps nothing of it.
-pub fn check() -> HostReport {
-    let Opening { opened, probed } = match Opening::begin() {
-        Ok(opening) => opening,
-        Err(error) => return HostReport::refused(Refusal::Machine(error.to_string())),
-    };
-    let opened = match opened.recv().unwrap_or_else(|_| Err(ended_early())) {
-        Ok(opened) => opened,
-        Err(report) => return report,
-    };
-    let report = match probed.recv().unwrap_or_else(|_| Err(ended_early())) {
-        Ok(probed) => {
-            lock(&opened.pool).idle.push(probed.mailbox);
-            probed.report
-        }
-        Err(report) => report,
-    };
-    close(&opened.pool, None);
-    report
-}
-
-fn close(pool: &Mutex<Pool>, turns: Option<&Turns>) {
+pub(super) fn close(pool: &Mutex<Pool>, turns: Option<&Turns>) {
     let threads = {
         let mut pool = lock(pool);
         pool.closed = true;
@@ -368,7 +223,7 @@ fn close(pool: &Mutex<Pool>, turns: Option<&Turns>) {
 }
 
 /// The life of a worker: one order after another.
-fn serve(mut vcpu: Vcpu, orders: &Arc<Mailbox>, pool: &Mutex<Pool>) {
+pub(super) fn serve(mut vcpu: Vcpu, orders: &Arc<Mailbox>, pool: &Mutex<Pool>) {
     while let Some(order) = orders.receive() {
         match order {
             Order::Live(job, attention) => {
@@ -388,38 +243,10 @@ fn serve(mut vcpu: Vcpu, orders: &Arc<Mailbox>, pool: &Mutex<Pool>) {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn spawn(body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+pub(super) fn spawn(body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
     thread::Builder::new().name("pico".to_owned()).stack_size(STACK).spawn(body)
-}
-
-/// A virtual CPU costs a descriptor: allow as many as the host lets us have.
-fn raise_descriptor_limit() {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the structure is valid for the call.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0 && limit.rlim_cur < limit.rlim_max {
-        limit.rlim_cur = limit.rlim_max;
-        // SAFETY: as above. A failure leaves the limit as it was, and thread creation reports it when it is reached.
-        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::check;
-
-    #[test]
-    fn the_probe_finds_a_trap_method() {
-        if std::env::var_os("PICOVISOR_NO_KVM").is_some() {
-            return;
-        }
-        let report = check();
-        assert!(report.refusal.is_none(), "{report}: {report:?}");
-        assert!(report.traps.is_some());
-        assert!(report.paging.is_some());
-        println!("{report:#?}");
-    }
 }
