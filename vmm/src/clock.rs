@@ -69,6 +69,10 @@ impl Clock {
     }
 
     /// Says how programs find out which processor they run on; at first, they ask.
+    ///
+    /// Nobody says otherwise yet. On kvm-pvm RDTSCP and RDPID read the host's TSC_AUX in ring 3, its processor's number
+    /// (LSL of Linux's segment for it gives 0), but nothing promises that; elsewhere TSC_AUX belongs to the virtual CPU,
+    /// whose host thread moves between processors.
     pub fn set_processor_number(&self, how: ProcessorNumber) {
         self.page.get().set_processor_number(how);
     }

@@ -3,6 +3,7 @@
 //! Such a pico thread has a host thread, where its provider's calls block, but no virtual CPU. For each entry into user
 //! mode it borrows one: its whole state is loaded, it runs until it leaves user mode, and its state is saved. That costs
 //! two switches of host threads and some ten microseconds a trap, and takes the limit off the number of threads.
+//! A thread that has entered often, or computes long, gets a virtual CPU of its own while there are any.
 
 use super::mailbox::{Mailbox, Order};
 use super::vcpu::Vcpu;
@@ -12,6 +13,7 @@ use crate::pico::{CpuState, reset_area};
 use crate::trap::{Attention, Registers, Resume, RunError, ThreadState, Trap, UserMode};
 use crate::usage::{Meter, Usage};
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
@@ -184,27 +186,66 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A thread that borrows a virtual CPU for each entry.
-#[derive(Debug)]
+/// Entries with a borrowed virtual CPU after which a thread gets one of its own, if there is one: by then borrowing has
+/// cost as much as making one.
+const PROMOTED_AFTER: u32 = 24;
+
+/// A thread that borrows a virtual CPU for each entry, until it has one of its own.
 pub(super) struct Borrower<'a> {
     turns: &'a Turns,
-    layout: Layout,
     attention: Arc<Attention>,
     /// Where the CPU time goes that lent virtual CPUs use.
     meter: Arc<Meter>,
-    state: ThreadState,
+    /// While it has no virtual CPU of its own.
+    saved: Saved,
+    /// How often it has borrowed one since it was last refused one of its own.
+    bursts: u32,
+    /// Makes one of its own; `None`: there are as many as there may be.
+    make: &'a dyn Fn() -> Option<Vcpu>,
+    own: Option<Vcpu>,
+}
+
+impl fmt::Debug for Borrower<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Borrower").field("bursts", &self.bursts).field("own", &self.own).finish_non_exhaustive()
+    }
 }
 
 impl<'a> Borrower<'a> {
-    pub(super) fn new(turns: &'a Turns, layout: Layout, attention: Arc<Attention>, meter: Arc<Meter>) -> Self {
-        Self { turns, layout, attention, meter, state: ThreadState::default() }
+    pub(super) fn new(
+        turns: &'a Turns,
+        layout: Layout,
+        attention: Arc<Attention>,
+        meter: Arc<Meter>,
+        make: &'a dyn Fn() -> Option<Vcpu>,
+    ) -> Self {
+        let saved = Saved { layout, state: ThreadState::default() };
+        Self { turns, attention, meter, saved, bursts: 0, make, own: None }
+    }
+
+    /// The thread is over: gives up the virtual CPU of its own, if it has one that can be used again.
+    pub(super) fn finish(mut self) -> Option<Vcpu> {
+        let mut vcpu = self.own.take()?;
+        self.attention.detach();
+        vcpu.release();
+        (!vcpu.is_broken()).then_some(vcpu)
+    }
+
+    /// Gets the thread a virtual CPU of its own, with its state.
+    fn promote(&mut self) {
+        self.bursts = 0;
+        if let Some(mut vcpu) = (self.make)() {
+            vcpu.attach(&self.attention);
+            vcpu.load(&self.saved.state);
+            self.own = Some(vcpu);
+        }
     }
 
     /// Runs the thread in user mode on a borrowed virtual CPU until it leaves.
     fn burst(&mut self, space: &Arc<AddressSpace>, registers: &mut Registers) -> Result<Trap, RunError> {
         let Some(worker) = self.turns.borrow(&self.attention)? else { return Ok(Trap::Kicked) };
         let (reply, answer) = channel();
-        let (mut state, mut running) = (std::mem::take(&mut self.state), *registers);
+        let (mut state, mut running) = (std::mem::take(&mut self.saved.state), *registers);
         let (space, attention, meter) = (space.clone(), self.attention.clone(), self.meter.clone());
         worker.send(Order::Burst(Box::new(move |vcpu: &mut Vcpu| {
             let before = Usage::of_this_thread();
@@ -221,30 +262,50 @@ impl<'a> Borrower<'a> {
         self.turns.give_back(worker, &self.attention);
         let (result, state, running) =
             answer.map_err(|_| RunError("the virtual CPU's host thread failed".to_owned()))?;
-        (self.state, *registers) = (state, running);
+        (self.saved.state, *registers) = (state, running);
         result
     }
 }
 
 impl UserMode for Borrower<'_> {
     fn load(&mut self, state: &ThreadState) {
-        self.state = state.clone();
+        match &mut self.own {
+            Some(vcpu) => vcpu.load(state),
+            None => self.saved.state = state.clone(),
+        }
     }
 
     fn save(&mut self) -> ThreadState {
-        self.state.clone()
+        match &mut self.own {
+            Some(vcpu) => vcpu.save(),
+            None => self.saved.state.clone(),
+        }
     }
 
     fn run(
         &mut self,
         space: &Arc<AddressSpace>,
-        _: Resume,
+        resume: Resume,
         registers: &mut Registers,
         attention: &Attention,
     ) -> Result<Trap, RunError> {
+        let mut resume = resume;
         loop {
+            if self.own.is_none() && self.bursts >= PROMOTED_AFTER {
+                self.promote();
+                // Nothing of the last trap is left in it.
+                resume = Resume::Full;
+            }
+            if let Some(vcpu) = &mut self.own {
+                return vcpu.run(space, resume, registers, attention);
+            }
             let trap = self.burst(space, registers)?;
+            self.bursts += 1;
             let yielded = attention.take(Attention::YIELD);
+            if yielded {
+                // It computes, and would keep those waiting who only come by.
+                self.bursts = PROMOTED_AFTER;
+            }
             if trap != Trap::Kicked || !yielded || attention.any() {
                 return Ok(trap);
             }
@@ -252,11 +313,51 @@ impl UserMode for Borrower<'_> {
     }
 
     fn state(&mut self) -> &mut dyn CpuState {
-        self
+        match &mut self.own {
+            Some(vcpu) => vcpu,
+            None => &mut self.saved,
+        }
     }
 }
 
 impl CpuState for Borrower<'_> {
+    fn xsave_size(&self) -> usize {
+        self.saved.xsave_size()
+    }
+
+    fn xcr0(&self) -> u64 {
+        self.saved.xcr0()
+    }
+
+    fn save_xsave(&mut self, area: &mut [u8]) {
+        self.state().save_xsave(area);
+    }
+
+    fn load_xsave(&mut self, area: &[u8]) {
+        self.state().load_xsave(area);
+    }
+
+    fn reset_xsave(&mut self) {
+        self.state().reset_xsave();
+    }
+
+    fn segment_bases(&mut self) -> (u64, u64) {
+        self.state().segment_bases()
+    }
+
+    fn set_segment_bases(&mut self, fs: u64, gs: u64) {
+        self.state().set_segment_bases(fs, gs);
+    }
+}
+
+/// The state of a thread between two entries.
+#[derive(Debug)]
+struct Saved {
+    layout: Layout,
+    state: ThreadState,
+}
+
+impl CpuState for Saved {
     fn xsave_size(&self) -> usize {
         self.layout.size
     }

@@ -67,6 +67,10 @@ pub(super) struct Pool {
 
 /// Virtual CPUs kept for turns, of those that a machine may have: an eighth, but no more than this.
 const MOST_SHARED: usize = 8;
+/// Virtual CPUs that threads get at once, when they start. One costs a millisecond or two to make and use for the first
+/// time, fifty times as much as a thread of Linux's: the threads and processes of a crowd, most of which sleep from
+/// start to end, take turns until they turn out to need one.
+const AT_ONCE: usize = 64;
 /// Bytes of a worker's stack. A provider's deepest call is well below; pages are committed as they are touched.
 const STACK: usize = 1 << 20;
 
@@ -136,7 +140,7 @@ impl Workers {
             idle.send(Order::Live(job, attention.clone()));
             return Ok(());
         }
-        if pool.direct < ready.direct {
+        if pool.direct < ready.direct.min(AT_ONCE) {
             let (mailbox, thread) = self.hire(ready)?;
             pool.direct += 1;
             pool.threads.push(thread);
@@ -164,14 +168,40 @@ impl Workers {
         let thread = spawn(move || {
             // The machine was ready when the thread was asked for, and stays so.
             let Ok(ready) = workers.ready() else { return };
-            let mut borrower = Borrower::new(&ready.turns, ready.flavour.extended, attention, meter);
+            let own = || workers.promote(ready);
+            let mut borrower = Borrower::new(&ready.turns, ready.flavour.extended, attention, meter, &own);
             job(&mut borrower);
+            if let Some(vcpu) = borrower.finish() {
+                let (pool, orders) = (workers.pool.clone(), Mailbox::new());
+                // As a parked worker it must not keep the machine alive.
+                drop(workers);
+                if park(&pool, &orders) {
+                    serve(vcpu, &orders, &pool);
+                }
+            }
         });
         let thread = thread.map_err(|_| Exhausted)?;
         let mut pool = lock(&self.pool);
         pool.threads.retain(|thread| !thread.is_finished());
         pool.threads.push(thread);
         Ok(())
+    }
+
+    /// Makes a virtual CPU for the calling host thread, whose pico thread has taken turns so far and needs one often.
+    fn promote(&self, ready: &Ready) -> Option<Vcpu> {
+        {
+            let mut pool = lock(&self.pool);
+            if pool.closed || pool.direct >= ready.direct {
+                return None;
+            }
+            pool.direct += 1;
+        }
+        let made = ready.supervisor.cpu_pages(&self.vm).ok();
+        let made = made.and_then(|pages| Vcpu::new(&self.vm, pages, ready.flavour.clone()).ok());
+        if made.is_none() {
+            lock(&self.pool).direct -= 1;
+        }
+        made
     }
 
     /// Makes a worker: a host thread and its virtual CPU.
@@ -231,16 +261,23 @@ pub(super) fn serve(mut vcpu: Vcpu, orders: &Arc<Mailbox>, pool: &Mutex<Pool>) {
                 job(&mut vcpu);
                 attention.detach();
                 vcpu.release();
-                let mut pool = lock(pool);
-                if pool.closed || vcpu.is_broken() {
+                if vcpu.is_broken() || !park(pool, orders) {
                     return;
                 }
-                pool.idle.push(orders.clone());
             }
             // Whoever borrowed it puts it back.
             Order::Burst(burst) => burst(&mut vcpu),
         }
     }
+}
+
+/// Puts a worker among the idle ones; `false`: the machine closes, and the worker is to end.
+fn park(pool: &Mutex<Pool>, orders: &Arc<Mailbox>) -> bool {
+    let mut pool = lock(pool);
+    if !pool.closed {
+        pool.idle.push(orders.clone());
+    }
+    !pool.closed
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
