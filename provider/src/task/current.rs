@@ -67,7 +67,8 @@ impl<'a> CurrentTask<'a> {
         let files = self.files();
         // The task's, and ours.
         if Arc::strong_count(&files) > 2 {
-            let shared = self.task.shared.lock().resources.files.replace(Arc::new(files.copy()));
+            let own = Arc::new(files.copy());
+            let shared = self.task.shared.lock().resources.files.replace(own);
             drop(shared);
         }
     }
@@ -76,7 +77,8 @@ impl<'a> CurrentTask<'a> {
     pub fn unshare_fs(&self) {
         let fs = self.fs();
         if Arc::strong_count(&fs) > 2 {
-            let shared = self.task.shared.lock().resources.fs.replace(Arc::new(fs.copy()));
+            let own = Arc::new(fs.copy());
+            let shared = self.task.shared.lock().resources.fs.replace(own);
             drop(shared);
         }
     }
