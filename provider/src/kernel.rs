@@ -14,7 +14,7 @@ use crate::net::Network;
 use crate::ptrace::Bonds;
 use crate::sync::{Mutex, Rank};
 use crate::syscall::trace::Tracer;
-use crate::task::{ExitStatus, Families, Pid, TaskTable, ThreadGroup, WaitQueue};
+use crate::task::{ExitStatus, Families, Names, Namespaces, Pid, TaskTable, ThreadGroup, UtsNamespace, WaitQueue};
 use crate::time::TimerService;
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
@@ -31,15 +31,6 @@ pub mod release {
     pub const RELEASE: &str = "6.12.0-picovisor";
     /// The version.
     pub const VERSION: &str = "#1 SMP PREEMPT_DYNAMIC Picovisor";
-}
-
-/// The system's changeable names.
-#[derive(Clone, Debug)]
-pub struct Names {
-    /// The host's, at most 64 bytes.
-    pub host: Vec<u8>,
-    /// The NIS domain's, at most 64 bytes.
-    pub domain: Vec<u8>,
 }
 
 /// The host's clock, for kernels without one of their own.
@@ -88,7 +79,8 @@ pub struct Kernel {
     aio: Arc<Account>,
     network: Network,
     cpus: Cpus,
-    names: Mutex<Names>,
+    /// The namespaces that the first task is in.
+    namespaces: Namespaces,
 }
 
 #[derive(Debug, Default)]
@@ -157,7 +149,7 @@ impl Kernel {
             aio: Arc::default(),
             network,
             cpus,
-            names: Mutex::new(Rank::Leaf, names),
+            namespaces: Namespaces { uts: UtsNamespace::first(names) },
         })
     }
 
@@ -223,19 +215,9 @@ impl Kernel {
         &self.cpus
     }
 
-    /// The host name and the domain name, as uname(2) has them.
-    pub fn names(&self) -> Names {
-        self.names.lock().clone()
-    }
-
-    /// Changes the host name.
-    pub fn set_host_name(&self, name: Vec<u8>) {
-        self.names.lock().host = name;
-    }
-
-    /// Changes the domain name.
-    pub fn set_domain_name(&self, name: Vec<u8>) {
-        self.names.lock().domain = name;
+    /// The namespaces that the first task is in.
+    pub fn first_namespaces(&self) -> Namespaces {
+        self.namespaces.clone()
     }
 
     /// A process's last thread is gone. With the first process the sandbox ends.

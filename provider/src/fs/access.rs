@@ -1,6 +1,6 @@
 //! Permission checks, as inode_permission in fs/namei.c makes them for a file system without ACLs.
 
-use super::{FileKind, Inode, Location, Permissions};
+use super::{FileKind, Inode, Location, MountFlags, Permissions};
 use crate::errno::Errno;
 use crate::task::Credentials;
 
@@ -10,6 +10,7 @@ pub(super) mod capability {
     pub(in crate::fs) const DAC_READ_SEARCH: u32 = 2;
     pub(in crate::fs) const FOWNER: u32 = 3;
     pub(in crate::fs) const FSETID: u32 = 4;
+    pub(in crate::fs) const MKNOD: u32 = 27;
 }
 
 bitflags::bitflags! {
@@ -57,12 +58,16 @@ pub(super) fn check_inode(who: &Credentials, inode: &dyn Inode, want: Want) -> R
     check(who, inode.permissions()?, inode.kind(), want)
 }
 
-/// Checks a place: also that a mount that is read-only is not written (`EROFS`; devices, FIFOs and sockets may be).
+/// Checks a place: also that a mount that is read-only is not written (`EROFS`; devices, FIFOs and sockets may be), and
+/// that nothing is executed where nothing may be.
 pub fn check_access(who: &Credentials, place: &Location, want: Want) -> Result<(), Errno> {
     let kind = place.kind();
     let contents = matches!(kind, FileKind::Regular | FileKind::Directory | FileKind::Symlink);
     if want.contains(Want::WRITE) && contents && place.is_read_only() {
         return Err(Errno::EROFS);
+    }
+    if want.contains(Want::EXECUTE) && kind == FileKind::Regular && place.mount_flags().contains(MountFlags::NOEXEC) {
+        return Err(Errno::EACCES);
     }
     check_inode(who, place.inode().as_ref(), want)
 }

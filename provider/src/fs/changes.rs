@@ -51,6 +51,27 @@ impl Namespace {
         Ok(made)
     }
 
+    /// Makes a device node (mknod).
+    pub fn create_device(
+        &self,
+        task: &CurrentTask<'_>,
+        at: At<'_>,
+        kind: FileKind,
+        mode: u32,
+        rdev: u64,
+    ) -> Result<(), Errno> {
+        let (directory, name) = self.free_name(task, at, kind)?;
+        if directory.is_read_only() {
+            return Err(Errno::EROFS);
+        }
+        let who = task.credentials();
+        check_create(&who, &directory)?;
+        if !who.has(capability::MKNOD) {
+            return Err(Errno::EPERM);
+        }
+        self.make(task, &directory, &name, kind, mode, rdev, b"").map(|_| ())
+    }
+
     /// Makes a directory, node or symbolic link (mkdir, mknod, symlink).
     pub fn create(
         &self,
@@ -153,7 +174,7 @@ impl Namespace {
     }
 
     fn remove(&self, directory: &Location, name: &[u8], victim: &Location) -> Result<(), Errno> {
-        let _renames = self.renaming();
+        let renames = self.renaming();
         if is_mount_root(directory, victim) {
             return Err(Errno::EBUSY);
         }
@@ -162,6 +183,8 @@ impl Namespace {
         self.usage().before_unnaming(victim.inode());
         operations.remove(name, victim.kind() == FileKind::Directory)?;
         directory.entry().removed(name);
+        drop(renames);
+        self.detach_from(victim);
         if victim.kind() != FileKind::Directory {
             self.watches().tell_own(victim.inode(), Mask::ATTRIB);
         }
@@ -186,7 +209,7 @@ impl Namespace {
         if old_directory.is_read_only() {
             return Err(Errno::EROFS);
         }
-        let _renames = self.renaming();
+        let renames = self.renaming();
         let old = self.child(Some(task), &old_directory, &old_name)?;
         let new = match self.child(Some(task), &new_directory, &new_name) {
             Ok(_) if keep_target => return Err(Errno::EEXIST),
@@ -254,6 +277,10 @@ impl Namespace {
             source.exchanged(&old_name, target, &new_name);
         } else {
             source.moved(&old_name, target, &new_name);
+        }
+        drop(renames);
+        if let Some(new) = new.as_ref().filter(|_| !exchange) {
+            self.detach_from(new);
         }
         let from = (old_directory.inode(), &old_name[..]);
         let to = (new_directory.inode(), &new_name[..]);

@@ -1,7 +1,8 @@
 //! What clone's CLONE_FS shares: root, working directory, umask.
 
-use super::Location;
+use super::{Location, MountNamespace};
 use crate::sync::{Mutex, Rank};
+use std::sync::Arc;
 
 /// A task's root, working directory and umask.
 #[derive(Debug)]
@@ -14,12 +15,15 @@ struct State {
     root: Location,
     cwd: Location,
     umask: u32,
+    /// Not shared with who does not share the rest: a thread in another namespace has another root.
+    mounts: Arc<MountNamespace>,
 }
 
 impl FsContext {
-    /// Makes a context whose working directory is the root; umask 022.
-    pub fn new(root: Location) -> Self {
-        let state = State { cwd: root.clone(), root, umask: 0o022 };
+    /// Makes a context whose working directory is the namespace's root; umask 022.
+    pub fn new(mounts: Arc<MountNamespace>) -> Self {
+        let root = mounts.root();
+        let state = State { cwd: root.clone(), root, umask: 0o022, mounts };
         Self { state: Mutex::new(Rank::FsContext, state) }
     }
 
@@ -36,6 +40,16 @@ impl FsContext {
     /// The working directory.
     pub fn cwd(&self) -> Location {
         self.state.lock().cwd.clone()
+    }
+
+    /// The mounts it sees.
+    pub fn mounts(&self) -> Arc<MountNamespace> {
+        self.state.lock().mounts.clone()
+    }
+
+    /// Changes the mounts it sees; root and working directory are changed by the caller, too.
+    pub(super) fn change_mounts(&self, to: Arc<MountNamespace>) {
+        let _old = std::mem::replace(&mut self.state.lock().mounts, to);
     }
 
     /// The permission bits that new files do not get.

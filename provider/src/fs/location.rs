@@ -4,12 +4,12 @@
 //! directories, open files, mount points) plus what the walk's bounded cache keeps. A rename moves the entry, so whoever holds it
 //! (a working directory below it, an open file) sees its new path.
 
-use super::mount::Mount;
+use super::mount::{Mount, MountFlags};
 use super::{FileKind, Inode};
 use crate::sync::{Mutex, Rank};
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
 /// A name in a directory together with the object it led to when it was walked.
@@ -17,8 +17,10 @@ pub(super) struct Entry {
     inode: Arc<dyn Inode>,
     place: Mutex<Place>,
     children: Mutex<HashMap<Box<[u8]>, Weak<Entry>>>,
-    /// Something is mounted here or below: the walk neither confirms nor replaces it.
-    pub(super) covered: AtomicBool,
+    /// How many mounts, of all namespaces, lie right here.
+    mounts: AtomicU32,
+    /// How many lie here or below: while there are any, the walk neither confirms nor replaces the entry.
+    pins: AtomicU32,
 }
 
 #[derive(Clone)]
@@ -41,7 +43,8 @@ impl Entry {
             inode,
             place: Mutex::new(Rank::Leaf, place),
             children: Mutex::new(Rank::Leaf, HashMap::new()),
-            covered: AtomicBool::new(false),
+            mounts: AtomicU32::new(0),
+            pins: AtomicU32::new(0),
         })
     }
 
@@ -65,9 +68,54 @@ impl Entry {
         self.place.lock().removed
     }
 
-    /// Tells whether something is mounted here or below.
+    /// Tells whether something is mounted here or below, or was when the view was built.
     pub(super) fn is_covered(&self) -> bool {
-        self.covered.load(Ordering::Relaxed)
+        self.pins.load(Ordering::Relaxed) > 0
+    }
+
+    /// Tells whether something is mounted right here, in whatever namespace.
+    pub(super) fn is_mount_point(&self) -> bool {
+        self.mounts.load(Ordering::Relaxed) > 0
+    }
+
+    /// Keeps an entry and what leads to it in their places until the result is dropped.
+    pub(super) fn pin(entry: &Arc<Self>) -> Pinned {
+        let mut all = Vec::new();
+        let mut at = Some(entry.clone());
+        while let Some(entry) = at {
+            entry.pins.fetch_add(1, Ordering::Relaxed);
+            at = entry.parent();
+            all.push(entry);
+        }
+        Pinned(all)
+    }
+
+    /// Notes that something is mounted here, until the result is dropped.
+    pub(super) fn cover(entry: &Arc<Self>) -> Covering {
+        entry.mounts.fetch_add(1, Ordering::Relaxed);
+        Covering { entry: entry.clone(), _pinned: Self::pin(entry) }
+    }
+
+    /// The path from the root of the file system, as far as it was walked.
+    pub(super) fn path_within(self: &Arc<Self>) -> Vec<u8> {
+        let mut names = Vec::new();
+        let mut at = self.clone();
+        while let Some(parent) = at.parent() {
+            names.push(at.name());
+            at = parent;
+        }
+        let mut path = Vec::new();
+        for name in names.iter().rev() {
+            path.push(b'/');
+            path.extend_from_slice(name);
+        }
+        if path.is_empty() {
+            path.push(b'/');
+        }
+        if self.is_removed() {
+            path.extend_from_slice(b"//deleted");
+        }
+        path
     }
 
     /// The child of that name that is in use or cached.
@@ -135,6 +183,38 @@ impl Entry {
                 None => return false,
             }
         }
+    }
+}
+
+/// An entry, and those above it, that stay in their places.
+#[derive(Debug)]
+pub(super) struct Pinned(Vec<Arc<Entry>>);
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        for entry in &self.0 {
+            entry.pins.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Something is mounted on an entry.
+#[derive(Debug)]
+pub(super) struct Covering {
+    entry: Arc<Entry>,
+    _pinned: Pinned,
+}
+
+impl Covering {
+    /// What is covered.
+    pub(super) fn entry(&self) -> &Arc<Entry> {
+        &self.entry
+    }
+}
+
+impl Drop for Covering {
+    fn drop(&mut self) {
+        self.entry.mounts.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -221,7 +301,17 @@ impl Location {
 
     /// Tells whether the mount forbids writing.
     pub fn is_read_only(&self) -> bool {
-        self.mount.as_ref().is_some_and(|mount| mount.read_only)
+        self.mount.as_ref().is_some_and(|mount| mount.is_read_only())
+    }
+
+    /// What holds for the mount; nothing for an object that is in no tree.
+    pub fn mount_flags(&self) -> MountFlags {
+        self.mount.as_ref().map_or(MountFlags::empty(), |mount| mount.flags())
+    }
+
+    /// Tells whether it lies in a file system of memory.
+    pub(super) fn in_memory(&self) -> bool {
+        self.mount.as_ref().is_some_and(|mount| matches!(mount.file_system.type_name(), "tmpfs" | "ramfs"))
     }
 
     /// Tells whether it is the root of its mount.
@@ -247,23 +337,32 @@ impl Location {
     /// The place one up, over mount roots; `None` at the root of the tree.
     pub(super) fn parent(&self) -> Option<Self> {
         let mut at = self.clone();
-        loop {
-            if let Some(parent) = at.entry.parent() {
-                return Some(Self { mount: at.mount, entry: parent });
-            }
-            let (mount, entry) = at.mount.as_ref()?.place.clone()?;
+        while at.is_mount_root() {
+            let (mount, entry) = at.mount.as_ref()?.place()?;
             at = Self::new(mount, entry);
         }
+        let parent = at.entry.parent()?;
+        Some(Self { mount: at.mount, entry: parent })
+    }
+
+    /// The place one up as mounts lie on each other: from the root of a mount to what it covers.
+    pub(super) fn parent_through(&self) -> Option<Self> {
+        if self.is_mount_root() {
+            let (mount, entry) = self.mount.as_ref()?.place()?;
+            return Some(Self::new(mount, entry));
+        }
+        let parent = self.entry.parent()?;
+        Some(Self { mount: self.mount.clone(), entry: parent })
     }
 
     /// The name in its directory, over mount roots; `None` at the root of the tree.
     fn name(&self) -> Option<Arc<[u8]>> {
         let mut at = self.clone();
-        while at.entry.parent().is_none() {
-            let (mount, entry) = at.mount.as_ref()?.place.clone()?;
+        while at.is_mount_root() {
+            let (mount, entry) = at.mount.as_ref()?.place()?;
             at = Self::new(mount, entry);
         }
-        Some(at.entry.name())
+        at.entry.parent().map(|_| at.entry.name())
     }
 
     /// The absolute path from the sandbox's root, as /proc/PID/maps and /proc/PID/fd show it: with ` (deleted)` behind a

@@ -1,7 +1,7 @@
 //! The tree of names: mounts, cached entries, and the ways into it.
 
-use super::location::Entry;
-use super::mount::{Mount, MountTable};
+use super::location::{Entry, Pinned};
+use super::mount::{MountNamespace, MountTable, SuperBlock};
 use super::notify::Watches;
 use super::tmp::TmpFs;
 use super::usage::Usage;
@@ -22,27 +22,36 @@ const NAME_MAX: usize = 255;
 
 /// The mount table with the entries that were walked.
 pub struct Namespace {
-    mounts: MountTable,
+    pub(super) mounts: Arc<MountTable>,
+    first: Arc<MountNamespace>,
     recent: Mutex<Vec<Option<Arc<Entry>>>>,
-    /// Mount points that no file system holds: they live as long as the view.
-    pub(super) pinned: Vec<Arc<Entry>>,
+    /// The view's own mount points, which no file system may hold: they stay as long as the view.
+    pub(super) pinned: Vec<Pinned>,
     /// Held while a name moves, so that no directory can be moved below itself.
     renames: Mutex<()>,
     locks: Arc<FileLocks>,
     /// Where files live that have no name (memfd_create).
     nameless: Arc<TmpFs>,
+    /// The kernel's own file systems (proc and the like), which programs may mount again.
+    pub(super) own: Vec<Arc<SuperBlock>>,
 }
 
 impl Namespace {
-    pub(super) fn new(mounts: MountTable, nameless: Arc<TmpFs>) -> Self {
+    pub(super) fn new((mounts, first): (Arc<MountTable>, Arc<MountNamespace>), nameless: Arc<TmpFs>) -> Self {
         Self {
             mounts,
+            first,
             recent: Mutex::new(Rank::Leaf, Vec::new()),
             pinned: Vec::new(),
             renames: Mutex::new(Rank::Rename, ()),
             locks: Arc::default(),
             nameless,
+            own: Vec::new(),
         }
+    }
+
+    pub(super) fn nameless(&self) -> &TmpFs {
+        &self.nameless
     }
 
     /// Advisory locks.
@@ -78,28 +87,24 @@ impl Namespace {
         let node = NewNode { kind: FileKind::Regular, mode, uid: who.fsuid, gid: who.fsgid, rdev: 0, target: b"" };
         let inode = self.nameless.tmp_root().make_nameless(&node)?;
         inode.start_with_seals(seals);
-        let file = inode.open_file()?;
+        let file = inode.open_file(OpenFlags::RDWR)?;
         let name = [b"/memfd:", name, b" (deleted)"].concat();
         Ok(OpenFile::new(file, Location::anonymous(inode, &name), OpenFlags::RDWR | OpenFlags::LARGEFILE))
     }
 
-    pub(super) fn mounts_mut(&mut self) -> &mut MountTable {
-        &mut self.mounts
+    /// The mounts that the first process sees.
+    pub fn first_mounts(&self) -> &Arc<MountNamespace> {
+        &self.first
     }
 
-    /// The mounts in the order they were made, the root first (/proc/PID/mountinfo).
-    pub fn mounts(&self) -> &[Arc<Mount>] {
-        self.mounts.list()
-    }
-
-    /// The root of the tree.
+    /// The root of the first namespace's tree.
     pub fn root(&self) -> Location {
-        self.mounts.top(self.mounts.root())
+        self.first.root()
     }
 
     /// A context that starts at the root.
     pub fn root_context(&self) -> FsContext {
-        FsContext::new(self.root())
+        FsContext::new(self.first.clone())
     }
 
     pub(super) fn top(&self, place: Location) -> Location {

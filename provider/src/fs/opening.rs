@@ -4,7 +4,8 @@ use super::access::{self, Want, capability};
 use super::notify::Mask;
 use super::walk::{LastLink, Resolve, Special, Tail};
 use super::{
-    AttributeChange, File, FileKind, Location, Namespace, NewNode, OpenFile, OpenFlags, Patience, Sink, Source, Use,
+    AttributeChange, File, FileKind, Location, MountFlags, Namespace, NewNode, OpenFile, OpenFlags, Patience, Sink,
+    Source, Use,
 };
 use crate::errno::Errno;
 use crate::task::{Credentials, CurrentTask};
@@ -144,6 +145,11 @@ impl Namespace {
         Ok(file)
     }
 
+    /// Opens a place and nothing more (O_PATH).
+    pub fn open_place(&self, place: Location, flags: OpenFlags) -> Result<Arc<OpenFile>, Errno> {
+        open_place(place, flags)
+    }
+
     /// Opens what is at a place, as a path walk that ends there would.
     pub fn open_at(&self, task: &CurrentTask<'_>, place: Location, flags: OpenFlags) -> Result<Arc<OpenFile>, Errno> {
         let kind = place.kind();
@@ -159,6 +165,10 @@ impl Namespace {
         if kind == FileKind::Directory && (flags.writes() || truncates) {
             return Err(Errno::EISDIR);
         }
+        let device = matches!(kind, FileKind::CharDevice | FileKind::BlockDevice);
+        if device && place.mount_flags().contains(MountFlags::NODEV) {
+            return Err(Errno::EACCES);
+        }
         access::check_access(&who, &place, wanted(flags))?;
         if kind == FileKind::Directory && flags.contains(OpenFlags::DIRECT) {
             return Err(Errno::EINVAL);
@@ -172,12 +182,16 @@ impl Namespace {
             let patience = if flags.contains(OpenFlags::NONBLOCK) { Patience::Leaves } else { Patience::Waits };
             self.locks().leases().break_for(task, place.inode(), with, patience)?;
         }
+        // A host's file is opened as the program says: only its owner may ask for that there.
+        let no_times = place.mount_flags().contains(MountFlags::NOATIME) && place.in_memory();
+        let asked = flags;
+        let flags = if no_times { flags | OpenFlags::NOATIME } else { flags };
         let file = match kind {
             // A FIFO that a path leads to, whatever its file system; a pipe without a name opens itself.
             FileKind::Fifo if place.mount().is_some() => task.kernel().pipes().open_fifo(task, place.inode(), flags)?,
             _ => place.inode().clone().open(task, flags)?,
         };
-        let file = OpenFile::counted(file, place, flags, opened);
+        let file = OpenFile::counted(file, place, asked, opened);
         if truncates && kind == FileKind::Regular {
             if flags.writes() {
                 file.file().set_size(0)?;

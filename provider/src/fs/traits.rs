@@ -4,6 +4,7 @@
 //! [`super::Namespace`]'s; an implementation answers for what only it knows (an entry exists, a directory is not empty, the
 //! host refuses). Files never block: they answer `EAGAIN` and say what to wait for ([`File::wait_source`]); the caller blocks in one place.
 
+use super::tmp::TmpOptions;
 use super::{AttributeChange, FileKind, FsStat, NewNode, OpenFlags, Permissions, Ready, Seals, Sink, Source, Stat};
 use crate::errno::Errno;
 use crate::task::CurrentTask;
@@ -67,6 +68,14 @@ pub trait FileSystem: Send + Sync + Debug {
     fn type_name(&self) -> &'static str;
     /// The figures.
     fn stat(&self) -> Result<FsStat, Errno>;
+    /// Its own mount options as /proc/PID/mounts shows them, each with a comma before it.
+    fn options(&self) -> String {
+        String::new()
+    }
+    /// Changes those of its options that are given.
+    fn reconfigure(&self, _options: &TmpOptions) -> Result<(), Errno> {
+        Ok(())
+    }
     /// The device number that its inodes report (the root's, where they differ): /proc/PID/mountinfo shows it.
     fn device(&self) -> u64 {
         self.root().stat().map_or(0, |stat| stat.device)

@@ -4,6 +4,7 @@
 //! memory, which whoever is counted keeps. Only what was opened by a path is counted, as on Linux: a memfd may be executed through
 //! the descriptor that wrote it.
 
+use super::mount::{Mount, Writing};
 use super::notify::{Mask, Watches};
 use super::{FileKind, Inode, Location};
 use crate::errno::Errno;
@@ -44,6 +45,8 @@ pub(super) struct Opened {
     usage: Arc<Usage>,
     inode: Arc<dyn Inode>,
     writes: bool,
+    /// Through which mount it is written.
+    _writing: Option<Writing>,
 }
 
 /// Keeps a program's file from being written until it is dropped (deny_write_access).
@@ -60,7 +63,7 @@ impl Usage {
     }
 
     /// Counts an open file; `ETXTBSY` if it writes what is being run.
-    pub(super) fn open(self: &Arc<Self>, inode: &Arc<dyn Inode>, writes: bool) -> Result<Opened, Errno> {
+    fn open(self: &Arc<Self>, mount: &Arc<Mount>, inode: &Arc<dyn Inode>, writes: bool) -> Result<Opened, Errno> {
         let writes = writes && inode.kind() == FileKind::Regular;
         {
             let mut counts = self.counts.lock();
@@ -71,7 +74,12 @@ impl Usage {
             entry.opens += 1;
             entry.writers += u32::from(writes);
         }
-        Ok(Opened { usage: self.clone(), inode: inode.clone(), writes })
+        Ok(Opened {
+            usage: self.clone(),
+            inode: inode.clone(),
+            writes,
+            _writing: writes.then(|| Writing::through(mount)),
+        })
     }
 
     fn deny_writes(self: &Arc<Self>, inode: &Arc<dyn Inode>) -> Result<TextGuard, Errno> {
@@ -156,7 +164,8 @@ impl Location {
 
     /// Counts a file that is opened here; `None` for what is in no tree.
     pub(super) fn opened(&self, writes: bool) -> Result<Option<Opened>, Errno> {
-        self.usage().map(|usage| usage.open(self.inode(), writes)).transpose()
+        let Some(mount) = self.mount() else { return Ok(None) };
+        mount.usage.open(mount, self.inode(), writes).map(Some)
     }
 
     /// How many open files read the object only, and how many write it; `None` for what is in no tree.

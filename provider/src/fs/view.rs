@@ -2,17 +2,17 @@
 
 use super::hiding::Hiding;
 use super::host::{Hidden, HostFs, Secret};
-use super::mount::{MountTable, NewMount};
+use super::location::{Entry, Location};
+use super::mount::{MountFlags, MountNamespace, MountTable, NewMount, SuperBlock};
 use super::overlay::{OverlayFs, PARKING, UpperLayer};
 use super::tmp::{Budget, TmpFs, new_device};
 use super::walk::{LastLink, Resolve, Walker};
-use super::{FileKind, FileSystem, Inode, Location, Namespace, NewNode, Timestamp, dev, proc, sys};
+use super::{FileKind, FileSystem, Inode, Namespace, NewNode, Timestamp, dev, proc, sys};
 use crate::config::{Bind, Config, View};
 use crate::errno::Errno;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use vmm::memory::GuestMemory;
 
 /// Why the view could not be built.
@@ -41,6 +41,9 @@ impl From<Errno> for std::io::Error {
 const BUDGET_MIN: u64 = 16 << 20;
 /// One in so many bytes of the memory limit may be names and attributes.
 const BUDGET_PART: u64 = 8;
+
+/// What holds for the mounts of a view. Set-id bits of the host's files are ignored.
+const MOUNT_FLAGS: MountFlags = MountFlags::NOSUID.union(MountFlags::RELATIME);
 
 /// A view that is being built.
 struct Builder<'a> {
@@ -75,7 +78,7 @@ fn root(
     hiding: &Hiding,
     memory: &Arc<GuestMemory>,
     budget: &Arc<Budget>,
-) -> Result<MountTable, ViewError> {
+) -> Result<(Arc<MountTable>, Arc<MountNamespace>), ViewError> {
     let root = view.root.clone().unwrap_or_else(|| PathBuf::from("/"));
     let fail = |reason: std::io::Error| ViewError::new(&root, reason);
     let lower = HostFs::open(&root, false, hiding.in_root(), memory).map_err(fail)?;
@@ -97,7 +100,8 @@ fn root(
         }
     };
     let overlay = OverlayFs::new(&lower, upper).map_err(|error| fail(error.into()))?;
-    Ok(MountTable::new(NewMount { file_system: Arc::new(overlay), root: None, source: b"overlay", read_only: false }))
+    let superblock = SuperBlock::new(Arc::new(overlay), None);
+    Ok(MountTable::new(&NewMount { superblock, source: b"overlay", flags: MOUNT_FLAGS }))
 }
 
 impl Builder<'_> {
@@ -124,22 +128,22 @@ impl Builder<'_> {
 
     fn mount(&mut self, path: &str, file_system: Arc<dyn FileSystem>, source: &str) -> Result<(), ViewError> {
         let place = self.place(Path::new(path), FileKind::Directory)?;
-        let new = NewMount { file_system, root: None, source: source.as_bytes(), read_only: false };
-        self.namespace.mounts_mut().mount(new, place);
-        Ok(())
+        let superblock = SuperBlock::new(file_system, None);
+        self.namespace.own.push(superblock.clone());
+        let new = NewMount { superblock, source: source.as_bytes(), flags: MOUNT_FLAGS };
+        self.namespace.mounts.mount(&new, place).map_err(|error| ViewError::new(Path::new(path), error))
     }
 
     /// Shows a host tree or file at a place.
     fn bind(&mut self, host: HostFs, bind: &Bind) -> Result<(), ViewError> {
         let place = self.place(&bind.target, host.root().kind())?;
-        let new = NewMount {
-            file_system: Arc::new(host),
-            root: None,
-            source: bind.source.as_os_str().as_bytes(),
-            read_only: !bind.writable,
-        };
-        self.namespace.mounts_mut().mount(new, place);
-        Ok(())
+        let flags = if bind.writable { MOUNT_FLAGS } else { MOUNT_FLAGS | MountFlags::READ_ONLY };
+        let superblock = SuperBlock::new(Arc::new(host), None);
+        if !bind.writable {
+            superblock.fix_read_only();
+        }
+        let new = NewMount { superblock, source: bind.source.as_os_str().as_bytes(), flags };
+        self.namespace.mounts.mount(&new, place).map_err(|error| ViewError::new(&bind.target, error))
     }
 
     /// Finds the place for a mount, and makes what is missing of the path to it.
@@ -162,11 +166,7 @@ impl Builder<'_> {
             };
         }
         // Neither the place nor what leads to it is replaced when the host changes: what is mounted there would come off.
-        let mut entry = Some(at.entry().clone());
-        while let Some(at) = entry {
-            at.covered.store(true, Ordering::Relaxed);
-            entry = at.parent();
-        }
+        self.namespace.pinned.push(Entry::pin(at.entry()));
         let fits = (at.kind() == FileKind::Directory) == (kind == FileKind::Directory);
         if fits { Ok(at) } else { Err(fail(Errno::ENOTDIR)) }
     }
@@ -191,9 +191,7 @@ impl Builder<'_> {
             None if kind == FileKind::Directory => TmpFs::new(self.memory, &self.budget, mode)?.tmp_root().clone(),
             None => TmpFs::new(self.memory, &self.budget, 0o755)?.tmp_root().make(name, &node)?,
         };
-        let entry = directory.entry().adopt(name, inode);
-        self.namespace.pinned.push(entry.clone());
-        Ok(Location::new(mount, entry))
+        Ok(Location::new(mount, directory.entry().adopt(name, inode)))
     }
 }
 

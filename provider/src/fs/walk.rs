@@ -5,7 +5,7 @@
 
 use super::access::{self, Want};
 use super::namespace::Namespace;
-use super::{FileKind, Link, LinkTarget, Location, Stat};
+use super::{FileKind, Link, LinkTarget, Location, MountFlags, Stat};
 use crate::errno::Errno;
 use crate::task::{Credentials, CurrentTask};
 use std::sync::Arc;
@@ -233,7 +233,9 @@ impl<'a, 't> Walker<'a, 't> {
 
     fn target(&mut self, place: &Location) -> Result<LinkTarget, Errno> {
         self.links += 1;
-        if self.links > LINKS_MAX || self.resolve.contains(Resolve::NO_SYMLINKS) {
+        let forbidden =
+            self.resolve.contains(Resolve::NO_SYMLINKS) || place.mount_flags().contains(MountFlags::NOSYMFOLLOW);
+        if self.links > LINKS_MAX || forbidden {
             return Err(Errno::ELOOP);
         }
         let link: &dyn Link = place.inode().as_link().ok_or(Errno::EINVAL)?;

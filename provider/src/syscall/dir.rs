@@ -182,8 +182,14 @@ pub(super) fn mknod(task: &CurrentTask<'_>, path: UserCStr, mode: u32, device: u
     mknodat(task, Fd::CWD, path, mode, device)
 }
 
-/// mknodat(2). Device nodes are `EPERM`, as without CAP_MKNOD.
-pub(super) fn mknodat(task: &CurrentTask<'_>, at: Fd, path: UserCStr, mode: u32, _device: u32) -> Result<(), Errno> {
+/// The number of a device as mknod(2) passes it (new_decode_dev).
+fn decode_device(device: u32) -> u64 {
+    let (major, minor) = (device >> 8 & 0xfff, device & 0xff | device >> 12 & 0xf_ff00);
+    rustix::fs::makedev(major, minor)
+}
+
+/// mknodat(2). What a device node stands for is the sandbox's: numbers without a driver there are `ENXIO` when opened.
+pub(super) fn mknodat(task: &CurrentTask<'_>, at: Fd, path: UserCStr, mode: u32, device: u32) -> Result<(), Errno> {
     let kind = match mode & 0o17_0000 {
         0 => FileKind::Regular,
         bits => FileKind::from_mode(bits).ok_or(Errno::EINVAL)?,
@@ -191,14 +197,14 @@ pub(super) fn mknodat(task: &CurrentTask<'_>, at: Fd, path: UserCStr, mode: u32,
     match kind {
         FileKind::Directory => return Err(Errno::EPERM),
         FileKind::Symlink | FileKind::Anonymous => return Err(Errno::EINVAL),
-        FileKind::CharDevice | FileKind::BlockDevice => {
-            return Err(task.unsupported("mknod: device nodes", Errno::EPERM));
-        }
-        FileKind::Regular | FileKind::Fifo | FileKind::Socket => {}
+        _ => {}
     }
     let path = path.read_path(task)?;
     let base = base(task, at, &path)?;
     let at = At { base: base.as_ref(), path: &path };
+    if matches!(kind, FileKind::CharDevice | FileKind::BlockDevice) {
+        return task.kernel().namespace().create_device(task, at, kind, mode & 0o7777, decode_device(device));
+    }
     task.kernel().namespace().create(task, at, kind, mode & 0o7777, b"")
 }
 

@@ -316,8 +316,3 @@ pub(super) fn memfd_create(task: &CurrentTask<'_>, name: UserCStr, flags: Memory
 pub(super) fn name_to_handle_at(task: &CurrentTask<'_>) -> Result<(), Errno> {
     Err(task.unsupported("name_to_handle_at", Errno::EOPNOTSUPP))
 }
-
-/// Calls that only an administrator of the host could make: mount(2) and its kin.
-pub(super) fn not_permitted(_task: &CurrentTask<'_>) -> Result<(), Errno> {
-    Err(Errno::EPERM)
-}

@@ -21,7 +21,7 @@ pub(super) struct SystemName {
 }
 
 pub(super) fn uname(task: &CurrentTask<'_>, to: UserOut<SystemName>) -> Result<(), Errno> {
-    let names = task.kernel().names();
+    let names = task.namespaces().uts.names();
     let machine = if task.attributes().personality & PER_LINUX32 == PER_LINUX32 { "i686" } else { "x86_64" };
     let texts: [&[u8]; 6] = [
         release::SYSTEM.as_bytes(),
@@ -52,13 +52,13 @@ fn read_system_name(task: &CurrentTask<'_>, name: UserAddr, len: i32) -> Result<
 
 pub(super) fn sethostname(task: &CurrentTask<'_>, name: UserAddr, len: i32) -> Result<(), Errno> {
     let name = read_system_name(task, name, len)?;
-    task.kernel().set_host_name(name);
+    task.namespaces().uts.set_host_name(name);
     Ok(())
 }
 
 pub(super) fn setdomainname(task: &CurrentTask<'_>, name: UserAddr, len: i32) -> Result<(), Errno> {
     let name = read_system_name(task, name, len)?;
-    task.kernel().set_domain_name(name);
+    task.namespaces().uts.set_domain_name(name);
     Ok(())
 }
 

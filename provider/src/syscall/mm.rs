@@ -3,7 +3,7 @@
 
 use super::args::flags_arg;
 use crate::errno::Errno;
-use crate::fs::{Fd, Mapping, OpenFile, Seals};
+use crate::fs::{Fd, Mapping, MountFlags, OpenFile, Seals};
 use crate::mm::{
     Advice, Backing, Content, Extend, Label, LockMode, MapRequest, Placement, RemapRequest, Sharing, Source, VmaFlags,
     advised_range,
@@ -263,6 +263,12 @@ fn file_content(
     };
     if !file.flags().reads() {
         return Err(Errno::EACCES);
+    }
+    if file.location().mount_flags().contains(MountFlags::NOEXEC) {
+        if prot.contains(Prot::EXEC) {
+            return Err(Errno::EPERM);
+        }
+        max_access.remove(Access::EXEC);
     }
     let mapping = file.file().mapping()?;
     if flags.contains(MapFlags::GROWSDOWN) {

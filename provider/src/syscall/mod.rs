@@ -46,6 +46,8 @@ mod misc;
 mod mm;
 #[cfg(test)]
 mod mm_tests;
+mod mount;
+mod mount_fd;
 mod mqueue;
 mod numa;
 mod pidfd;

@@ -3,6 +3,7 @@
 use super::pidfd::process_of;
 use crate::errno::Errno;
 use crate::fs::epoll::Epoll;
+use crate::fs::nsfs::{self, KINDS, Object};
 use crate::fs::{Fd, OpenFile};
 use crate::task::{CloneFlags, CurrentTask, Pid, Task};
 use crate::user::UserIn;
@@ -10,6 +11,9 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 use vmm::addr::UserAddr;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+const CAP_SYS_CHROOT: u32 = 18;
+const CAP_SYS_ADMIN: u32 = 21;
 
 /// Makes the caller's own what it shares, as far as it asks for it (ksys_unshare). Memory, dispositions and the process are
 /// its own already, or cannot be made so.
@@ -33,28 +37,67 @@ pub(super) fn unshare(task: &CurrentTask<'_>, flags: u64) -> Result<(), Errno> {
     if flags.intersects(CloneFlags::SIGHAND | CloneFlags::VM) && task.group().signals().shares_handlers() {
         return Err(Errno::EINVAL);
     }
-    if flags.intersects(CloneFlags::NAMESPACES) {
-        return Err(task.unsupported("unshare: namespaces", Errno::EPERM));
-    }
-    if flags.contains(CloneFlags::FS) {
+    let namespaces = task.new_namespaces(flags)?;
+    if flags.intersects(CloneFlags::FS | CloneFlags::NEWNS) {
         task.unshare_fs();
     }
+    if flags.contains(CloneFlags::NEWNS) {
+        let context = task.fs();
+        context.mounts().copy(&context)?;
+    }
+    task.set_namespaces(namespaces);
     if flags.contains(CloneFlags::FILES) {
         task.unshare_files();
     }
     Ok(())
 }
 
-/// Nobody may change to another namespace, not even a process's own.
-pub(super) fn setns(task: &CurrentTask<'_>, fd: Fd, flags: u64) -> Result<(), Errno> {
+/// Changes to another namespace, or to those of a process (a pidfd).
+pub(super) fn setns(task: &CurrentTask<'_>, fd: Fd, flags: i32) -> Result<(), Errno> {
     let file = task.files().get_any(fd)?;
-    drop(file);
-    let namespaces = CloneFlags::from_bits(flags).filter(|flags| CloneFlags::NAMESPACES.contains(*flags));
-    match process_of(task, fd) {
-        Ok(_) if namespaces.is_some_and(|flags| !flags.is_empty()) => Err(task.unsupported("setns", Errno::EPERM)),
-        // No descriptor is one of a namespace.
-        _ => Err(Errno::EINVAL),
+    let wanted = CloneFlags::from_bits(u64::from(flags.cast_unsigned())).ok_or(Errno::EINVAL)?;
+    if let Some(object) = nsfs::of_file(&file) {
+        let fits = wanted.is_empty() || wanted == object.flag();
+        return if fits { enter(task, object.clone()) } else { Err(Errno::EINVAL) };
     }
+    let (process, _) = process_of(task, fd).map_err(|_| Errno::EINVAL)?;
+    if wanted.is_empty() || !CloneFlags::NAMESPACES.contains(wanted) {
+        return Err(Errno::EINVAL);
+    }
+    let leader = task.kernel().tasks().get(process).ok_or(Errno::ESRCH)?;
+    task.may_attach(&leader)?;
+    for kind in KINDS.iter().filter(|kind| wanted.contains(kind.flag)) {
+        enter(task, Object::of(&leader, kind).ok_or(Errno::ESRCH)?)?;
+    }
+    Ok(())
+}
+
+/// Enters one namespace (the `install` functions of its kind).
+fn enter(task: &CurrentTask<'_>, object: Object) -> Result<(), Errno> {
+    let who = task.credentials();
+    // A process is not taken into the users it already belongs to (userns_install).
+    if object.flag() == CloneFlags::NEWUSER {
+        return Err(Errno::EINVAL);
+    }
+    if !who.has(CAP_SYS_ADMIN) || (object.flag() == CloneFlags::NEWNS && !who.has(CAP_SYS_CHROOT)) {
+        return Err(Errno::EPERM);
+    }
+    let mut namespaces = task.namespaces();
+    match object {
+        Object::Uts(uts) => namespaces.uts = uts,
+        Object::Mounts(mounts) => {
+            let context = task.fs();
+            // The task's, and ours: nobody else's root may change.
+            if Arc::strong_count(&context) > 2 {
+                return Err(Errno::EINVAL);
+            }
+            mounts.enter(&context);
+        }
+        // The one that it is in.
+        Object::Only(_) => {}
+    }
+    task.set_namespaces(namespaces);
+    Ok(())
 }
 
 /// Which resource kcmp(2) compares.

@@ -3,7 +3,7 @@
 use super::fs::{AtFlags, base, locate, locate_bytes, read_path};
 use crate::abi::stat::{UserStat, UserStatfs, UserStatx};
 use crate::errno::Errno;
-use crate::fs::{Fd, FileKind, FsStat, LastLink, Location, Stat, Want, check_access};
+use crate::fs::{Fd, FileKind, FsStat, LastLink, Location, MountFlags, Stat, Want, check_access};
 use crate::syscall::args::BytesOut;
 use crate::task::{Credentials, CurrentTask};
 use crate::user::{UserCStr, UserOut};
@@ -95,15 +95,26 @@ fn figures(place: &Location) -> Result<FsStat, Errno> {
     }
 }
 
+/// The flags of a mount as statfs(2) has them (flags_by_mnt).
+fn statfs_flags(place: &Location) -> u64 {
+    let flags = place.mount_flags();
+    let named = [
+        (MountFlags::NOSUID, 2),
+        (MountFlags::NODEV, 4),
+        (MountFlags::NOEXEC, 8),
+        (MountFlags::NOATIME, 0x400),
+        (MountFlags::NODIRATIME, 0x800),
+        (MountFlags::RELATIME, 0x1000),
+        (MountFlags::NOSYMFOLLOW, 0x2000),
+    ];
+    let bits = named.into_iter().filter(|(flag, _)| flags.contains(*flag)).map(|(_, bit)| bit);
+    bits.sum::<u64>() | u64::from(place.is_read_only())
+}
+
 fn put_figures(task: &CurrentTask<'_>, place: &Location, to: UserOut<UserStatfs>) -> Result<(), Errno> {
-    const READ_ONLY: u64 = 1;
     const VALID: u64 = 0x20;
-    const NOSUID: u64 = 2;
     let mut figures = figures(place)?;
-    figures.flags = (figures.flags & !READ_ONLY) | VALID | NOSUID;
-    if place.is_read_only() {
-        figures.flags |= READ_ONLY;
-    }
+    figures.flags = VALID | statfs_flags(place);
     to.write(task, &UserStatfs::from(&figures))
 }
 

@@ -15,6 +15,7 @@ mod family;
 mod group;
 mod jobs;
 mod limits;
+mod namespaces;
 mod oom;
 mod parker;
 mod scheduling;
@@ -34,6 +35,7 @@ pub use exit::ExitStatus;
 pub use family::Families;
 pub use group::{StopReport, ThreadGroup};
 pub use limits::{INFINITY, Limit, Resource, ResourceLimits};
+pub use namespaces::{Names, Namespaces, UtsNamespace};
 pub use parker::Parker;
 pub use scheduling::{Policy, Reservation, Scheduling};
 pub use spawn::{CloneFlags, CloneRequest};
@@ -108,6 +110,7 @@ pub struct Task {
     /// [`Work`]
     work: AtomicU32,
     seccomp: Mutex<Seccomp>,
+    namespaces: Mutex<Namespaces>,
     tracee: Tracee,
     transfers: Transfers,
 }
@@ -167,6 +170,7 @@ impl Task {
             restart: Mutex::new(Rank::Leaf, None),
             work: AtomicU32::new(0),
             seccomp: Mutex::new(Rank::Leaf, Seccomp::Disabled),
+            namespaces: Mutex::new(Rank::Leaf, kernel.first_namespaces()),
             tracee: Tracee::default(),
         })
     }

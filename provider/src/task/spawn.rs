@@ -1,7 +1,7 @@
 //! Making threads and processes (`copy_process` in kernel/fork.c).
 
 use super::family::Birth;
-use super::{CurrentTask, Pid, Resources, Shared, Task, ThreadGroup};
+use super::{CurrentTask, Namespaces, Pid, Resources, Shared, Task, ThreadGroup};
 use crate::errno::Errno;
 use crate::fs::pidfd::PidFd;
 use crate::fs::{Fd, OpenFlags};
@@ -165,9 +165,7 @@ impl CurrentTask<'_> {
             return Err(Errno::ERESTARTNOINTR);
         }
         self.check_process_limit()?;
-        if request.flags.intersects(CloneFlags::NAMESPACES) {
-            return Err(self.unsupported("clone: namespaces", Errno::EPERM));
-        }
+        let namespaces = self.new_namespaces(request.flags)?;
         if request.flags.contains(CloneFlags::INTO_CGROUP) {
             return Err(self.unsupported("clone3: CLONE_INTO_CGROUP", Errno::EOPNOTSUPP));
         }
@@ -176,7 +174,7 @@ impl CurrentTask<'_> {
             return Err(Errno::EPERM);
         }
         let borrowed = request.flags.contains(CloneFlags::VFORK).then(Arc::<Borrowed>::default);
-        let child = self.copy(request, borrowed.clone())?;
+        let child = self.copy(request, borrowed.clone(), namespaces)?;
         let tid = child.tid();
         drop(child);
         let message = u64::try_from(tid.0).unwrap_or_default();
@@ -204,7 +202,38 @@ impl CurrentTask<'_> {
         if within(ours) { Ok(()) } else { Err(Errno::EAGAIN) }
     }
 
-    fn copy(&mut self, request: &CloneRequest, borrowed: Option<Arc<Borrowed>>) -> Result<Arc<Task>, Errno> {
+    /// The namespaces that a child, or the task itself, has with these flags; that of mounts lies elsewhere (copy_namespaces).
+    ///
+    /// # Errors
+    /// `EPERM` for who is no administrator, and for the kinds of which a sandbox has one; `EINVAL` for semaphore adjustments that
+    /// would be shared across namespaces.
+    pub(crate) fn new_namespaces(&self, flags: CloneFlags) -> Result<Namespaces, Errno> {
+        let mut namespaces = self.namespaces();
+        if !flags.intersects(CloneFlags::NAMESPACES) {
+            return Ok(namespaces);
+        }
+        if !self.credentials().has(CAP_SYS_ADMIN) {
+            return Err(Errno::EPERM);
+        }
+        if flags.contains(CloneFlags::NEWIPC | CloneFlags::SYSVSEM) {
+            return Err(Errno::EINVAL);
+        }
+        let served = CloneFlags::NEWNS | CloneFlags::NEWUTS;
+        if flags.intersects(CloneFlags::NAMESPACES.difference(served)) {
+            return Err(self.unsupported("clone, unshare: other namespaces than mnt and uts", Errno::EPERM));
+        }
+        if flags.contains(CloneFlags::NEWUTS) {
+            namespaces.uts = namespaces.uts.copy();
+        }
+        Ok(namespaces)
+    }
+
+    fn copy(
+        &mut self,
+        request: &CloneRequest,
+        borrowed: Option<Arc<Borrowed>>,
+        namespaces: Namespaces,
+    ) -> Result<Arc<Task>, Errno> {
         let flags = request.flags;
         let kernel = self.kernel().clone();
         let resources = self.copy_resources(flags)?;
@@ -224,6 +253,7 @@ impl CurrentTask<'_> {
                 kernel.tasks().insert_as(wanted, make)?
             }
         };
+        child.set_namespaces(namespaces);
         if let Some(borrowed) = borrowed {
             // The lender is known before anybody can return what was lent.
             let _ = borrowed.lender.set(self.parker().clone());
@@ -246,6 +276,9 @@ impl CurrentTask<'_> {
         let (files, fs, mm) = (self.files(), self.fs(), self.mm());
         let files = if flags.contains(CloneFlags::FILES) { files } else { Arc::new(files.copy()) };
         let fs = if flags.contains(CloneFlags::FS) { fs } else { Arc::new(fs.copy()) };
+        if flags.contains(CloneFlags::NEWNS) {
+            fs.mounts().copy(&fs)?;
+        }
         let mm = if flags.contains(CloneFlags::VM) { mm } else { mm.fork(UserAddr(self.frame.registers.rsp))? };
         Ok(Resources { mm: Some(mm), files: Some(files), fs: Some(fs) })
     }

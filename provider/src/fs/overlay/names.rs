@@ -183,6 +183,10 @@ impl Directory for OverlayInode {
     }
 
     fn create(&self, name: &[u8], node: &NewNode<'_>) -> Result<Arc<dyn Inode>, Errno> {
+        // What the layers have for "nothing" (ovl_mknod).
+        if node.kind == FileKind::CharDevice && node.rdev == 0 {
+            return Err(Errno::EPERM);
+        }
         let _changes = self.union.changes.lock();
         match self.child(name) {
             Ok(_) => return Err(Errno::EEXIST),

@@ -254,7 +254,7 @@ impl Upper {
     /// Opens a regular file.
     pub(super) fn open(&self, flags: OpenFlags) -> Result<Arc<dyn File>, Errno> {
         match self {
-            Self::Memory(inode) => inode.open_file(),
+            Self::Memory(inode) => inode.open_file(flags),
             Self::Host(inode) => inode.open_file(flags),
         }
     }

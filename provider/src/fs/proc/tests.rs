@@ -330,7 +330,7 @@ fn mounts_are_the_sandboxs() {
     let mut fixture = fixture();
     let task = fixture.current();
     let mounts = read(&task, "/proc/mounts");
-    assert!(mounts.contains("\nproc /proc proc rw,relatime 0 0\n"), "{mounts}");
+    assert!(mounts.contains("\nproc /proc proc rw,nosuid,relatime 0 0\n"), "{mounts}");
     assert!(mounts.lines().all(|line| line.split(' ').count() == 6), "{mounts}");
     let details = read(&task, "/proc/self/mountinfo");
     assert_eq!(details.lines().count(), mounts.lines().count());

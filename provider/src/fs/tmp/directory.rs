@@ -116,7 +116,7 @@ impl TmpInode {
         let old = entries.put(name, inode.clone());
         drop(entries);
         let mut subdirectories = i64::from(inode.kind() == FileKind::Directory);
-        inode.update(|attributes, _| attributes.links += u64::from(inode.kind() != FileKind::Directory));
+        inode.named();
         if let Some(old) = old {
             subdirectories -= i64::from(old.kind() == FileKind::Directory);
             TmpInode::detached(&old);
@@ -140,9 +140,13 @@ impl TmpInode {
     /// Takes one name off an inode that lost its entry; an empty directory is marked as gone.
     fn detached(inode: &Arc<TmpInode>) {
         let is_directory = inode.kind() == FileKind::Directory;
-        inode.update(|attributes, _| {
+        let left = inode.update(|attributes, _| {
             attributes.links = if is_directory { 0 } else { attributes.links.saturating_sub(1) };
+            attributes.links
         });
+        if left > 0 {
+            inode.shared().quota.give_inode();
+        }
     }
 
     /// Checks that a directory may go, and lets nothing be made in it any more; `ENOTEMPTY`.
@@ -260,6 +264,10 @@ impl Directory for TmpInode {
         let inode = TmpInode::from_inode(&any).ok_or(Errno::EXDEV)?;
         if !Arc::ptr_eq(self.shared(), inode.shared()) {
             return Err(Errno::EXDEV);
+        }
+        // A further name counts as an inode (shmem_link).
+        if inode.stat()?.links > 0 && self.shared().quota.inodes().is_some_and(|(limit, used)| used >= limit) {
+            return Err(Errno::ENOSPC);
         }
         self.attach(name, &inode)
     }

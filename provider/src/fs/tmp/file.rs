@@ -18,11 +18,21 @@ const PUNCH_HOLE: u32 = 2;
 #[derive(Debug)]
 pub(super) struct TmpFile {
     inode: Arc<TmpInode>,
+    notes_reads: NotesReads,
+}
+
+/// Whether reads bring the access time up to date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::fs) enum NotesReads {
+    /// As relatime does.
+    Yes,
+    /// Not with O_NOATIME, nor on a mount without access times.
+    No,
 }
 
 impl TmpFile {
-    pub(super) fn new(inode: Arc<TmpInode>) -> Self {
-        Self { inode }
+    pub(super) fn new(inode: Arc<TmpInode>, notes_reads: NotesReads) -> Self {
+        Self { inode, notes_reads }
     }
 
     /// Notes a write: the times, and that the set-id bits go (file_remove_privs).
@@ -40,7 +50,9 @@ impl TmpFile {
 impl File for TmpFile {
     fn read_at(&self, _task: &CurrentTask<'_>, offset: u64, to: &mut dyn Sink) -> Result<usize, Errno> {
         let object = self.inode.object()?;
-        self.inode.accessed();
+        if self.notes_reads == NotesReads::Yes {
+            self.inode.accessed();
+        }
         if offset >= object.size() || to.remaining() == 0 {
             return Ok(0);
         }
@@ -59,8 +71,14 @@ impl File for TmpFile {
         let object = self.inode.object()?;
         let bytes = u64::try_from(from.remaining()).unwrap_or(u64::MAX);
         let room = self.inode.sealing()?.writable(offset, bytes, object.size())?;
+        let room = room.min(self.inode.room_at(offset, room.min(bytes))?);
+        if room == 0 && bytes > 0 {
+            return Err(Errno::ENOSPC);
+        }
         from.limit(usize::try_from(room).unwrap_or(usize::MAX));
-        let written = from.drain_to_object(object, offset)?;
+        let written = from.drain_to_object(object, offset);
+        self.inode.count_data();
+        let written = written?;
         self.written(task);
         Ok(written)
     }
@@ -121,6 +139,7 @@ impl File for TmpFile {
         }
         match mode {
             // Frames are given at the first write; the sandbox's memory limit is what a reservation would have to ask.
+            0 | KEEP_SIZE if self.inode.room_at(offset, len)? < len => Err(Errno::ENOSPC),
             0 => {
                 let end = offset.checked_add(len).ok_or(Errno::EFBIG)?;
                 if end > object.size() { self.set_size(end) } else { Ok(()) }
@@ -128,6 +147,7 @@ impl File for TmpFile {
             KEEP_SIZE => Ok(()),
             mode if mode == KEEP_SIZE | PUNCH_HOLE => {
                 object.punch_hole(offset, len);
+                self.inode.count_data();
                 self.inode.update(|attributes, now| attributes.modified = now);
                 Ok(())
             }

@@ -2,7 +2,7 @@
 
 use super::budget::{Budget, INODE};
 use super::directory::Entries;
-use super::file::TmpFile;
+use super::file::{NotesReads, TmpFile};
 use super::seals::{Sealing, Seals};
 use super::{BLOCK, Shared};
 use crate::errno::Errno;
@@ -14,7 +14,7 @@ use crate::sync::{Mutex, Rank};
 use crate::task::CurrentTask;
 use std::any::Any;
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use vmm::memory::MemoryObject;
 
@@ -36,6 +36,8 @@ pub(in crate::fs) struct TmpInode {
     born: Timestamp,
     pub(super) body: Body,
     attributes: Mutex<Attributes>,
+    /// Bytes of data that the file system's quota was told of.
+    counted: AtomicU64,
 }
 
 /// What an object consists of.
@@ -69,7 +71,8 @@ impl TmpInode {
     /// Makes an object that no entry names yet.
     pub(super) fn new(shared: &Arc<Shared>, node: &NewNode<'_>) -> Result<Arc<Self>, Errno> {
         let target: &[u8] = if node.kind == FileKind::Symlink { node.target } else { b"" };
-        shared.budget.take(INODE + size(target))?;
+        shared.quota.take_inode()?;
+        shared.budget.take(INODE + size(target)).inspect_err(|_| shared.quota.give_inode())?;
         let body = match node.kind {
             FileKind::Regular => {
                 let (object, appending) = (shared.memory.new_object(), Mutex::new(Rank::Inode, ()));
@@ -101,6 +104,7 @@ impl TmpInode {
             born: now,
             body,
             attributes: Mutex::new(Rank::Leaf, attributes),
+            counted: AtomicU64::new(0),
         }))
     }
 
@@ -129,6 +133,20 @@ impl TmpInode {
         update(&mut attributes, now)
     }
 
+    /// Notes that an entry names it; directories count theirs themselves. A further name counts as an inode of the quota's.
+    pub(super) fn named(&self) {
+        if self.kind == FileKind::Directory {
+            return;
+        }
+        let links = self.update(|attributes, _| {
+            attributes.links += 1;
+            attributes.links
+        });
+        if links > 1 {
+            self.shared.quota.add_inode();
+        }
+    }
+
     /// Notes a read, as relatime does: if the last noted one is older than the last change or than a day.
     pub(super) fn accessed(&self) {
         let now = Timestamp::now();
@@ -148,6 +166,38 @@ impl TmpInode {
         }
     }
 
+    /// Tells the quota what the file holds now: after whatever may have changed that. What mappings add is seen at the next such time.
+    pub(super) fn count_data(&self) {
+        if let Body::Regular { object, .. } = &self.body {
+            let now = object.held();
+            let before = self.counted.swap(now, Ordering::Relaxed);
+            self.shared.quota.held(before, now);
+        }
+    }
+
+    /// How many of `len` bytes at an offset the quota has room for.
+    pub(super) fn room_at(&self, offset: u64, len: u64) -> Result<u64, Errno> {
+        let Some((size, used)) = self.shared.quota.size() else { return Ok(len) };
+        let object = self.object()?;
+        let mut room = size.saturating_sub(used);
+        let end = offset.saturating_add(len);
+        let mut at = offset / BLOCK * BLOCK;
+        while at < end {
+            let data = at < object.size() && object.next_hole(at) > at;
+            if data {
+                at = object.next_hole(at).next_multiple_of(BLOCK);
+                continue;
+            }
+            let hole_end = object.next_data(at).unwrap_or(u64::MAX).min(end.next_multiple_of(BLOCK));
+            if hole_end - at > room {
+                return Ok((at + room).saturating_sub(offset));
+            }
+            room -= hole_end - at;
+            at = hole_end;
+        }
+        Ok(len)
+    }
+
     /// The seals of a regular file.
     pub(super) fn sealing(&self) -> Result<&Sealing, Errno> {
         match &self.body {
@@ -164,9 +214,10 @@ impl TmpInode {
     }
 
     /// Opens a regular file or a directory.
-    pub(in crate::fs) fn open_file(self: &Arc<Self>) -> Result<Arc<dyn File>, Errno> {
+    pub(in crate::fs) fn open_file(self: &Arc<Self>, flags: OpenFlags) -> Result<Arc<dyn File>, Errno> {
+        let notes_reads = if flags.contains(OpenFlags::NOATIME) { NotesReads::No } else { NotesReads::Yes };
         match &self.body {
-            Body::Regular { .. } => Ok(Arc::new(TmpFile::new(self.clone()))),
+            Body::Regular { .. } => Ok(Arc::new(TmpFile::new(self.clone(), notes_reads))),
             Body::Directory(_) => Ok(Arc::new(DirectoryFile::new(self.clone()))),
             Body::Link(_) => Err(Errno::ELOOP),
             Body::Node => Err(Errno::ENXIO),
@@ -180,6 +231,7 @@ impl TmpInode {
         let object = self.object()?;
         self.sealing()?.check_size(object.size(), size)?;
         object.set_size(size);
+        self.count_data();
         self.update(|attributes, now| attributes.modified = now);
         Ok(())
     }
@@ -258,7 +310,7 @@ impl Inode for TmpInode {
     fn open(self: Arc<Self>, task: &CurrentTask<'_>, flags: OpenFlags) -> Result<Arc<dyn File>, Errno> {
         match self.kind {
             FileKind::CharDevice | FileKind::BlockDevice => dev::open(task, self.kind, self.rdev, flags),
-            _ => self.open_file(),
+            _ => self.open_file(flags),
         }
     }
 
@@ -333,6 +385,8 @@ impl Drop for TmpInode {
             _ => 0,
         };
         self.budget().give(INODE + attributes + target);
+        self.shared.quota.held(self.counted.load(Ordering::Relaxed), 0);
+        self.shared.quota.give_inode();
         let Body::Directory(entries) = &self.body else { return };
         // Taken apart here, not by recursion: a program makes trees as deep as it likes.
         let mut rest = entries.lock().take_all(self.budget());

@@ -8,13 +8,17 @@ mod budget;
 mod directory;
 mod file;
 mod inode;
+mod options;
 mod seals;
 #[cfg(test)]
 mod tests;
 
 pub(super) use budget::Budget;
 pub(super) use inode::TmpInode;
+pub(super) use options::TmpOptions;
 pub use seals::Seals;
+
+use options::Quota;
 
 use super::{FileKind, FileSystem, FsStat, Inode, NewNode};
 use crate::errno::Errno;
@@ -41,6 +45,8 @@ pub(super) fn new_device() -> u64 {
 struct Shared {
     memory: Arc<GuestMemory>,
     budget: Arc<Budget>,
+    /// What this instance may hold.
+    quota: Quota,
     device: u64,
     next_inode: AtomicU64,
 }
@@ -49,19 +55,44 @@ struct Shared {
 #[derive(Debug)]
 pub(super) struct TmpFs {
     root: Arc<TmpInode>,
+    type_name: &'static str,
 }
 
 impl TmpFs {
     /// Makes one whose root directory belongs to root and has these permission bits.
     pub(super) fn new(memory: &Arc<GuestMemory>, budget: &Arc<Budget>, mode: u32) -> Result<Arc<Self>, Errno> {
+        let options = TmpOptions { mode: Some(mode), ..TmpOptions::default() };
+        Self::with(memory, budget, "tmpfs", &options)
+    }
+
+    /// Makes one beside another, for a program: with a mode of 01777, if the options say nothing else.
+    pub(super) fn like(other: &Self, type_name: &'static str, options: &TmpOptions) -> Result<Arc<Self>, Errno> {
+        let shared = other.root.shared();
+        Self::with(&shared.memory, &shared.budget, type_name, options)
+    }
+
+    fn with(
+        memory: &Arc<GuestMemory>,
+        budget: &Arc<Budget>,
+        type_name: &'static str,
+        options: &TmpOptions,
+    ) -> Result<Arc<Self>, Errno> {
         let shared = Arc::new(Shared {
             memory: memory.clone(),
             budget: budget.clone(),
+            quota: Quota::new(options),
             device: new_device(),
             next_inode: AtomicU64::new(1),
         });
-        let node = NewNode { kind: FileKind::Directory, mode, uid: 0, gid: 0, rdev: 0, target: b"" };
-        Ok(Arc::new(Self { root: TmpInode::new(&shared, &node)? }))
+        let node = NewNode {
+            kind: FileKind::Directory,
+            mode: options.mode.unwrap_or(0o1777),
+            uid: options.uid.unwrap_or_default(),
+            gid: options.gid.unwrap_or_default(),
+            rdev: 0,
+            target: b"",
+        };
+        Ok(Arc::new(Self { root: TmpInode::new(&shared, &node)?, type_name }))
     }
 
     /// The root with its own type.
@@ -76,14 +107,25 @@ impl FileSystem for TmpFs {
     }
 
     fn type_name(&self) -> &'static str {
-        "tmpfs"
+        self.type_name
+    }
+
+    fn options(&self) -> String {
+        self.root.shared().quota.show()
+    }
+
+    fn reconfigure(&self, options: &TmpOptions) -> Result<(), Errno> {
+        self.root.shared().quota.change(options)
     }
 
     fn stat(&self) -> Result<FsStat, Errno> {
         let shared = self.root.shared();
-        let (limit, held) = (shared.memory.limit(), shared.memory.held());
+        let (limit, held) = shared.quota.size().unwrap_or_else(|| (shared.memory.limit(), shared.memory.held()));
         let free = limit.saturating_sub(held) / BLOCK;
-        let (files, files_free) = shared.budget.inodes();
+        let (files, files_free) = match shared.quota.inodes() {
+            Some((files, used)) => (files, files.saturating_sub(used)),
+            None => shared.budget.inodes(),
+        };
         Ok(FsStat {
             magic: MAGIC,
             block_size: BLOCK,

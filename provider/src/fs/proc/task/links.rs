@@ -2,6 +2,7 @@
 
 use super::{Subject, may_look};
 use crate::errno::Errno;
+use crate::fs::nsfs::{KINDS, Kind, Object};
 use crate::fs::pseudo::{Entries, Entry, LinkInode, Super, Target};
 use crate::fs::{FileKind, Inode, LinkTarget, Location};
 use crate::task::{CurrentTask, Task};
@@ -64,24 +65,24 @@ impl Target for Place {
     }
 }
 
-/// The namespaces that a task is in, with the inode numbers of Linux's initial ones (include/linux/proc_ns.h).
-const NAMESPACES: &[(&str, &str, u32)] = &[
-    ("cgroup", "cgroup", 0xEFFF_FFFB),
-    ("ipc", "ipc", 0xEFFF_FFFF),
-    ("mnt", "mnt", 0xEFFF_FFF8),
-    ("net", "net", 0xEFFF_FFF9),
-    ("pid", "pid", 0xEFFF_FFFC),
-    ("pid_for_children", "pid", 0xEFFF_FFFC),
-    ("time", "time", 0xEFFF_FFFA),
-    ("time_for_children", "time", 0xEFFF_FFFA),
-    ("user", "user", 0xEFFF_FFFD),
-    ("uts", "uts", 0xEFFF_FFFE),
+/// The links with the kinds of namespaces they lead to, in the order of the listing.
+const NAMESPACES: &[(&str, &str)] = &[
+    ("cgroup", "cgroup"),
+    ("ipc", "ipc"),
+    ("mnt", "mnt"),
+    ("net", "net"),
+    ("pid", "pid"),
+    ("pid_for_children", "pid"),
+    ("time", "time"),
+    ("time_for_children", "time"),
+    ("user", "user"),
+    ("uts", "uts"),
 ];
 
 /// Where the inode numbers of the links start.
 const NAMESPACE_INODES: u64 = 1 << 20;
 
-/// /proc/PID/ns. A sandbox has one namespace of each kind and no way to enter another, so the links cannot be opened.
+/// /proc/PID/ns.
 #[derive(Debug)]
 pub(super) struct Namespaces {
     pub(super) home: Arc<Super>,
@@ -91,11 +92,11 @@ pub(super) struct Namespaces {
 impl Entries for Namespaces {
     fn find(&self, _task: &CurrentTask<'_>, name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
         let mut numbered = (0u64..).zip(NAMESPACES);
-        let (index, (_, kind, number)) =
-            numbered.find(|(_, (known, ..))| known.as_bytes() == name).ok_or(Errno::ENOENT)?;
+        let (index, (_, kind)) = numbered.find(|(_, (known, _))| known.as_bytes() == name).ok_or(Errno::ENOENT)?;
+        let kind = KINDS.iter().find(|known| known.name == *kind).ok_or(Errno::ENOENT)?;
         let inode = self.subject.inode(NAMESPACE_INODES + index);
         let node = self.home.node_numbered(inode, 0o777, self.subject.owner());
-        Ok(LinkInode::new(node, NamespaceLink { subject: self.subject.clone(), kind, number: *number }))
+        Ok(LinkInode::new(node, NamespaceLink { subject: self.subject.clone(), kind }))
     }
 
     fn list(&self, _task: &CurrentTask<'_>, from: u64) -> Result<Vec<Entry>, Errno> {
@@ -112,19 +113,25 @@ impl Entries for Namespaces {
 #[derive(Debug)]
 struct NamespaceLink {
     subject: Subject,
-    kind: &'static str,
-    number: u32,
+    kind: &'static Kind,
+}
+
+impl NamespaceLink {
+    fn object(&self, reader: &CurrentTask<'_>) -> Result<Object, Errno> {
+        let task = self.subject.task()?;
+        if !may_look(reader, &task) {
+            return Err(Errno::EACCES);
+        }
+        Object::of(&task, self.kind).ok_or(Errno::ENOENT)
+    }
 }
 
 impl Target for NamespaceLink {
     fn text(&self, reader: &CurrentTask<'_>) -> Result<Vec<u8>, Errno> {
-        if !may_look(reader, &self.subject.task()?) {
-            return Err(Errno::EACCES);
-        }
-        Ok(format!("{}:[{}]", self.kind, self.number).into_bytes())
+        self.object(reader).map(|object| object.text())
     }
 
     fn follow(&self, walker: &CurrentTask<'_>) -> Result<LinkTarget, Errno> {
-        Err(walker.unsupported("open: /proc/PID/ns", Errno::EACCES))
+        self.object(walker).map(|object| LinkTarget::Object(object.place()))
     }
 }
