@@ -165,6 +165,14 @@ fn needs_privilege(name: u32) -> bool {
     matches!(name, SO_DEBUG | SO_SNDBUFFORCE | SO_RCVBUFFORCE | SO_PRIORITY | SO_MARK)
 }
 
+/// TCP_CONGESTION's value: a name and NULs up to the longest (TCP_CA_NAME_MAX).
+pub fn congestion_name(name: &[u8]) -> Vec<u8> {
+    const LONGEST: usize = 16;
+    let mut value = name.to_vec();
+    value.resize(LONGEST, 0);
+    value
+}
+
 /// SO_PEERNAME: the other side's address, which must be as long as the program has room (sk_getsockopt).
 pub fn peer_name(peer: &Address, room: usize) -> Result<Vec<u8>, Errno> {
     if peer.bytes().len() < room { Err(Errno::EINVAL) } else { Ok(peer.bytes().to_vec()) }

@@ -3,7 +3,7 @@
 use super::HostSocket;
 use crate::errno::Errno;
 use crate::net::inet::number;
-use crate::net::options::{get, int, int_bytes, set};
+use crate::net::options::{congestion_name, get, int, int_bytes, set};
 use crate::task::CurrentTask;
 use linux_raw_sys::net::{
     SO_ACCEPTCONN, SO_BROADCAST, SO_ERROR, SO_KEEPALIVE, SO_LINGER, SO_OOBINLINE, SO_RCVBUF, SO_REUSEADDR,
@@ -12,9 +12,6 @@ use linux_raw_sys::net::{
 };
 use rustix::net::sockopt;
 use std::time::Duration;
-
-/// The longest name of a congestion control (TCP_CA_NAME_MAX).
-const CONGESTION_NAME: usize = 16;
 
 impl HostSocket {
     /// Sets an option.
@@ -105,11 +102,7 @@ impl HostSocket {
             (SOL_TCP, TCP_KEEPINTVL) => seconds(sockopt::tcp_keepintvl(fd)?),
             (SOL_TCP, TCP_KEEPCNT) => int_bytes(sockopt::tcp_keepcnt(fd)?),
             (SOL_TCP, TCP_USER_TIMEOUT) => int_bytes(sockopt::tcp_user_timeout(fd)?),
-            (SOL_TCP, TCP_CONGESTION) => {
-                let mut name = sockopt::tcp_congestion(fd)?.into_bytes();
-                name.resize(CONGESTION_NAME, 0);
-                name
-            }
+            (SOL_TCP, TCP_CONGESTION) => congestion_name(sockopt::tcp_congestion(fd)?.as_bytes()),
             (SOL_IP, number::IP_TTL) => int_bytes(sockopt::ip_ttl(fd)?),
             (SOL_IP, number::IP_TOS) => int_bytes(sockopt::ip_tos(fd)?),
             (SOL_IP, number::IP_MTU) => int_bytes(sockopt::ip_mtu(fd)?),

@@ -130,14 +130,11 @@ struct State<S> {
     range: (u16, u16),
     /// What lingers: until when, and whose.
     lingering: BTreeMap<(Instant, u64), u16>,
-    /// Spreads what several sockets of one port receive.
-    turn: u64,
 }
 
 impl<S> Default for Ports<S> {
     fn default() -> Self {
-        let state =
-            State { ports: BTreeMap::new(), next: AUTOMATIC.0, range: AUTOMATIC, lingering: BTreeMap::new(), turn: 0 };
+        let state = State { ports: BTreeMap::new(), next: AUTOMATIC.0, range: AUTOMATIC, lingering: BTreeMap::new() };
         Self { state: Mutex::new(Rank::Network, state) }
     }
 }
@@ -282,6 +279,10 @@ impl<S> Ports<S> {
         let Some(taken) = state.ports.get_mut(&port) else { return };
         taken.receivers.retain(|receiver| receiver.claim.id != id);
         let Some(claim) = taken.claims.get_mut(&id) else { return };
+        // What a connection has narrowed the address to (inet_rcv_saddr).
+        if let Some((from, _)) = claim.connection {
+            claim.reach = Reach::one(from);
+        }
         let before = claim.lingers.replace(until);
         if let Some(before) = before {
             state.lingering.remove(&(before, id));
@@ -315,11 +316,10 @@ impl<S> Ports<S> {
     }
 
     /// Finds who receives what comes from `from` to `to`: who is connected to `from`, then who has that address, then any; among
-    /// several that share a port each gets its turn, else the youngest gets all.
+    /// several that share a port the sender decides, always for the same one (reuseport_select_sock), else the youngest gets all.
     pub(super) fn find(&self, to: SocketAddr, from: SocketAddr) -> Option<Arc<S>> {
         let found = {
-            let mut state = self.state.lock();
-            let turn = state.turn;
+            let state = self.state.lock();
             let taken = state.ports.get(&to.port())?;
             let judged = taken.receivers.iter().filter_map(|receiver| {
                 let fit = receiver.claim.reach.fit(to.ip())?;
@@ -335,14 +335,11 @@ impl<S> Ports<S> {
                 judged.into_iter().filter(|(fit, _)| *fit == best).map(|(_, receiver)| receiver).collect();
             let sharing: Vec<_> =
                 best.iter().filter(|receiver| receiver.claim.sharing.contains(Sharing::PORT)).collect();
-            let chosen = if sharing.len() > 1 {
-                let index = turn % u64::try_from(sharing.len()).unwrap_or(1);
-                usize::try_from(index).ok().and_then(|index| sharing.get(index)).map(|receiver| receiver.socket.clone())
+            if sharing.len() > 1 {
+                sharing.get(spread(from) % sharing.len()).map(|receiver| receiver.socket.clone())
             } else {
                 best.last().map(|receiver| receiver.socket.clone())
-            };
-            state.turn = turn.wrapping_add(1);
-            chosen
+            }
         };
         found.and_then(|socket| socket.upgrade())
     }
@@ -357,6 +354,19 @@ impl<S> Ports<S> {
         };
         found.into_iter().filter_map(|(socket, reach)| socket.upgrade().map(|socket| (socket, reach))).collect()
     }
+}
+
+/// Spreads senders evenly, each always to the same place: neighbouring ports lie far apart (Fibonacci hashing).
+fn spread(from: SocketAddr) -> usize {
+    const GOLDEN: u32 = 0x9e37_79b9;
+    let address = match from.ip() {
+        IpAddr::V4(v4) => v4.to_bits(),
+        IpAddr::V6(v6) => {
+            v6.octets().chunks_exact(4).fold(0, |sum, word| sum ^ word.try_into().map_or(0, u32::from_be_bytes))
+        }
+    };
+    let hash = (address ^ u32::from(from.port())).wrapping_mul(GOLDEN) >> 16;
+    usize::try_from(hash).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -449,6 +459,23 @@ mod tests {
         assert_eq!(ports.claim(0, claim(4, ANY4, Sharing::empty())), Err(Errno::EADDRINUSE));
         ports.set_range(2002, 2003);
         assert_eq!(ports.claim(0, claim(4, ANY4, Sharing::empty())), Ok(2003));
+    }
+
+    #[test]
+    fn senders_are_spread_over_who_shares_a_port() {
+        let ports = Ports::<u32>::default();
+        let sockets = [0, 1, 2].map(Arc::new);
+        for (socket, id) in sockets.iter().zip(1..) {
+            ports.receive(80, claim(id, ANY4, Sharing::PORT), None, &Arc::downgrade(socket)).unwrap();
+        }
+        let to: SocketAddr = "127.0.0.1:80".parse().unwrap();
+        let find = |port: u16| *ports.find(to, SocketAddr::new(to.ip(), port)).unwrap();
+        let mut counts = [0; 3];
+        for port in 32768..35768 {
+            assert_eq!(find(port), find(port));
+            counts[usize::try_from(find(port)).unwrap()] += 1;
+        }
+        assert!(counts.iter().all(|count| (950..=1050).contains(count)), "{counts:?}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::{Phase, TcpSocket};
 use crate::errno::Errno;
 use crate::fs::Ready;
-use crate::net::options::{get, int, int_bytes, peer_name, set};
+use crate::net::options::{congestion_name, get, int, int_bytes, peer_name, set};
 use crate::net::{Socket, interface};
 use crate::task::CurrentTask;
 use crate::user::UserOut;
@@ -41,8 +41,6 @@ const SWITCHES: &[(u32, i32)] = &[(TCP_NODELAY, 0), (TCP_CORK, 0), (TCP_QUICKACK
 const SEGMENT: i32 = 65_483;
 /// The segment size that a socket without a connection assumes (TCP_MSS_DEFAULT).
 const SEGMENT_DEFAULT: i32 = 536;
-/// The longest name of a congestion control (TCP_CA_NAME_MAX).
-const CONGESTION_NAME: usize = 16;
 
 /// The options of TCP that a socket has.
 #[derive(Clone, Debug)]
@@ -214,11 +212,7 @@ impl TcpSocket {
             (SOL_IP | SOL_IPV6, _) => self.endpoint.ip_option(task, (level, name), room, self.is_established()),
             (SOL_TCP, TCP_MAXSEG) => Ok(int_bytes(self.segment())),
             (SOL_TCP, TCP_INFO) => Ok(self.information()),
-            (SOL_TCP, TCP_CONGESTION) => {
-                let mut name = self.options.lock().congestion.to_vec();
-                name.resize(CONGESTION_NAME, 0);
-                Ok(name)
-            }
+            (SOL_TCP, TCP_CONGESTION) => Ok(congestion_name(self.options.lock().congestion)),
             (SOL_TCP, TCP_ULP) => Ok(Vec::new()),
             (SOL_TCP, TCP_REPAIR) => Ok(int_bytes(0)),
             (SOL_TCP, _) => {
