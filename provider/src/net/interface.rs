@@ -3,14 +3,14 @@
 //! A sandbox has a loopback interface of its own, or the host's interfaces.
 
 use super::netlink::host;
-use super::options::{LOOPBACK_INDEX, LOOPBACK_NAME};
+use super::options::{LOOPBACK_INDEX, LOOPBACK_NAME, NET_ADMIN};
 use crate::config::Network;
 use crate::errno::Errno;
 use crate::task::CurrentTask;
 use crate::user::{UserIn, UserOut};
 use linux_raw_sys::ioctl::{
     SIOCGIFADDR, SIOCGIFBRDADDR, SIOCGIFCONF, SIOCGIFDSTADDR, SIOCGIFFLAGS, SIOCGIFHWADDR, SIOCGIFINDEX, SIOCGIFMETRIC,
-    SIOCGIFMTU, SIOCGIFNAME, SIOCGIFNETMASK, SIOCGIFTXQLEN,
+    SIOCGIFMTU, SIOCGIFNAME, SIOCGIFNETMASK, SIOCGIFTXQLEN, SIOCSIFFLAGS,
 };
 use linux_raw_sys::net::AF_INET;
 use std::net::Ipv4Addr;
@@ -164,9 +164,24 @@ pub fn control(task: &CurrentTask<'_>, request: u32, arg: u64) -> Result<u64, Er
             answer(request, found, &mut asked)?;
             UserOut::new(at).write(task, &asked)?;
         }
+        SIOCSIFFLAGS => set_flags(task, &UserIn::new(at).read(task)?)?,
         _ => return Err(Errno::ENOTTY),
     }
     Ok(0)
+}
+
+/// SIOCSIFFLAGS: the sandbox's own interface may be told to be up, as it is; `EPERM` for all else.
+fn set_flags(task: &CurrentTask<'_>, asked: &Request) -> Result<(), Errno> {
+    /// IFF_UP.
+    const UP: u8 = 1;
+    let is_own = task.kernel().config().network != Network::Host;
+    if !is_own || !task.credentials().has(NET_ADMIN) {
+        return Err(Errno::EPERM);
+    }
+    if !asked.names(LOOPBACK_NAME) {
+        return Err(Errno::ENODEV);
+    }
+    if asked.value[0] & UP != 0 { Ok(()) } else { Err(Errno::EPERM) }
 }
 
 fn answer(request: u32, interface: &Interface, asked: &mut Request) -> Result<(), Errno> {

@@ -60,7 +60,11 @@ pub(super) fn write_address(
     len: UserInOut<i32>,
 ) -> Result<(), Errno> {
     let room = usize::try_from(len.read(task)?).map_err(|_| Errno::EINVAL)?;
-    task.mm().write(at, &address[..room.min(address.len())])?;
+    // Where there is no address, nothing is written anywhere.
+    let shown = &address[..room.min(address.len())];
+    if !shown.is_empty() {
+        task.mm().write(at, shown)?;
+    }
     len.write(task, &i32::try_from(address.len()).unwrap_or_default())
 }
 
