@@ -58,8 +58,9 @@ pub(super) fn ask(request: &Header, body: &[u8], port: u32) -> Result<Vec<Vec<u8
 /// Writes a port number into all messages of a datagram; tells whether one of them ends a dump.
 fn readdress(datagram: &mut [u8], port: u32) -> bool {
     let mut rest = datagram;
-    while let Ok((header, _)) = Header::mut_from_prefix(rest) {
+    while let Ok((mut header, _)) = Header::read_from_prefix(rest) {
         header.port = port;
+        rest[..size_of::<Header>()].copy_from_slice(header.as_bytes());
         let len = usize::try_from(header.len).unwrap_or(usize::MAX).next_multiple_of(4);
         if header.kind == DONE {
             return true;
