@@ -48,7 +48,7 @@ impl FaultSignal {
 
     /// Tells whether the access was right, and the sandbox has no memory left for it.
     pub fn is_out_of_memory(self) -> bool {
-        self.signal == SIGKILL as i32
+        u32::try_from(self.signal) == Ok(SIGKILL)
     }
 }
 
