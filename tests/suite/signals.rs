@@ -1,9 +1,9 @@
 //! Deaths by signal with the right status, and signals that come from outside.
 
-use crate::harness::{Command, Link, Place, compare, need_kvm, program};
-use rustix::process::{Pid, Signal, kill_process};
+use crate::harness::{Command, Link, Place, compare, need_kvm, program, scratch};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process_group};
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 
 #[test]
 fn deaths_have_their_status() {
@@ -152,4 +152,33 @@ fn a_stop_stops_the_launcher_until_it_continues() {
     child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
     assert_eq!(text, "stopping\ncontinued\n");
     assert_eq!(child.wait().unwrap().code(), Some(7));
+}
+
+#[test]
+fn nothing_outlives_the_monitor() {
+    need_kvm!();
+    // Processes that run and that sleep, deaf to what can be ignored.
+    let crowd = "trap '' HUP INT TERM; for i in 1 2; do (while :; do :; done) & sleep 1000 & done; touch file; echo ready; wait";
+    let command = Command::new("/bin/busybox").args(["sh", "-c", crowd]);
+    for limit in [None, Some("2s")] {
+        let folder = scratch();
+        let options: Vec<_> = limit.iter().flat_map(|limit| ["--timeout".as_ref(), limit.as_ref()]).collect();
+        let mut child =
+            command.clone().folder(folder.path()).sandboxed(&options).std().process_group(0).spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        if limit.is_none() {
+            let mut line = String::new();
+            lines.read_line(&mut line).unwrap();
+            assert_eq!(line, "ready\n");
+            kill_process(pid, Signal::KILL).unwrap();
+        }
+        // Ends when nobody holds the other end any more.
+        lines.read_to_string(&mut String::new()).unwrap();
+        let status = child.wait().unwrap();
+        let expected = if limit.is_none() { (None, Some(9)) } else { (Some(124), None) };
+        assert_eq!((status.code(), status.signal()), expected);
+        assert_eq!(test_kill_process_group(pid), Err(rustix::io::Errno::SRCH), "a process is left");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "a file is left");
+    }
 }
