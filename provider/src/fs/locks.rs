@@ -151,7 +151,7 @@ impl FileLocks {
         &self.leases
     }
 
-    /// Takes a lease for an open file (F_SETLEASE), or with `None` gives it back; as [`Leases::set`] and [`Leases::remove`].
+    /// Takes a lease for an open file (F_SETLEASE), or with `None` gives it back; as `Leases::set` and `Leases::remove`.
     pub fn lease(
         self: &Arc<Self>,
         task: &CurrentTask<'_>,

@@ -3,7 +3,7 @@
 //! A [`NetlinkSocket`] answers a request at once: the messages wait in its queue until they are received. Served are dumps of
 //! NETLINK_ROUTE (`route`) and NETLINK_SOCK_DIAG (`diag`); NETLINK_KOBJECT_UEVENT may be listened to and is silent, since no device
 //! ever comes or goes. Changes are `EPERM`, as without CAP_NET_ADMIN. With the host's network, the
-//! host answers what NETLINK_ROUTE is asked ([`host`]).
+//! host answers what NETLINK_ROUTE is asked (`host`).
 
 mod diag;
 pub(super) mod host;
