@@ -533,6 +533,77 @@ static void attaching(void)
     end(child);
 }
 
+/* --- debug registers --- */
+
+static volatile long watched, neighbour;
+
+static __attribute__((noinline)) void watched_function(void)
+{
+    neighbour = 3;
+    watched = 42;
+    neighbour = watched;
+}
+
+static void touch(void)
+{
+    watched_function();
+    watched_function();
+}
+
+static void touch_in_exec(void)
+{
+    execl("/proc/self/exe", "again", "now", NULL);
+    _exit(1);
+}
+
+#define DEBUG_REGISTER(n) offsetof(struct user, u_debugreg[n])
+
+static void trapped(const char *what, pid_t child)
+{
+    siginfo_t info;
+    struct user_regs_struct regs;
+    MUST(ptrace(PTRACE_CONT, child, 0, 0));
+    wait_for(what, child);
+    MUST(ptrace(PTRACE_GETSIGINFO, child, 0, &info));
+    MUST(ptrace(PTRACE_GETREGS, child, 0, &regs));
+    printf("signal %d code %d, address is where it stands: %d\n", info.si_signo, info.si_code,
+           info.si_addr == (void *)regs.rip);
+    printf("status %lx, at the function: %d, flags %llx\n", MUST(ptrace(PTRACE_PEEKUSER, child, DEBUG_REGISTER(6), 0)),
+           regs.rip == (unsigned long)watched_function, regs.eflags & 1 << 16);
+    printf("watched %ld neighbour %ld\n", ptrace(PTRACE_PEEKDATA, child, &watched, 0), ptrace(PTRACE_PEEKDATA, child, &neighbour, 0));
+}
+
+static void breakpoints(void)
+{
+    pid_t child = tracee(touch);
+    for (int n = 0; n < 8; n++)
+        printf("register %d: %lx\n", n, MUST(ptrace(PTRACE_PEEKUSER, child, DEBUG_REGISTER(n), 0)));
+    SHOW(ptrace(PTRACE_POKEUSER, child, DEBUG_REGISTER(4), 1));
+    SHOW(ptrace(PTRACE_POKEUSER, child, DEBUG_REGISTER(5), 1));
+    SHOW(ptrace(PTRACE_POKEUSER, child, DEBUG_REGISTER(0), &watched));
+    SHOW(ptrace(PTRACE_POKEUSER, child, DEBUG_REGISTER(7), 1 | 2 << 16));
+    SHOW(ptrace(PTRACE_POKEUSER, child, DEBUG_REGISTER(7), 1 | 4 << 16));
+    SHOW(ptrace(PTRACE_POKEUSER, child, DEBUG_REGISTER(7), 1 | 9 << 16));
+    SHOW(ptrace(PTRACE_POKEUSER, child, DEBUG_REGISTER(0), (char *)&watched + 1));
+    SHOW(ptrace(PTRACE_PEEKUSER, child, DEBUG_REGISTER(7), 0));
+    trapped("a write", child);
+    SHOW(ptrace(PTRACE_POKEUSER, child, DEBUG_REGISTER(3), watched_function));
+    SHOW(ptrace(PTRACE_POKEUSER, child, DEBUG_REGISTER(7), 1 << 6));
+    trapped("an instruction", child);
+    SHOW(ptrace(PTRACE_POKEUSER, child, DEBUG_REGISTER(6), 0));
+    SHOW(ptrace(PTRACE_POKEUSER, child, DEBUG_REGISTER(7), 0));
+    finish(child);
+
+    child = tracee(touch_in_exec);
+    MUST(ptrace(PTRACE_SETOPTIONS, child, 0, PTRACE_O_TRACEEXEC));
+    SHOW(ptrace(PTRACE_POKEUSER, child, DEBUG_REGISTER(0), &watched));
+    SHOW(ptrace(PTRACE_POKEUSER, child, DEBUG_REGISTER(7), 1 | 9 << 16));
+    MUST(ptrace(PTRACE_CONT, child, 0, 0));
+    wait_for("exec", child);
+    SHOW(ptrace(PTRACE_PEEKUSER, child, DEBUG_REGISTER(7), 0));
+    finish(child);
+}
+
 /* A tracer that is not the parent: the parent hears of the end after the tracer. */
 static void foreign(void)
 {
@@ -662,6 +733,7 @@ int main(int argc, char **argv)
     RUN(registers);
     RUN(step);
     RUN(step_into_handler);
+    RUN(breakpoints);
     RUN(signals);
     RUN(events);
     RUN(exec_without_option);

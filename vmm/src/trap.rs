@@ -107,6 +107,15 @@ pub const USER_RFLAGS: u64 = 0x25_4dd5;
 /// The RFLAGS bits that are always set in user mode: bit 1 and IF.
 pub const FIXED_RFLAGS: u64 = 0x202;
 
+/// A thread's debug registers: where it traps, and on what (SDM volume 3, 19.2). The default traps nowhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DebugRegisters {
+    /// DR0 to DR3.
+    pub addresses: [u64; 4],
+    /// The local enable bits of DR7, and what each of the four is about; every other bit is dropped.
+    pub control: u64,
+}
+
 /// All the state of a thread that is not on a virtual CPU.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ThreadState {
@@ -115,6 +124,9 @@ pub(crate) struct ThreadState {
     pub(crate) gs_base: u64,
     /// Extended state in the standard XSAVE format; `None`: the state after reset.
     pub(crate) xsave: Option<Box<[u8]>>,
+    pub(crate) debug: DebugRegisters,
+    /// What DR6 had gathered when the thread left its virtual CPU, if it uses debug registers.
+    pub(crate) debug_status: u64,
 }
 
 /// How a virtual CPU goes back to user mode.

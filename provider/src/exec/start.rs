@@ -94,6 +94,7 @@ fn enter(task: &mut CurrentTask<'_>, loaded: &Loaded, comm: &[u8]) {
         Registers { rip: loaded.entry.0, rsp: loaded.stack.0, rflags: FIXED_RFLAGS, ..Registers::default() };
     task.frame.cpu.set_segment_bases(0, 0);
     task.frame.cpu.reset_xsave();
+    task.reset_debug_registers();
     drop(old);
 }
 

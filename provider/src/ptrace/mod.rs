@@ -9,6 +9,7 @@
 
 mod access;
 mod bonds;
+mod debug;
 pub(crate) mod events;
 pub(crate) mod registers;
 pub(crate) mod stop;
@@ -16,6 +17,7 @@ pub(crate) mod stop;
 pub(crate) use access::{Look, may_access};
 pub use bonds::Bonds;
 pub(crate) use bonds::{Dead, News};
+pub use debug::Debugging;
 pub(crate) use events::Making;
 
 use crate::signal::{SigInfo, Signal};
@@ -192,6 +194,8 @@ pub struct TraceeState {
     pub order: Option<Order>,
     /// How it goes on, until the next order.
     pub stepping: bool,
+    /// Where it traps, which stays when the tracer goes.
+    pub debug: Debugging,
 }
 
 /// The part of a task that tracing needs.

@@ -71,6 +71,8 @@ pub struct Snapshot {
     pub xsave: Box<[u8]>,
     /// The components that user mode runs with.
     pub components: u64,
+    /// Whether debug registers make the processor trap.
+    pub traps_at_addresses: bool,
     /// Whether the bases, and the extended state, differ from the processor's.
     changed: (bool, bool),
 }
@@ -109,7 +111,8 @@ impl Snapshot {
             gs_base,
             ..UserRegisters::default()
         };
-        Self { user, xsave, components, changed: (false, false) }
+        let traps_at_addresses = task.frame.cpu.traps_at_addresses();
+        Self { user, xsave, components, traps_at_addresses, changed: (false, false) }
     }
 
     /// Loads the registers into the task that they were taken from.

@@ -156,6 +156,8 @@ impl CurrentTask<'_> {
         if steps {
             self.frame.registers.rflags |= TF;
         }
+        self.load_debug_registers();
+        self.watch_on();
         (Resumed { signal: order.signal, onward: Some(order.onward) }, order.info)
     }
 
@@ -223,6 +225,7 @@ impl CurrentTask<'_> {
     /// Stops where a handler is about to start, if the tracer steps (signal_setup_done).
     pub(crate) fn stop_for_step(&mut self) {
         if !self.work().contains(Work::STEP) {
+            self.watch_on();
             return;
         }
         self.frame.registers.rflags &= !TF;
@@ -257,8 +260,8 @@ impl CurrentTask<'_> {
 
     /// Registers as the program's own, should the tracer go while it steps.
     pub(crate) fn forget_stepping(&mut self) {
-        if !self.tracee().is_traced() && self.work().contains(Work::STEP) {
-            self.replace_work(Work::TRACE_CALLS | Work::EMULATE_CALLS | Work::STEP, Work::empty());
+        if !self.tracee().is_traced() && self.work().intersects(Work::STEP | Work::WATCH) {
+            self.replace_work(Work::TRACE_CALLS | Work::EMULATE_CALLS | Work::STEP | Work::WATCH, Work::empty());
             self.frame.registers.rflags &= !TF;
         }
     }

@@ -27,11 +27,15 @@ pub fn serve(task: &mut CurrentTask<'_>, exception: Exception) {
 
 /// Sends the signal for an exception that is not a page fault.
 fn raise(task: &mut CurrentTask<'_>, exception: Exception) {
+    let trapped = if exception.vector == Vector::DEBUG { task.debug_trap() } else { None };
+    if exception.vector == Vector::DEBUG && trapped.is_none() {
+        return;
+    }
     task.note_exception(exception.vector, exception.error, None);
     let here = UserAddr(task.frame.registers.rip);
     let info = match exception.vector {
         Vector::DIVIDE_ERROR => SigInfo::fault(Signal::SIGFPE, SignalCode::FPE_INTDIV, here),
-        Vector::DEBUG => SigInfo::fault(Signal::SIGTRAP, SignalCode::TRAP_TRACE, here),
+        Vector::DEBUG => SigInfo::fault(Signal::SIGTRAP, trapped.unwrap_or(SignalCode::TRAP_TRACE), here),
         Vector::BREAKPOINT => SigInfo::kernel(Signal::SIGTRAP),
         Vector::INVALID_OPCODE => SigInfo::fault(Signal::SIGILL, SignalCode::ILL_ILLOPN, here),
         // Segment not present, and stack segment.

@@ -152,6 +152,7 @@ pub(super) fn rt_sigtimedwait(
 
 pub(super) fn rt_sigreturn(task: &mut CurrentTask<'_>) -> Result<Outcome, Errno> {
     frame::pop(task);
+    task.watch_on();
     // What the frame restores is no call's result.
     task.original = NO_CALL;
     Ok(Outcome::Resume)

@@ -15,6 +15,8 @@ bitflags::bitflags! {
         const EMULATE_CALLS = 1 << 2;
         /// Its tracer steps: a call ends in a trap.
         const STEP = 1 << 3;
+        /// It is stepped to see when what its tracer watches changes.
+        const WATCH = 1 << 4;
     }
 }
 

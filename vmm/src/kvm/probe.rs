@@ -37,6 +37,12 @@ pub(super) struct Flavour {
 }
 
 impl Flavour {
+    /// Whether debug registers make a thread trap: kvm-pvm takes them, for itself (KVM_SET_GUEST_DEBUG) as for the guest
+    /// (KVM_SET_DEBUGREGS), and no watched access in ring 3 ever leaves the guest. Measured with Linux 6.18.
+    pub(super) fn traps_at_addresses(&self) -> bool {
+        self.syscall == SyscallRing::Kernel
+    }
+
     /// Composes what a host with this behaviour offers.
     fn assume(syscall: SyscallRing, kvm: &Kvm) -> Result<Self, Refusal> {
         let (source, xcr0) = match syscall {

@@ -4,6 +4,13 @@ use super::registers::canonical;
 use super::vcpu::Vcpu;
 use super::xsave;
 use crate::pico::CpuState;
+use crate::trap::DebugRegisters;
+use kvm_bindings::kvm_debugregs;
+
+/// The bits of DR7 that a program may set: four local enable bits, and what each of the four is about.
+const DR7_SETTABLE: u64 = 0xffff_0055;
+/// DR6 when nothing has trapped.
+const DR6_CLEAR: u64 = 0xffff_0ff0;
 
 impl CpuState for Vcpu {
     fn xsave_size(&self) -> usize {
@@ -38,6 +45,32 @@ impl CpuState for Vcpu {
 
     fn set_segment_bases(&mut self, fs: u64, gs: u64) {
         self.staged = Some((canonical(fs), canonical(gs)));
+    }
+
+    fn traps_at_addresses(&self) -> bool {
+        self.flavour.traps_at_addresses()
+    }
+
+    fn set_debug_registers(&mut self, registers: &DebugRegisters) {
+        if self.debug != *registers {
+            self.debug = *registers;
+            let dr7 = registers.control & DR7_SETTABLE;
+            let all = kvm_debugregs { db: registers.addresses, dr6: DR6_CLEAR, dr7, ..kvm_debugregs::default() };
+            report_failure("KVM_SET_DEBUGREGS", self.fd.set_debug_regs(&all));
+        }
+    }
+
+    fn take_debug_status(&mut self) -> u64 {
+        let mut all = match self.fd.get_debug_regs() {
+            Ok(all) => all,
+            Err(error) => panic!("KVM_GET_DEBUGREGS fails only without a virtual CPU: {error}"),
+        };
+        // Bits are set by the processor and cleared by nobody else.
+        let status = std::mem::replace(&mut all.dr6, DR6_CLEAR);
+        if status != DR6_CLEAR {
+            report_failure("KVM_SET_DEBUGREGS", self.fd.set_debug_regs(&all));
+        }
+        status
     }
 }
 

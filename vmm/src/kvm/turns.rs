@@ -6,11 +6,12 @@
 //! A thread that has entered often, or computes long, gets a virtual CPU of its own while there are any.
 
 use super::mailbox::{Mailbox, Order};
+use super::probe::Flavour;
 use super::vcpu::Vcpu;
 use super::xsave::Layout;
 use crate::memory::AddressSpace;
 use crate::pico::{CpuState, reset_area};
-use crate::trap::{Attention, Registers, Resume, RunError, ThreadState, Trap, UserMode};
+use crate::trap::{Attention, DebugRegisters, Registers, Resume, RunError, ThreadState, Trap, UserMode};
 use crate::usage::{Meter, Usage};
 use std::collections::VecDeque;
 use std::fmt;
@@ -214,12 +215,13 @@ impl fmt::Debug for Borrower<'_> {
 impl<'a> Borrower<'a> {
     pub(super) fn new(
         turns: &'a Turns,
-        layout: Layout,
+        flavour: &Flavour,
         attention: Arc<Attention>,
         meter: Arc<Meter>,
         make: &'a dyn Fn() -> Option<Vcpu>,
     ) -> Self {
-        let saved = Saved { layout, state: ThreadState::default() };
+        let (layout, traps_at_addresses) = (flavour.extended, flavour.traps_at_addresses());
+        let saved = Saved { layout, traps_at_addresses, state: ThreadState::default() };
         Self { turns, attention, meter, saved, bursts: 0, make, own: None }
     }
 
@@ -348,12 +350,25 @@ impl CpuState for Borrower<'_> {
     fn set_segment_bases(&mut self, fs: u64, gs: u64) {
         self.state().set_segment_bases(fs, gs);
     }
+
+    fn traps_at_addresses(&self) -> bool {
+        self.saved.traps_at_addresses()
+    }
+
+    fn set_debug_registers(&mut self, registers: &DebugRegisters) {
+        self.state().set_debug_registers(registers);
+    }
+
+    fn take_debug_status(&mut self) -> u64 {
+        self.state().take_debug_status()
+    }
 }
 
 /// The state of a thread between two entries.
 #[derive(Debug)]
 struct Saved {
     layout: Layout,
+    traps_at_addresses: bool,
     state: ThreadState,
 }
 
@@ -387,5 +402,17 @@ impl CpuState for Saved {
 
     fn set_segment_bases(&mut self, fs: u64, gs: u64) {
         (self.state.fs_base, self.state.gs_base) = (fs, gs);
+    }
+
+    fn traps_at_addresses(&self) -> bool {
+        self.traps_at_addresses
+    }
+
+    fn set_debug_registers(&mut self, registers: &DebugRegisters) {
+        self.state.debug = *registers;
+    }
+
+    fn take_debug_status(&mut self) -> u64 {
+        std::mem::take(&mut self.state.debug_status)
     }
 }

@@ -19,7 +19,8 @@ use crate::machine::{Machine, Paging};
 use crate::memory::{AddressSpace, Entry, Root};
 use crate::pico::CpuState;
 use crate::trap::{
-    Attention, Exception, FIXED_RFLAGS, Registers, Resume, RunError, ThreadState, Trap, USER_RFLAGS, UserMode, Vector,
+    Attention, DebugRegisters, Exception, FIXED_RFLAGS, Registers, Resume, RunError, ThreadState, Trap, USER_RFLAGS,
+    UserMode, Vector,
 };
 use guest::layout;
 use kvm_bindings::kvm_sregs;
@@ -65,6 +66,8 @@ pub(super) struct Vcpu {
     leaving: Option<Rooted>,
     /// FS and GS base to load with the next entry, which also loads CR3. They stay here until KVM has taken them.
     pub(super) staged: Option<(u64, u64)>,
+    /// The debug registers that KVM holds.
+    pub(super) debug: DebugRegisters,
     /// The page fault that was tried again last: RIP, address, how often.
     pub(super) retried: (u64, u64, u32),
     /// How often in a row KVM could not get a frame.
@@ -98,6 +101,7 @@ impl Vcpu {
             rooted: None,
             leaving: None,
             staged: None,
+            debug: DebugRegisters::default(),
             retried: (0, 0, 0),
             host_faults: 0,
             broken: false,
@@ -292,6 +296,7 @@ impl Vcpu {
 impl UserMode for Vcpu {
     fn load(&mut self, state: &ThreadState) {
         self.staged = Some((state.fs_base, state.gs_base));
+        self.set_debug_registers(&state.debug);
         let done = match &state.xsave {
             Some(area) => xsave::load(&self.fd, self.flavour.extended, area),
             None => xsave::reset(&self.fd, self.flavour.extended),
@@ -303,7 +308,9 @@ impl UserMode for Vcpu {
         let mut area = vec![0; self.flavour.extended.size].into_boxed_slice();
         self.save_xsave(&mut area);
         let (fs_base, gs_base) = self.segment_bases();
-        ThreadState { registers: Registers::default(), fs_base, gs_base, xsave: Some(area) }
+        let debug = self.debug;
+        let debug_status = if debug == DebugRegisters::default() { 0 } else { self.take_debug_status() };
+        ThreadState { registers: Registers::default(), fs_base, gs_base, xsave: Some(area), debug, debug_status }
     }
 
     fn run(

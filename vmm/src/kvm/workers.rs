@@ -169,7 +169,7 @@ impl Workers {
             // The machine was ready when the thread was asked for, and stays so.
             let Ok(ready) = workers.ready() else { return };
             let own = || workers.promote(ready);
-            let mut borrower = Borrower::new(&ready.turns, ready.flavour.extended, attention, meter, &own);
+            let mut borrower = Borrower::new(&ready.turns, &ready.flavour, attention, meter, &own);
             job(&mut borrower);
             if let Some(vcpu) = borrower.finish() {
                 let (pool, orders) = (workers.pool.clone(), Mailbox::new());

@@ -1,6 +1,6 @@
 //! The trap frame: a trapped thread's registers, owned while the provider looks at them.
 
-use crate::trap::Registers;
+use crate::trap::{DebugRegisters, Registers};
 use std::fmt;
 
 /// The processor state behind a frame that is fetched only when somebody asks for it.
@@ -21,6 +21,12 @@ pub trait CpuState: fmt::Debug {
     fn segment_bases(&mut self) -> (u64, u64);
     /// Sets (FS base, GS base); both must be canonical.
     fn set_segment_bases(&mut self, fs: u64, gs: u64);
+    /// Whether debug registers make a thread trap; on kvm-pvm they are kept and do nothing.
+    fn traps_at_addresses(&self) -> bool;
+    /// Sets where the thread traps with [`Vector::DEBUG`](crate::trap::Vector::DEBUG); addresses must be in the user half.
+    fn set_debug_registers(&mut self, registers: &DebugRegisters);
+    /// Returns what DR6 has gathered since it was last asked: which of the four trapped, and whether a step did.
+    fn take_debug_status(&mut self) -> u64;
 }
 
 /// A trapped pico thread as its provider sees it.
@@ -38,11 +44,12 @@ pub struct DetachedCpu {
     xsave: Vec<u8>,
     fs: u64,
     gs: u64,
+    debug: DebugRegisters,
 }
 
 impl Default for DetachedCpu {
     fn default() -> Self {
-        Self { xsave: reset_area(LEGACY_XSAVE), fs: 0, gs: 0 }
+        Self { xsave: reset_area(LEGACY_XSAVE), fs: 0, gs: 0, debug: DebugRegisters::default() }
     }
 }
 
@@ -80,5 +87,14 @@ impl CpuState for DetachedCpu {
     }
     fn set_segment_bases(&mut self, fs: u64, gs: u64) {
         (self.fs, self.gs) = (fs, gs);
+    }
+    fn traps_at_addresses(&self) -> bool {
+        false
+    }
+    fn set_debug_registers(&mut self, registers: &DebugRegisters) {
+        self.debug = *registers;
+    }
+    fn take_debug_status(&mut self) -> u64 {
+        0
     }
 }

@@ -66,7 +66,7 @@ pub struct Thread {
 impl Thread {
     pub(super) fn create(process: &Arc<Process>, attributes: ThreadAttributes) -> Arc<Self> {
         let ThreadAttributes { registers, fs_base, gs_base, xsave, context } = attributes;
-        let saved = ThreadState { registers, fs_base, gs_base, xsave };
+        let saved = ThreadState { registers, fs_base, gs_base, xsave, ..ThreadState::default() };
         Arc::new(Self {
             id: process.host.new_id(),
             process: process.clone(),

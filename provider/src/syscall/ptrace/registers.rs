@@ -35,6 +35,12 @@ struct IoVec {
     len: u64,
 }
 
+/// The number of the debug register at an offset in `struct user`.
+fn debug_register(offset: u64) -> Option<usize> {
+    let at = offset.checked_sub(DEBUG_REGISTERS.start).filter(|_| offset < DEBUG_REGISTERS.end)?;
+    usize::try_from(at / WORD as u64).ok()
+}
+
 impl Call<'_, '_> {
     fn snapshot<T>(&self, look: impl FnOnce(&mut Snapshot) -> Result<T, Errno>) -> Result<T, Errno> {
         self.stopped(|stop| look(&mut stop.snapshot))
@@ -48,10 +54,14 @@ impl Call<'_, '_> {
 
     pub(super) fn peek_user(&self) -> Result<u64, Errno> {
         let offset = self.user_offset()?;
+        if let Some(number) = debug_register(offset) {
+            self.stopped(|_| Ok(()))?;
+            return self.put(&self.state(|state| state.debug.get(number)).to_le_bytes());
+        }
         let word = self.snapshot(|snapshot| {
             let at = usize::try_from(offset).unwrap_or(usize::MAX);
             let word = snapshot.user.as_bytes().get(at..at + WORD);
-            // Beyond the registers: of the debug registers none is set, the rest is always 0.
+            // What lies beyond the registers is always 0.
             Ok(word.map_or([0; WORD], |word| word.try_into().unwrap_or_default()))
         })?;
         self.put(&word)
@@ -59,12 +69,15 @@ impl Call<'_, '_> {
 
     pub(super) fn poke_user(&self) -> Result<u64, Errno> {
         let offset = self.user_offset()?;
-        if DEBUG_REGISTERS.contains(&offset) {
-            return match self.data {
-                // Turning off what is off.
-                0 => Ok(0),
-                _ => Err(self.task.unsupported("ptrace: debug registers", Errno::EIO)),
-            };
+        if let Some(number) = debug_register(offset) {
+            let traps = self.snapshot(|snapshot| Ok(snapshot.traps_at_addresses))?;
+            let mut debug = self.state(|state| state.debug);
+            debug.set(number, self.data)?;
+            if debug.needs_processor() && !traps {
+                return Err(self.task.unsupported("ptrace: watching what is read", Errno::EINVAL));
+            }
+            self.state(|state| state.debug = debug);
+            return Ok(0);
         }
         let at = usize::try_from(offset).map_err(|_| Errno::EIO)?;
         self.snapshot(|snapshot| snapshot.set_general(at, &self.data.to_le_bytes()))?;
