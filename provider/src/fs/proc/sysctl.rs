@@ -12,6 +12,7 @@ use std::sync::OnceLock;
 /// The settings with fixed values: path, mode, value without the newline.
 const FIXED: &[(&str, u32, &str)] = &[
     ("fs/aio-max-nr", 0o644, "65536"),
+    ("fs/dir-notify-enable", 0o644, "1"),
     ("fs/epoll/max_user_watches", 0o644, "5491511"),
     ("fs/inotify/max_queued_events", 0o644, "16384"),
     ("fs/inotify/max_user_instances", 0o644, "128"),
