@@ -373,6 +373,28 @@ static void inheritance(void)
     SHOW(getrusage(RUSAGE_CHILDREN, &usage));
 }
 
+/* Whoever learns of an end by waiting has been told of it before. */
+static void told_before_waiting(void)
+{
+    int ends[2], status, told = 0;
+    char byte;
+    MUST(pipe(ends));
+    catch_children(0);
+    for (int at = 1; at <= 300; at++) {
+        pid_t child = MUST(fork());
+        if (child == 0) {
+            MUST(write(ends[1], "x", 1));
+            _exit(0);
+        }
+        while (read(ends[0], &byte, 1) < 0)
+            ;
+        while (waitpid(child, &status, 0) < 0)
+            ;
+        told += children_seen == at;
+    }
+    SHOW(told);
+}
+
 int main(int count, char **args)
 {
     setvbuf(stdout, NULL, _IONBF, 0);
@@ -387,5 +409,6 @@ int main(int count, char **args)
     orphaned_groups();
     jobs();
     inheritance();
+    told_before_waiting();
     return 0;
 }

@@ -91,7 +91,7 @@ pub(crate) fn end(task: &Arc<Task>, status: ExitStatus) {
         task.kernel().release_file_locks(group.pid());
         group.posix_timers().clear();
         group.leave_process();
-        let status = group.finish(status);
+        let status = group.final_status(status);
         kernel.process_ended(group, status);
         crate::fs::tty::control::process_exits(kernel, group);
         kernel.families().process_ended(kernel, group, status);

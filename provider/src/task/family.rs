@@ -194,10 +194,12 @@ impl Families {
         }
     }
 
-    /// A process's last thread has ended: its children are adopted, its parent is told, and unless somebody will wait for it
-    /// it is forgotten.
+    /// A process's last thread has ended: it is a zombie, its children are adopted, its parent is told, and unless somebody will
+    /// wait for it it is forgotten.
     pub(super) fn process_ended(&self, kernel: &Kernel, group: &ThreadGroup, status: ExitStatus) {
         let mut tree = self.lock();
+        // Under the lock, so that whoever waits for it has its SIGCHLD before it sees the zombie.
+        group.finish(status);
         tree.check_group_of(group, None);
         if group.pid() == INIT {
             // The sandbox ends with it (zap_pid_ns_processes).

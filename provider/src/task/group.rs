@@ -378,11 +378,14 @@ impl ThreadGroup {
         state.stopped = None;
     }
 
-    /// The last thread has gone with `status`; returns the process's.
-    pub(super) fn finish(&self, status: ExitStatus) -> ExitStatus {
-        let mut state = self.state.lock();
-        let status = state.exit_requested.unwrap_or(status);
-        *state.exit_status.get_or_insert(status)
+    /// How the process ends if its last thread goes with `status`.
+    pub(super) fn final_status(&self, status: ExitStatus) -> ExitStatus {
+        self.state.lock().exit_requested.unwrap_or(status)
+    }
+
+    /// Makes the process a zombie.
+    pub(super) fn finish(&self, status: ExitStatus) {
+        self.state.lock().exit_status.get_or_insert(status);
     }
 
     /// What a waiting parent has not been told yet, if `wanted` says that it wants to know; with `keep` it stays untold.
