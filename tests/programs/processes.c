@@ -135,6 +135,8 @@ static void signals_of_children(void)
     SHOW(waitpid(child, &status, WCONTINUED | WNOHANG));
     kill(child, SIGSTOP);
     SHOW(waitid(P_PID, child, &info, WSTOPPED));
+    /* On Linux the signal may come after the wait. */
+    await_children(4);
     kill(child, SIGKILL);
     SHOW(waitid(P_PID, child, &info, WEXITED));
     printf("code %d status %d\n", info.si_code, info.si_status);

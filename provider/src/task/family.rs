@@ -218,6 +218,10 @@ impl Families {
     /// Tells the parent that a process has stopped (`Some`) or goes on (do_notify_parent_cldstop).
     pub(crate) fn notify_stop(&self, kernel: &Kernel, group: &ThreadGroup, stopped_by: Option<Signal>) {
         let mut tree = self.lock();
+        if stopped_by.is_some() {
+            // Under the lock, so that whoever waits for it has its SIGCHLD before it sees the stop.
+            group.report_stop();
+        }
         let Some(parent) = tree.parent_of(group.pid()).cloned() else { return };
         let action = parent.signals().handlers().get(Signal::SIGCHLD);
         if action.disposition() != Disposition::Ignore && !action.flags().contains(ActionFlags::NOCLDSTOP) {

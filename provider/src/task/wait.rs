@@ -91,12 +91,15 @@ impl CurrentTask<'_> {
         if options.contains(WaitOptions::NO_HANG) {
             return self.look_for_child(which, options);
         }
-        self.block_until(Deadline::Never, |waiter| {
+        let wake = self.block_until(Deadline::Never, |waiter| {
             waiter.on_queue(self.group().child_events());
             self.look_for_child(which, options)
-        })?
-        .or_restart()
-        .map(Some)
+        })?;
+        match wake.or_restart() {
+            // The signal may be the very SIGCHLD of the child, which changed after the last look and before the signal was seen.
+            Err(interrupted) => self.look_for_child(which, options)?.map(Some).ok_or(interrupted),
+            found => found.map(Some),
+        }
     }
 
     /// Takes a child that has changed its state, if one has.

@@ -29,7 +29,7 @@ impl ThreadGroup {
             state.stopped = Some(signal);
             let others = state.threads.iter().filter(|thread| thread.tid() != taker && !thread.tracee().is_traced());
             state.stopping = others.map(|thread| thread.tid()).collect();
-            (state.threads.clone(), state.finish_stop().is_some())
+            (state.threads.clone(), state.stop_complete().is_some())
         };
         for thread in threads {
             thread.group_stop_changed(true);
@@ -45,7 +45,15 @@ impl ThreadGroup {
         let mut state = self.state.lock();
         let at = state.stopping.iter().position(|stopping| *stopping == tid)?;
         state.stopping.swap_remove(at);
-        state.finish_stop()
+        state.stop_complete()
+    }
+
+    /// Lets waiting parents know of a stop, if it still lasts.
+    pub(crate) fn report_stop(&self) {
+        let mut state = self.state.lock();
+        if let Some(signal) = state.stop_complete() {
+            state.report = Some(StopReport::Stopped(signal));
+        }
     }
 
     /// Tells whether a thread is one of those that a stop waits for.
@@ -79,10 +87,8 @@ impl ThreadGroup {
 }
 
 impl State {
-    /// Lets waiting parents know of a stop that no thread is missing from any more.
-    fn finish_stop(&mut self) -> Option<Signal> {
-        let signal = self.stopped.filter(|_| self.stopping.is_empty())?;
-        self.report = Some(StopReport::Stopped(signal));
-        Some(signal)
+    /// The signal of a stop that no thread is missing from any more.
+    fn stop_complete(&self) -> Option<Signal> {
+        self.stopped.filter(|_| self.stopping.is_empty())
     }
 }
