@@ -34,7 +34,7 @@ pub fn send(task: &Arc<Task>, target: Target, info: SigInfo) -> Result<(), Errno
     let result = queue(task, target, info);
     // Only now: a thread that goes on finds the signal that it goes on for.
     if matches!(signal, Signal::SIGCONT | Signal::SIGKILL) {
-        task.group().continue_all();
+        task.group().continue_all(signal);
     }
     result
 }
@@ -74,7 +74,7 @@ pub(crate) fn send_timer(task: &Arc<Task>, target: Target, info: SigInfo) -> boo
     let signal = info.signal;
     prepare(group, signal);
     if signal == Signal::SIGCONT {
-        group.continue_all();
+        group.continue_all(signal);
     }
     if !task.signals().blocked().contains(signal) && group.signals().handlers().ignores(signal) {
         return false;

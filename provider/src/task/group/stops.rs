@@ -61,16 +61,16 @@ impl ThreadGroup {
         self.state.lock().stopping.contains(&tid)
     }
 
-    /// Lets it go on after a stop; answers whether it was stopped.
-    pub(crate) fn continue_all(&self) -> bool {
+    /// Lets it go on after a stop, to run (SIGCONT), of which its parent hears, or to die; answers whether it was stopped.
+    pub(crate) fn continue_all(&self, signal: Signal) -> bool {
         let threads = {
             let mut state = self.state.lock();
             if state.stopped.take().is_none() {
                 return false;
             }
             state.stopping.clear();
-            state.continued = true;
-            state.report = Some(StopReport::Continued);
+            state.continued = signal == Signal::SIGCONT;
+            state.report = state.continued.then_some(StopReport::Continued);
             state.threads.clone()
         };
         for thread in &threads {
