@@ -2,10 +2,13 @@
 # whose output and exit status must agree. ROOT is the folder that holds it all, empty for /. Prints "pass NAME" or
 # "FAIL NAME" for each check; libtest prints its own lines.
 
+# What hangs is named, and the rest still runs. On a busy host the longest takes 20 seconds.
+limit="timeout -s KILL 100"
+
 for binary in "$ROOT"/tests/*; do
   [ -x "$binary" ] || continue # a list of filters
   echo "binary ${binary##*/}"
-  "$binary" $(cat "$binary.filters" 2>/dev/null) --test-threads="${THREADS:-1}"
+  $limit "$binary" $(cat "$binary.filters" 2>/dev/null) --test-threads="${THREADS:-1}"
   echo "status $? ${binary##*/}"
 done
 
@@ -15,9 +18,9 @@ output=${TMPDIR:-/tmp}/checks.$$
 check() {
   name=$1
   shift
-  "$@" >$output.native 2>/dev/null </dev/null
+  $limit "$@" >$output.native 2>/dev/null </dev/null
   native=$?
-  "$ROOT"/bin/picovisor run -- "$@" >$output.ours 2>$output.errors </dev/null
+  $limit "$ROOT"/bin/picovisor run -- "$@" >$output.ours 2>$output.errors </dev/null
   ours=$?
   if [ $native = $ours ] && cmp -s $output.native $output.ours; then
     echo "pass $name"

@@ -250,7 +250,7 @@ fn processes_do_not_see_each_others_memory() {
     rig.script.wait_for(ended);
     let mut notes = rig.script.notes();
     notes.sort_unstable();
-    assert_eq!(notes, [111, 222]);
+    assert_eq!(notes, [111, 222], "{:?}", rig.script.events());
 }
 
 #[test]
