@@ -1,31 +1,12 @@
 /* TCP and UDP over the loopback interface: addresses, ports, connections and their ends, options, errors. */
 #include "show.h"
-#include <arpa/inet.h>
-#include <netinet/in.h>
+#include "inet.h"
 #include <netinet/tcp.h>
 #include <netinet/udp.h>
 #include <poll.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
 
 static char buffer[300000];
-
-static struct sockaddr_in at(const char *ip, int port)
-{
-    struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(port) };
-    inet_pton(AF_INET, ip, &a.sin_addr);
-    return a;
-}
-
-static struct sockaddr_in6 at6(const char *ip, int port)
-{
-    struct sockaddr_in6 a = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
-    inet_pton(AF_INET6, ip, &a.sin6_addr);
-    return a;
-}
-
-#define AT(ip, port) (struct sockaddr *)&(struct sockaddr_in[]){ at(ip, port) }, sizeof(struct sockaddr_in)
-#define AT6(ip, port) (struct sockaddr *)&(struct sockaddr_in6[]){ at6(ip, port) }, sizeof(struct sockaddr_in6)
 
 static void ready(const char *what, int fd)
 {

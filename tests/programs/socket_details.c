@@ -1,36 +1,17 @@
 /* What the fewest programs use of sockets: ports that are remembered, a connection with itself, groups on the loopback interface, the
  * queue of errors, time stamps, owners, and options whose values are rounded. */
 #include "show.h"
-#include <arpa/inet.h>
+#include "inet.h"
 #include <linux/errqueue.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
-#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
 
 #define STAMP 0x8906
-
-static struct sockaddr_in at(const char *ip, int port)
-{
-    struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(port) };
-    inet_pton(AF_INET, ip, &a.sin_addr);
-    return a;
-}
-
-static struct sockaddr_in6 at6(const char *ip, int port)
-{
-    struct sockaddr_in6 a = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
-    inet_pton(AF_INET6, ip, &a.sin6_addr);
-    return a;
-}
-
-#define AT(ip, port) (struct sockaddr *)&(struct sockaddr_in[]){ at(ip, port) }, sizeof(struct sockaddr_in)
-#define AT6(ip, port) (struct sockaddr *)&(struct sockaddr_in6[]){ at6(ip, port) }, sizeof(struct sockaddr_in6)
 
 static int port_of(int fd)
 {
