@@ -104,14 +104,7 @@ impl Entry {
             names.push(at.name());
             at = parent;
         }
-        let mut path = Vec::new();
-        for name in names.iter().rev() {
-            path.push(b'/');
-            path.extend_from_slice(name);
-        }
-        if path.is_empty() {
-            path.push(b'/');
-        }
+        let mut path = path_upwards(&names);
         if self.is_removed() {
             path.extend_from_slice(b"//deleted");
         }
@@ -391,16 +384,21 @@ impl Location {
             names.push(name);
             at = parent;
         };
-        let mut path = Vec::new();
-        for name in names.iter().rev() {
-            path.push(b'/');
-            path.extend_from_slice(name);
-        }
-        if path.is_empty() {
-            path.push(b'/');
-        }
-        (path, reached)
+        (path_upwards(&names), reached)
     }
+}
+
+/// The path of these names, the last of which is below the root.
+fn path_upwards(names: &[Arc<[u8]>]) -> Vec<u8> {
+    if names.is_empty() {
+        return b"/".to_vec();
+    }
+    let mut path = Vec::new();
+    for name in names.iter().rev() {
+        path.push(b'/');
+        path.extend_from_slice(name);
+    }
+    path
 }
 
 impl fmt::Debug for Location {
