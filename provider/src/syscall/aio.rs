@@ -162,8 +162,11 @@ fn buffers<'m>(mm: &'m crate::mm::MemoryMap, request: &Request) -> Result<UserBu
     }
 }
 
-/// Checks the flags and where a transfer starts (aio_prep_rw, rw_verify_area); a stream has no place.
-fn place(task: &CurrentTask<'_>, file: &OpenFile, request: &Request) -> Result<u64, Errno> {
+/// Checks the file's mode, the flags and where a transfer starts (aio_prep_rw, rw_verify_area); a stream has no place.
+fn place(task: &CurrentTask<'_>, file: &OpenFile, permitted: bool, request: &Request) -> Result<u64, Errno> {
+    if !permitted {
+        return Err(Errno::EBADF);
+    }
     if request.rw_flags & !RW_KEPT != 0 {
         return Err(task.unsupported("io_submit: RWF_NOWAIT, RWF_APPEND or newer flags", Errno::EOPNOTSUPP));
     }
@@ -175,20 +178,14 @@ fn place(task: &CurrentTask<'_>, file: &OpenFile, request: &Request) -> Result<u
 
 /// What the read returned; an error of the outer kind refuses the request.
 fn read(task: &CurrentTask<'_>, file: &OpenFile, request: &Request) -> Result<Result<usize, Errno>, Errno> {
-    if !file.flags().reads() {
-        return Err(Errno::EBADF);
-    }
-    let offset = place(task, file, request)?;
+    let offset = place(task, file, file.flags().reads(), request)?;
     let mm = task.mm();
     let mut to = buffers(&mm, request)?;
     Ok(if file.file().seekable() { file.read_at(task, offset, &mut to) } else { read_file(task, file, &mut to) })
 }
 
 fn write(task: &CurrentTask<'_>, file: &OpenFile, request: &Request) -> Result<Result<usize, Errno>, Errno> {
-    if !file.flags().writes() {
-        return Err(Errno::EBADF);
-    }
-    let offset = place(task, file, request)?;
+    let offset = place(task, file, file.flags().writes(), request)?;
     let mm = task.mm();
     let mut from = buffers(&mm, request)?;
     if !file.file().seekable() {
