@@ -533,6 +533,28 @@ static void attaching(void)
     end(child);
 }
 
+/* A process that stands still already need not be waited for. */
+static void attaching_to_stopped(void)
+{
+    const long requests[] = { PTRACE_ATTACH, PTRACE_SEIZE };
+    for (int i = 0; i < 2; i++) {
+        struct user_regs_struct registers;
+        int status;
+        fflush(stdout);
+        pid_t child = fork();
+        if (child == 0) {
+            raise(SIGSTOP);
+            _exit(7);
+        }
+        MUST(waitpid(child, &status, WUNTRACED));
+        printf("%s\n", describe(status));
+        SHOW(ptrace(requests[i], child, 0, 0));
+        SHOW(ptrace(PTRACE_GETREGS, child, 0, &registers));
+        wait_for("attached", child);
+        end(child);
+    }
+}
+
 /* --- debug registers --- */
 
 static volatile long watched, neighbour;
@@ -740,6 +762,7 @@ int main(int argc, char **argv)
     RUN(threads);
     RUN(seizing);
     RUN(attaching);
+    RUN(attaching_to_stopped);
     RUN(foreign);
     RUN(seccomp_events);
     RUN(errors);

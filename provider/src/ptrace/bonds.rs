@@ -126,6 +126,11 @@ impl Bonds {
         Some(News::Stopped(stop.code))
     }
 
+    /// Tells whether a tracee has ended, and its tracer has not waited for it.
+    pub(crate) fn has_ended(&self, tracee: Pid) -> bool {
+        self.bonds.lock().get(&tracee).is_some_and(|bond| bond.dead.is_some())
+    }
+
     /// Tells whether a process has threads, other than its first, that have ended and that a tracer has not waited for: its own end
     /// is told after theirs (delay_group_leader).
     pub(crate) fn has_dead_threads(&self, process: Pid) -> bool {
@@ -196,6 +201,8 @@ impl Bonds {
 /// Tells a tracer that a tracee has stopped or ended: SIGCHLD unless it does not want that, and whoever waits wakes.
 pub(super) fn tell(kernel: &Kernel, tracer: Tracer, tracee: &Task, code: SignalCode, status: i32) {
     let Some(tracer) = kernel.tasks().get(tracer.thread) else { return };
+    // It may wait for the tracee to stand still (PTRACE_ATTACH).
+    tracer.parker().wake();
     let group: &Arc<ThreadGroup> = tracer.group();
     let action = group.signals().handlers().get(Signal::SIGCHLD);
     let about_stop = code == SignalCode::CLD_TRAPPED || code == SignalCode::CLD_STOPPED;

@@ -24,20 +24,32 @@ pub(super) fn trace_me(task: &CurrentTask<'_>) -> Result<u64, Errno> {
     Ok(0)
 }
 
-/// What ATTACH and SEIZE have in common (ptrace_attach).
+/// What ATTACH and SEIZE have in common (ptrace_attach). A thread that stands still with its process does so for the tracer when the
+/// call returns, which need not wait(2) for it.
 fn begin(task: &CurrentTask<'_>, tracee: &Arc<Task>, seized: bool, options: Options) -> Result<u64, Errno> {
     if Arc::ptr_eq(task.group(), tracee.group()) || !may_access(task, tracee, Look::AsCall) {
         return Err(Errno::EPERM);
     }
     let tracer = Tracer { thread: task.tid(), process: task.group().pid() };
+    let group = tracee.group();
+    let stands_still = group.is_stopped() && !group.waits_to_stop(tracee.tid());
     task.kernel().bonds().attach(tracer, tracee, seized, options)?;
+    let traps = group.is_stopped();
+    if traps {
+        // It says so. This goes first: the signal wakes it, and it would stop once for either.
+        tracee.trap_for_tracer();
+    }
     if !seized {
         // The kernel's own is never refused.
         let _ = send::send(tracee, Target::Thread, SigInfo::kernel(Signal::SIGSTOP));
     }
-    if tracee.group().is_stopped() {
-        // It stands still already, and says so.
-        tracee.trap_for_tracer();
+    if traps && stands_still {
+        // Its stop and its end wake the tracer. Whoever waits elsewhere in this process may have taken the end.
+        task.sleep_through_signals(|| {
+            tracee.tracee().lock().stop.is_some()
+                || !tracee.tracee().is_traced()
+                || task.kernel().bonds().has_ended(tracee.tid())
+        });
     }
     Ok(0)
 }
