@@ -22,6 +22,11 @@ pub(crate) trait Text: Send + Sync + Debug + 'static {
         Err(Errno::EIO)
     }
 
+    /// Device-specific control, as [`File::ioctl`].
+    fn control(&self, _caller: &CurrentTask<'_>, _request: u32, _arg: u64) -> Result<u64, Errno> {
+        Err(Errno::ENOTTY)
+    }
+
     /// Checks at open(2) that `opener` may look, beyond the permission bits.
     fn permit(&self, _opener: &CurrentTask<'_>) -> Result<(), Errno> {
         Ok(())
@@ -143,6 +148,10 @@ impl<T: Text> File for TextFile<T> {
     fn append(&self, task: &CurrentTask<'_>, from: &mut dyn Source) -> Result<(usize, u64), Errno> {
         let written = self.write_at(task, 0, from)?;
         Ok((written, u64::try_from(written).unwrap_or(u64::MAX)))
+    }
+
+    fn ioctl(&self, task: &CurrentTask<'_>, request: u32, arg: u64) -> Result<u64, Errno> {
+        self.text.control(task, request, arg)
     }
 
     fn offset_keeper(&self) -> OffsetKeeper<'_> {

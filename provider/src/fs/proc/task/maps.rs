@@ -73,7 +73,7 @@ fn line(mapping: &MappingInfo, out: &mut Vec<u8>) {
 }
 
 /// The device and inode of the file; shared anonymous memory has those of its hidden file.
-fn identity(name: &MappingName) -> (u64, u64) {
+pub(super) fn identity(name: &MappingName) -> (u64, u64) {
     let MappingName::File(file) = name else { return (0, 0) };
     let inode: &Arc<dyn Inode> = Location::inode(file.location());
     inode.stat().map_or((0, 0), |stat| (stat.device, stat.inode))
@@ -81,9 +81,14 @@ fn identity(name: &MappingName) -> (u64, u64) {
 
 /// The last column. A newline in a path is escaped.
 fn name(name: &MappingName) -> Vec<u8> {
+    escape_newlines(&plain_name(name))
+}
+
+/// What a mapping is called; empty for one without a name.
+pub(super) fn plain_name(name: &MappingName) -> Vec<u8> {
     match name {
         MappingName::Anonymous => Vec::new(),
-        MappingName::File(file) => escape_newlines(&file.location().path()),
+        MappingName::File(file) => file.location().path(),
         MappingName::Heap => b"[heap]".to_vec(),
         MappingName::Stack => b"[stack]".to_vec(),
         MappingName::Special(name) => name.as_bytes().to_vec(),

@@ -11,6 +11,7 @@ mod links;
 mod maps;
 mod memory;
 mod mounts;
+mod query;
 mod scheduler;
 mod stat;
 mod status;
@@ -130,6 +131,7 @@ struct Shown<'a, 't> {
 
 type Render = fn(&Shown<'_, '_>) -> Result<Vec<u8>, Errno>;
 type Store = fn(&Shown<'_, '_>, &[u8]) -> Result<(), Errno>;
+type Control = fn(&Shown<'_, '_>, u32, u64) -> Result<u64, Errno>;
 
 /// A line of [`FILES`].
 #[derive(Clone, Copy)]
@@ -139,18 +141,19 @@ struct Spec {
     guard: Guard,
     render: Render,
     store: Option<Store>,
+    control: Option<Control>,
 }
 
 const fn file(name: &'static str, render: Render) -> Spec {
-    Spec { name, mode: 0o444, guard: Guard::Anybody, render, store: None }
+    Spec { name, mode: 0o444, guard: Guard::Anybody, render, store: None, control: None }
 }
 
 const fn guarded(name: &'static str, mode: u32, render: Render) -> Spec {
-    Spec { name, mode, guard: Guard::Peer, render, store: None }
+    Spec { name, mode, guard: Guard::Peer, render, store: None, control: None }
 }
 
 const fn settable(name: &'static str, mode: u32, render: Render, store: Store) -> Spec {
-    Spec { name, mode, guard: Guard::Anybody, render, store: Some(store) }
+    Spec { name, mode, guard: Guard::Anybody, render, store: Some(store), control: None }
 }
 
 /// The files that are rendered, in Linux's order (`tgid_base_stuff` in fs/proc/base.c).
@@ -168,7 +171,7 @@ const FILES: &[Spec] = &[
     file("cmdline", files::command_line),
     file("stat", stat::render),
     file("statm", stat::memory),
-    guarded("maps", 0o444, maps::render),
+    Spec { control: Some(query::control), ..guarded("maps", 0o444, maps::render) },
     guarded("numa_maps", 0o444, maps::by_node),
     file("mounts", mounts::table),
     file("mountinfo", mounts::information),
@@ -220,6 +223,11 @@ impl Text for TaskText {
     fn store(&self, writer: &CurrentTask<'_>, bytes: &[u8]) -> Result<(), Errno> {
         let store = self.spec.store.ok_or(Errno::EIO)?;
         store(&Shown { task: self.subject.task()?, reader: writer, scope: self.subject.scope }, bytes)
+    }
+
+    fn control(&self, caller: &CurrentTask<'_>, request: u32, arg: u64) -> Result<u64, Errno> {
+        let control = self.spec.control.ok_or(Errno::ENOTTY)?;
+        control(&Shown { task: self.subject.task()?, reader: caller, scope: self.subject.scope }, request, arg)
     }
 
     fn permit(&self, opener: &CurrentTask<'_>) -> Result<(), Errno> {
