@@ -50,12 +50,19 @@ int main(void)
         SHOW(setgroups(2, (gid_t[]){ 7, 3 }));
         SHOW(getgroups(64, groups));
         printf("%u %u\n", groups[0], groups[1]);
+        int owned = MUST(open("s", O_CREAT | O_WRONLY, 0600));
+        MUST(fchmod(owned, 06755));
         SHOW(setresgid(5, 6, 7));
         SHOW(getgid());
         SHOW(getegid());
         SHOW(setresuid(1000, 1001, 0));
         SHOW(getuid());
         SHOW(geteuid());
+        /* Who has not CAP_FSETID takes the set-id bits away by writing. */
+        struct stat st;
+        SHOW(write(owned, "x", 1));
+        MUST(fstat(owned, &st));
+        printf("mode %o\n", st.st_mode);
         SHOW(setfsuid(1000));
         SHOW(setfsuid(-1));
         SHOW(seteuid(0));

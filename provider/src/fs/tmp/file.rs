@@ -37,13 +37,17 @@ impl TmpFile {
 
     /// Notes a write: the times, and that the set-id bits go (file_remove_privs).
     fn written(&self, task: &CurrentTask<'_>) {
-        self.inode.update(|attributes, now| {
+        let has_set_ids = self.inode.update(|attributes, now| {
             attributes.modified = now;
-            let group_execute = attributes.mode & 0o010 != 0;
-            if attributes.mode & 0o6000 != 0 && !task.credentials().has(CAP_FSETID) {
-                attributes.mode &= if group_execute { !0o6000 } else { !0o4000 };
-            }
+            attributes.mode & 0o6000 != 0
         });
+        // Who writes is looked up while the attributes are not locked: both locks are leaves.
+        if has_set_ids && !task.credentials().has(CAP_FSETID) {
+            self.inode.update(|attributes, _| {
+                let group_execute = attributes.mode & 0o010 != 0;
+                attributes.mode &= if group_execute { !0o6000 } else { !0o4000 };
+            });
+        }
     }
 }
 
