@@ -1,6 +1,7 @@
 //! The personality as the host sees it: upcalls become system calls, exceptions and signals of a task.
 
 use crate::errno::Errno;
+use crate::fs::sigio;
 use crate::kernel::{self, Kernel};
 use crate::signal::deliver::{Delivery, InterruptedCall};
 use crate::signal::{Signal, exception};
@@ -43,7 +44,9 @@ fn with_task(
     task.signals().entered_provider();
     let mut current = CurrentTask::new(task, TrapFrame { registers: frame.registers, cpu: &mut *frame.cpu });
     current.follow_affinity();
+    sigio::begin_trap();
     let disposition = act(&mut current);
+    sigio::end_trap(current.kernel());
     frame.registers = current.frame.registers;
     disposition
 }
@@ -55,6 +58,7 @@ fn leave(
     mut interrupted: Option<InterruptedCall>,
 ) -> Disposition {
     loop {
+        sigio::send_noted(task.kernel());
         if interrupted.is_some() || task.signals().needs_attention() {
             match task.deliver_signals(interrupted.take()) {
                 Delivery::Exit => return Disposition::Exit,

@@ -44,6 +44,10 @@ int main(void)
     SHOW(fcntl(ends[0], F_SETFL, O_ASYNC));
     SHOW(fcntl(ends[0], F_GETFL));
     SHOW(write(ends[1], "a", 1));
+    /* It is pending as soon as the write returns. */
+    sigset_t pending;
+    MUST(sigpending(&pending));
+    SHOW(sigismember(&pending, SIGIO));
     next();
     SHOW(fcntl(ends[0], F_SETSIG, SIGRTMIN + 3));
     SHOW(fcntl(ends[0], F_GETSIG));
@@ -57,7 +61,6 @@ int main(void)
     next();
     close(ends[1]);
     next();
-    sigset_t pending;
     MUST(sigpending(&pending));
     SHOW(sigismember(&pending, SIGIO));
     SHOW(ioctl(event, FIOASYNC, &on));

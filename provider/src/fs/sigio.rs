@@ -1,7 +1,9 @@
 //! Signals when a file becomes ready: F_SETOWN, F_SETSIG and O_ASYNC of fcntl(2).
 //!
 //! A [`Notice`] belongs to an open file once a program has asked for any of them. It observes the file while O_ASYNC is set. Changes
-//! come with locks held, so they are only noted, and the timers' thread sends the signals at once.
+//! come with locks held, so they are only noted. What a system call has changed is signalled before it returns or sleeps
+//! ([`send_noted`]), as on Linux: who writes to its own pipe finds the signal pending. For what other threads of the monitor
+//! change, the timers' thread sends the signals at once.
 
 use super::link::Link;
 use super::{OpenFile, Ready};
@@ -12,12 +14,39 @@ use crate::signal::{Detail, SigInfo, Signal, SignalCode};
 use crate::sync::{Mutex, Rank};
 use crate::task::{Credentials, CurrentTask, Observer, Pid, Share, Task};
 use crate::time::{Expiry, TimerKey};
+use std::cell::RefCell;
 use std::fmt::Debug;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 /// The most changes that wait to be signalled; a program that gets so many behind gets SIGIO for all.
 const MAX_PENDING: usize = 256;
+
+thread_local! {
+    /// Who has noted something since this thread last sent; `None`: it serves no trap, and would not send.
+    static NOTED: RefCell<Option<Vec<Weak<Notice>>>> = const { RefCell::new(None) };
+}
+
+/// This thread serves a trap: what it notes from now on it sends, at the latest in [`end_trap`].
+pub(crate) fn begin_trap() {
+    NOTED.set(Some(Vec::new()));
+}
+
+/// The trap is served; no lock is held. What sending changes in turn is left to the timers' thread.
+pub(crate) fn end_trap(kernel: &Kernel) {
+    deliver_all(kernel, &NOTED.take().unwrap_or_default());
+}
+
+/// Sends what this thread's trap has noted so far; no lock is held.
+pub(crate) fn send_noted(kernel: &Kernel) {
+    deliver_all(kernel, &NOTED.with_borrow_mut(|noted| noted.as_mut().map(std::mem::take)).unwrap_or_default());
+}
+
+fn deliver_all(kernel: &Kernel, noted: &[Weak<Notice>]) {
+    for notice in noted.iter().filter_map(Weak::upgrade) {
+        notice.deliver(kernel);
+    }
+}
 
 /// Whom the signals are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,6 +180,17 @@ impl Notice {
         }
     }
 
+    /// Tells whether the trap that this thread serves will send what was noted.
+    fn is_sent_later(&self) -> bool {
+        NOTED.with_borrow_mut(|noted| {
+            let Some(noted) = noted else { return false };
+            if !noted.iter().any(|other| other.ptr_eq(&self.me)) {
+                noted.push(self.me.clone());
+            }
+            true
+        })
+    }
+
     /// Sends what was noted.
     fn deliver(&self, kernel: &Kernel) {
         let (fd, pending) = {
@@ -225,8 +265,10 @@ impl Observer for Notice {
             state.pending.push(reason);
         }
         drop(state);
-        let target: Weak<Self> = self.me.clone();
-        kernel.timers().set(self.key, Some(Instant::now()), target);
+        if !self.is_sent_later() {
+            let target: Weak<Self> = self.me.clone();
+            kernel.timers().set(self.key, Some(Instant::now()), target);
+        }
         true
     }
 }

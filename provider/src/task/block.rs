@@ -6,7 +6,7 @@
 use super::wait_queue::{Place, Share};
 use super::{CurrentTask, Parker, WaitQueue};
 use crate::errno::Errno;
-use crate::fs::{Ready, WaitSource};
+use crate::fs::{Ready, WaitSource, sigio};
 use crate::sync::assert_none_held;
 use rustix::event::PollFlags;
 use rustix::fs::Timespec;
@@ -207,6 +207,7 @@ impl CurrentTask<'_> {
                 return Ok(Wake::Done(value));
             }
             waiter.settle();
+            sigio::send_noted(self.kernel());
             if self.has_interrupting_signal() {
                 return Ok(Wake::Interrupted);
             }
