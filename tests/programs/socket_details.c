@@ -301,6 +301,22 @@ static void errors(void)
     poll(&p, 1, 5000);
     show_error(fd, SOL_IPV6, IPV6_RECVERR);
     close(fd);
+
+    /* Too long for any packet: told at once, with no data; IPv4 tells it only up to its own limit. */
+    static char longest[70000];
+    fd = MUST(socket(AF_INET6, SOCK_DGRAM, 0));
+    set(fd, SOL_IPV6, IPV6_RECVERR, 1);
+    SHOW(sendto(fd, longest, sizeof longest, 0, AT6("::1", port)));
+    show_error(fd, SOL_IPV6, IPV6_RECVERR);
+    printf("SO_ERROR: %d\n", get(fd, SOL_SOCKET, SO_ERROR));
+    close(fd);
+    fd = MUST(socket(AF_INET, SOCK_DGRAM, 0));
+    set(fd, SOL_IP, IP_RECVERR, 1);
+    SHOW(sendto(fd, longest, sizeof longest, 0, AT("127.0.0.1", port)));
+    show_error(fd, SOL_IP, IP_RECVERR);
+    SHOW(sendto(fd, longest, 65508, 0, AT("127.0.0.1", port)));
+    show_error(fd, SOL_IP, IP_RECVERR);
+    close(fd);
 }
 
 static void stamps(void)

@@ -84,7 +84,8 @@ impl UdpSocket {
     /// Sends one datagram (udp_sendmsg).
     pub(super) fn send_datagram(&self, message: &mut Outgoing<'_>) -> Result<usize, Errno> {
         let len = message.data.remaining();
-        if len > usize::from(u16::MAX) {
+        // IPv6 finds out later, when it makes the packet.
+        if len > usize::from(u16::MAX) && !self.endpoint.is_v6() {
             return Err(Errno::EMSGSIZE);
         }
         if message.flags.contains(MessageFlags::OOB) {
@@ -112,6 +113,16 @@ impl UdpSocket {
         }
         let overrides = self.overrides(message.control, to.ip())?;
         if len > if to.is_ipv4() { LONGEST_V4 } else { LONGEST_V6 } {
+            // What goes to IPv4 and is longer than its length field can say is not even a packet (udp_sendmsg). IPv4 tells the port
+            // of a connection only (ip_local_error).
+            match to {
+                SocketAddr::V4(_) if len > usize::from(u16::MAX) => {}
+                SocketAddr::V4(v4) => {
+                    let port = remote.map_or(0, |remote| remote.port());
+                    self.too_long(SocketAddr::new((*v4.ip()).into(), port));
+                }
+                SocketAddr::V6(_) => self.too_long(to),
+            }
             return Err(Errno::EMSGSIZE);
         }
         if len.saturating_add(OVERHEAD) > self.common.options().send_buffer {

@@ -5,6 +5,7 @@ mod data;
 mod errors;
 mod options;
 
+use self::errors::Failure;
 use super::endpoint::{Endpoint, LOOPBACK_BROADCAST, route, source_for, unreachable};
 use super::ports::{Claim, Ports, Reach, Sharing};
 use super::{Stack, UDP};
@@ -32,7 +33,7 @@ pub struct UdpSocket {
     state: Mutex<State>,
     inbox: Mutex<Messages<data::Datagram>>,
     /// Datagrams that found nobody, and where they went.
-    errors: Mutex<Messages<SocketAddr>>,
+    errors: Mutex<Messages<Failure>>,
 }
 
 /// What SIOCGSTAMP has to tell.
