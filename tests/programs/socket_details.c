@@ -319,6 +319,20 @@ static void errors(void)
     close(fd);
 }
 
+/* What a connection over IPv6 has chosen as its address is no hindrance on the way to IPv4. */
+static void both_families(void)
+{
+    int four = MUST(socket(AF_INET, SOCK_DGRAM, 0)), six = MUST(socket(AF_INET6, SOCK_DGRAM, 0));
+    char text[8];
+    MUST(bind(four, AT("127.0.0.1", 0)));
+    MUST(connect(six, AT6("::1", 1337)));
+    SHOW(sendto(six, "four", 4, 0, AT6("::ffff:127.0.0.1", port_of(four))));
+    await(four, POLLIN);
+    SHOW(recv(four, text, sizeof text, MSG_DONTWAIT));
+    close(six);
+    close(four);
+}
+
 static void stamps(void)
 {
     int a = MUST(socket(AF_INET, SOCK_DGRAM, 0)), b = MUST(socket(AF_INET, SOCK_DGRAM, 0));
@@ -407,6 +421,7 @@ int main(void)
     both_versions();
     groups();
     errors();
+    both_families();
     stamps();
     owners();
     netlink();

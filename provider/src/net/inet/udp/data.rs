@@ -1,6 +1,6 @@
 //! Datagrams: sending to one or to many, and receiving with what control messages tell.
 
-use super::{Stamp, UdpSocket, is_broadcast, is_many};
+use super::{Local, Stamp, UdpSocket, is_broadcast, is_many};
 use crate::errno::Errno;
 use crate::fs::{Ready, Timestamp};
 use crate::net::Control;
@@ -152,9 +152,12 @@ impl UdpSocket {
 
     /// The address that a datagram comes from; a port is claimed if there is none.
     fn source(&self, to: IpAddr, overrides: &Overrides, default: IpAddr) -> Result<SocketAddr, Errno> {
-        let local = self.bind_automatically()?.address;
+        let Local { address: local, bound, .. } = self.bind_automatically()?;
         let own = unmapped(local.ip());
-        let own = if own.is_unspecified() || own.is_multicast() { default } else { own };
+        // What only a connection over IPv6 has chosen does not bind what goes to IPv4 (__ip6_datagram_connect).
+        let is_chosen = bound.is_none_or(|(address, _)| address.ip().is_unspecified());
+        let is_foreign = own.is_ipv6() && to.is_ipv4() && is_chosen;
+        let own = if own.is_unspecified() || own.is_multicast() || is_foreign { default } else { own };
         let ip = overrides.source.unwrap_or(own);
         if ip.is_ipv4() != to.is_ipv4() {
             return Err(unreachable(SocketAddr::new(to, 0)));
