@@ -1,6 +1,6 @@
 //! The options of IP and IPv6 (ip(7), ipv6(7)).
 
-use super::multicast::{Memberships, request_v4, request_v6};
+use super::multicast::{Memberships, check_group_v4, request_v4, request_v6};
 use super::number::{
     IP_ADD_MEMBERSHIP, IP_BIND_ADDRESS_NO_PORT, IP_DROP_MEMBERSHIP, IP_FREEBIND, IP_MINTTL, IP_MTU, IP_MTU_DISCOVER,
     IP_MULTICAST_ALL, IP_MULTICAST_IF, IP_MULTICAST_LOOP, IP_MULTICAST_TTL, IP_OPTIONS, IP_PKTINFO, IP_RECVERR,
@@ -182,6 +182,9 @@ impl Endpoint {
     fn change_membership(&self, common: &Common, option: (u32, u32), value: &[u8]) -> Result<(), Errno> {
         if common.protocol == TCP {
             return Err(Errno::EPROTO);
+        }
+        if option == (SOL_IP, IP_ADD_MEMBERSHIP) {
+            check_group_v4(value)?;
         }
         let group = if option.0 == SOL_IP { request_v4(value)? } else { request_v6(value)? };
         let memberships = &mut self.options().memberships;

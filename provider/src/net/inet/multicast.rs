@@ -46,6 +46,12 @@ fn octets<const N: usize>(value: &[u8], at: usize) -> Option<[u8; N]> {
     value.get(at..at + N)?.try_into().ok()
 }
 
+/// Reads the group of a `struct ip_mreq` or `struct ip_mreqn`; `EINVAL` if it is none, before its interface is looked at.
+pub(super) fn check_group_v4(value: &[u8]) -> Result<(), Errno> {
+    let group = Ipv4Addr::from(octets::<4>(value, 0).ok_or(Errno::EINVAL)?);
+    if group.is_multicast() { Ok(()) } else { Err(Errno::EINVAL) }
+}
+
 /// Reads `struct ip_mreq` or `struct ip_mreqn`: the group. Its interface must be the loopback one or unspecified, which without a
 /// route to groups finds none (`ENODEV`).
 pub(super) fn request_v4(value: &[u8]) -> Result<IpAddr, Errno> {
