@@ -144,20 +144,21 @@ impl<S> State<S> {
         self.ports.get(&port).is_none_or(|taken| !taken.claims.values().any(|other| claim.conflicts(other)))
     }
 
-    /// A port that nobody has, from where the last search ended; else one that is only remembered.
-    fn unused(&mut self) -> Option<u16> {
+    /// A port that nobody has, from where the last search ended; else one that is only remembered, or that those who have it share.
+    fn unused(&mut self, claim: &Claim) -> Option<u16> {
         let (first, last) = self.range;
-        let mut remembered = None;
+        let (mut remembered, mut shared) = (None, None);
         for _ in first..=last {
             let port = self.next;
             self.next = if port >= last { first } else { port + 1 };
             match self.ports.get(&port) {
                 None => return Some(port),
                 Some(taken) if taken.claims.values().all(|claim| claim.lingers.is_some()) => remembered = Some(port),
+                Some(_) if shared.is_none() && self.is_free(port, claim) => shared = Some(port),
                 Some(_) => {}
             }
         }
-        remembered
+        remembered.or(shared)
     }
 
     /// Removes a claim, and the port with the last one.
@@ -201,7 +202,7 @@ impl<S> Ports<S> {
         let mut state = self.state.lock();
         state.forget_past();
         let port = match port {
-            0 => state.unused().ok_or(Errno::EADDRINUSE)?,
+            0 => state.unused(&claim).ok_or(Errno::EADDRINUSE)?,
             port if state.is_free(port, &claim) => port,
             _ => return Err(Errno::EADDRINUSE),
         };
@@ -414,6 +415,17 @@ mod tests {
         assert_eq!(ports.claim(80, claim(4, ANY4, Sharing::ADDRESS)), Err(Errno::EADDRINUSE));
         ports.release(80, 1);
         assert_eq!(ports.claim(80, claim(4, ANY4, Sharing::empty())), Ok(80));
+    }
+
+    #[test]
+    fn who_shares_gets_a_shared_port_when_all_are_taken() {
+        let ports = Ports::<()>::default();
+        ports.set_range(2000, 2001);
+        let mut given: Vec<_> = (1..=2).map(|id| ports.claim(0, claim(id, ANY4, Sharing::ADDRESS)).unwrap()).collect();
+        given.sort_unstable();
+        assert_eq!(given, [2000, 2001]);
+        assert_eq!(ports.claim(0, claim(3, ANY4, Sharing::empty())), Err(Errno::EADDRINUSE));
+        assert!(given.contains(&ports.claim(0, claim(4, ANY4, Sharing::ADDRESS)).unwrap()));
     }
 
     #[test]
