@@ -80,6 +80,11 @@ int main(void)
     SHOW(munlock((void *)p, PAGE));
     SHOW(mlock((void *)(p + 8 * PAGE), PAGE));
     SHOW(mlock2((void *)p, PAGE, 99));
+    /* What nothing may touch is locked, but cannot be made present. */
+    q = mmap(NULL, PAGE, PROT_NONE, ANON, -1, 0);
+    SHOW(mlock((void *)q, PAGE));
+    SHOW(mlock2((void *)q, PAGE, MLOCK_ONFAULT));
+    MUST(munmap((void *)q, PAGE));
     SHOW(munlockall());
     SHOW(msync((void *)p, PAGE, MS_SYNC));
     SHOW(msync((void *)(p + 8 * PAGE), PAGE, MS_SYNC));

@@ -29,7 +29,8 @@ impl MemoryMap {
     /// Locks whole pages; `may_lock`: CAP_IPC_LOCK.
     ///
     /// # Errors
-    /// `ENOMEM`: the limit, or a hole (what lies before it is locked).
+    /// `ENOMEM`: the limit, a hole (what lies before it is locked), or memory without access: that is locked, but cannot be made
+    /// present (`__mm_populate`).
     pub fn lock(&self, range: UserRange, mode: LockMode, may_lock: bool) -> Result<(), Errno> {
         {
             let mut state = self.state.write();
@@ -44,10 +45,29 @@ impl MemoryMap {
             self.check_locked(&state, more, may_lock).map_err(|_| Errno::ENOMEM)?;
             state.set_lock(range, mode.flags())?;
         }
-        if mode == LockMode::Now {
-            self.make_present(range);
+        if mode == LockMode::OnFault {
+            return Ok(());
         }
-        Ok(())
+        match self.first_inaccessible(range) {
+            Some(end) => {
+                self.make_present(UserRange { start: range.start, end });
+                Err(Errno::ENOMEM)
+            }
+            None => {
+                self.make_present(range);
+                Ok(())
+            }
+        }
+    }
+
+    /// Where the first mapping starts that nothing may touch.
+    fn first_inaccessible(&self, range: UserRange) -> Option<UserAddr> {
+        let state = self.state.read();
+        let found = state
+            .tree
+            .overlapping(range)
+            .find(|vma| vma.access.is_empty() && !vma.flags.contains(VmaFlags::SPECIAL))?;
+        Some(found.clipped(range).range.start)
     }
 
     /// Unlocks whole pages; `ENOMEM` at a hole.

@@ -138,6 +138,10 @@ pub(super) fn mmap(
     if file.is_some() && i64::try_from(offset.saturating_add(pages * PAGE_SIZE)).is_err() {
         return Err(Errno::EOVERFLOW);
     }
+    let may_lock = has(task, CAP_IPC_LOCK);
+    if flags.contains(MapFlags::LOCKED) && !may_lock && task.mm().limits().locked() == 0 {
+        return Err(Errno::EPERM);
+    }
     let content = match &file {
         Some(file) => file_content(task, file, flags, prot, offset, len),
         None => anonymous_content(task, flags, len),
@@ -154,7 +158,7 @@ pub(super) fn mmap(
         content,
         flags: vma_flags(flags),
         may_map_low: has(task, CAP_SYS_RAWIO),
-        may_lock: has(task, CAP_IPC_LOCK),
+        may_lock,
     };
     let mm = task.mm();
     let at = match writable_file {
