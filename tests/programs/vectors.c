@@ -65,6 +65,9 @@ int main(void)
     SHOW(copy_file_range(fd, &offset, to, &at, 8, 0));
     SHOW(pread(to, c, 8, 40));
     printf("%.8s\n", c);
+    SHOW(pread(to, c, 8, INT64_MAX - 8));
+    SHOW(pread(to, c, 8, INT64_MAX - 7));
+    SHOW(pwrite(to, c, 8, INT64_MAX - 7));
 
     SHOW(ftruncate(fd, 0));
     SHOW(fallocate(fd, 0, 0, 8192));

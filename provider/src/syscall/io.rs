@@ -170,6 +170,12 @@ pub(super) fn pwrite64(task: &CurrentTask<'_>, fd: Fd, buffer: BytesIn, len: u64
     write_at(task, &file, offset, || UserBuffers::single(&mm, buffer.0, len))
 }
 
+/// Refuses a transfer that would end beyond the largest signed offset (rw_verify_area).
+fn check_end(offset: u64, buffers: &dyn Source) -> Result<(), Errno> {
+    let len = u64::try_from(buffers.remaining()).unwrap_or(u64::MAX);
+    offset.checked_add(len).and_then(|end| i64::try_from(end).ok()).map(drop).ok_or(Errno::EINVAL)
+}
+
 fn read_at<'m>(
     task: &CurrentTask<'_>,
     file: &OpenFile,
@@ -182,7 +188,9 @@ fn read_at<'m>(
     if !file.flags().reads() {
         return Err(Errno::EBADF);
     }
-    let read = file.read_at(task, offset, &mut buffers()?);
+    let mut buffers = buffers()?;
+    check_end(offset, &buffers)?;
+    let read = file.read_at(task, offset, &mut buffers);
     task.transfers().note_read(&read);
     read
 }
@@ -200,6 +208,7 @@ fn write_at<'m>(
         return Err(Errno::EBADF);
     }
     let mut buffers = buffers()?;
+    check_end(offset, &buffers)?;
     limit_size(task, file, Some(offset), &mut buffers)?;
     let written = file.write_at(task, offset, &mut buffers);
     task.transfers().note_write(&written);
