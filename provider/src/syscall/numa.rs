@@ -26,7 +26,8 @@ const NODE_BITS: u64 = 1024;
 /// Reads a node mask; tells whether it names node 0, and refuses any other.
 fn read_nodes(task: &CurrentTask<'_>, at: UserAddr, bits: u64) -> Result<bool, Errno> {
     let bits = bits.wrapping_sub(1);
-    if bits == 0 || bits == u64::MAX || at.0 == 0 {
+    // A mask of no bits at all is one of too many: the kernel subtracts first, too.
+    if bits == 0 || at.0 == 0 {
         return Ok(false);
     }
     if bits > MAX_MASK_BITS {
@@ -95,7 +96,7 @@ pub(super) fn get_mempolicy(
     }
     if !allowed {
         if flags & MPOL_F_ADDR != 0 {
-            let page = advised_range(at.page(), 1)?;
+            let page = advised_range(at.page(), 1).map_err(|_| Errno::EFAULT)?;
             if !task.mm().is_mapped(page) {
                 return Err(Errno::EFAULT);
             }
