@@ -123,6 +123,12 @@ pub(super) fn oom_score(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
     Ok(format!("{}\n", adjusted.max(0)).into_bytes())
 }
 
+/// The text of a write without the space around it. A string ends at its NUL, whatever else was written.
+fn stored_text(bytes: &[u8]) -> Result<&str, Errno> {
+    let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+    Ok(std::str::from_utf8(text).map_err(|_| Errno::EINVAL)?.trim())
+}
+
 /// `oom_score_adj`
 pub(super) fn oom_adjustment(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
     Ok(format!("{}\n", shown.task.group().oom_adjustment()).into_bytes())
@@ -130,7 +136,7 @@ pub(super) fn oom_adjustment(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
 
 /// A write to `oom_score_adj`: −1000 to 1000; less than before needs CAP_SYS_RESOURCE.
 pub(super) fn set_oom_adjustment(shown: &Shown<'_, '_>, bytes: &[u8]) -> Result<(), Errno> {
-    let text = std::str::from_utf8(bytes).map_err(|_| Errno::EINVAL)?.trim();
+    let text = stored_text(bytes)?;
     let adjustment: i32 = text.parse().map_err(|_| Errno::EINVAL)?;
     if !(-1000..=1000).contains(&adjustment) {
         return Err(Errno::EINVAL);
@@ -162,7 +168,7 @@ pub(super) fn old_oom_adjustment(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno
 
 /// A write to `oom_adj`.
 pub(super) fn set_old_oom_adjustment(shown: &Shown<'_, '_>, bytes: &[u8]) -> Result<(), Errno> {
-    let text = std::str::from_utf8(bytes).map_err(|_| Errno::EINVAL)?.trim();
+    let text = stored_text(bytes)?;
     let old: i32 = text.parse().map_err(|_| Errno::EINVAL)?;
     if !(-17..=15).contains(&old) {
         return Err(Errno::EINVAL);
@@ -178,9 +184,7 @@ pub(super) fn core_filter(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
 
 /// A write to `coredump_filter`: a number as C writes them.
 pub(super) fn set_core_filter(shown: &Shown<'_, '_>, bytes: &[u8]) -> Result<(), Errno> {
-    // A string ends at its NUL, whatever else was written.
-    let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
-    let text = std::str::from_utf8(text).map_err(|_| Errno::EINVAL)?.trim();
+    let text = stored_text(bytes)?;
     let parsed = match (text.strip_prefix("0x"), text.strip_prefix('0')) {
         (Some(digits), _) => u32::from_str_radix(digits, 16),
         (None, Some(digits)) if !digits.is_empty() => u32::from_str_radix(digits, 8),

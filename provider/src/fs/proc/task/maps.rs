@@ -206,7 +206,8 @@ fn flags(mapping: &MappingInfo) -> String {
         ("rd", access.contains(Access::READ)),
         ("wr", access.contains(Access::WRITE)),
         ("ex", access.contains(Access::EXEC)),
-        ("sh", shared),
+        // A mapping of a file that is open for reading only is shared in name (do_mmap).
+        ("sh", shared && may.contains(Access::WRITE)),
         ("mr", may.contains(Access::READ)),
         ("mw", may.contains(Access::WRITE)),
         ("me", may.contains(Access::EXEC)),
