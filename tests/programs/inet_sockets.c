@@ -5,6 +5,7 @@
 #include <netinet/udp.h>
 #include <poll.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 
 static char buffer[300000];
 
@@ -187,6 +188,18 @@ static void streams(void)
     SHOW(send(s[0], "x", 1, MSG_NOSIGNAL));
     SHOW(recv(s[0], buffer, 1, 0));
     PEER(s[0]);
+    close(s[0]);
+
+    puts("the other closes, and much is sent");
+    pair(s);
+    close(s[1]);
+    await(s[0], POLLRDHUP);
+    size_t much = 256 << 20;
+    void *zeros = mmap(NULL, much, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    ssize_t sent = send(s[0], zeros, much, MSG_NOSIGNAL);
+    TRUTH(sent > 0 && (size_t)sent < much);
+    SHOW(send(s[0], zeros, much, MSG_NOSIGNAL));
+    MUST(munmap(zeros, much));
     close(s[0]);
 
     puts("the other closes with data unread");

@@ -88,11 +88,12 @@ impl TcpSocket {
             return Ok(0);
         }
         let Some(peer) = peer else {
-            // It answers with a reset, which the next call sees.
-            message.data.skip(wanted);
+            // What has room in the buffer goes out; the answer is a reset, which the next call sees.
+            let sent = wanted.min(self.share(true).max(1));
+            message.data.skip(sent);
             self.tell_remembered(None);
             self.reset();
-            return Ok(wanted);
+            return Ok(sent);
         };
         let limit = self.share(true).saturating_add(peer.share(false));
         let sent = {
