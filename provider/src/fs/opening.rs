@@ -76,6 +76,7 @@ impl Namespace {
         mode: u32,
         resolve: Resolve,
     ) -> Result<Arc<OpenFile>, Errno> {
+        let mut failed = Errno::EEXIST;
         for _ in 0..CREATE_TRIES {
             let mut walker = self.walker(task, base, resolve);
             let mut tail = walker.walk_to_tail(path)?;
@@ -101,11 +102,12 @@ impl Namespace {
                 }
             };
             match opened {
-                Err(Errno::EEXIST) if !flags.contains(OpenFlags::EXCL) => {}
+                // Somebody made the name, or removed the file that it led to.
+                Err(error @ (Errno::EEXIST | Errno::ENOENT)) if !flags.contains(OpenFlags::EXCL) => failed = error,
                 other => return other,
             }
         }
-        Err(Errno::EEXIST)
+        Err(failed)
     }
 
     fn open_existing(&self, task: &CurrentTask<'_>, place: Location, flags: OpenFlags) -> Result<Arc<OpenFile>, Errno> {
