@@ -8,6 +8,14 @@
 #include <sys/wait.h>
 #include <pthread.h>
 
+#ifndef PR_SET_SYSCALL_USER_DISPATCH
+#define PR_SET_SYSCALL_USER_DISPATCH 59
+#define PR_SYS_DISPATCH_OFF 0
+#define PR_SYS_DISPATCH_ON 1
+#define SYSCALL_DISPATCH_FILTER_ALLOW 0
+#define SYSCALL_DISPATCH_FILTER_BLOCK 1
+#endif
+
 #define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
 #define ANSWER(value) BPF_STMT(BPF_RET | BPF_K, value)
 /* Answers `value` to call `number` and allows the rest. */
@@ -259,6 +267,74 @@ static void thread_killed(void)
     printf("the others live\n");
 }
 
+/* Calls that the program itself turns into signals. */
+static volatile char selector = SYSCALL_DISPATCH_FILTER_ALLOW;
+
+static void on_diverted(int signal, siginfo_t *info, void *context)
+{
+    /* This handler's own calls, and its return, pass. */
+    selector = SYSCALL_DISPATCH_FILTER_ALLOW;
+    on_sigsys(signal, info, context);
+}
+
+static long divert(unsigned long mode, unsigned long start, unsigned long len, const volatile char *byte)
+{
+    return prctl(PR_SET_SYSCALL_USER_DISPATCH, mode, start, len, byte);
+}
+
+static long diverted_call(long number)
+{
+    selector = SYSCALL_DISPATCH_FILTER_BLOCK;
+    long result = syscall(number);
+    selector = SYSCALL_DISPATCH_FILTER_ALLOW;
+    return result;
+}
+
+static void diverted(void)
+{
+    struct sigaction action = { .sa_sigaction = on_diverted, .sa_flags = SA_SIGINFO };
+    MUST(sigaction(SIGSYS, &action, NULL));
+    SHOW(divert(PR_SYS_DISPATCH_OFF, 1, 0, NULL));
+    SHOW(divert(PR_SYS_DISPATCH_OFF, 0, 0, &selector));
+    SHOW(divert(PR_SYS_DISPATCH_ON, 4096, 0, &selector));
+    SHOW(divert(PR_SYS_DISPATCH_ON, 4096, -1UL, &selector));
+    SHOW(divert(PR_SYS_DISPATCH_ON, 0, 0, (char *)-1UL));
+    SHOW(divert(7, 0, 0, NULL));
+    SHOW(divert(PR_SYS_DISPATCH_ON, 0, 0, &selector));
+    SHOW(diverted_call(SYS_getppid));
+    SHOW(diverted_call(100000));
+    TRUTH(caught == 2);
+    /* All code below the middle of the address space passes, wherever the program is loaded: all of it. */
+    SHOW(divert(PR_SYS_DISPATCH_ON, 1, 1UL << 62, &selector));
+    TRUTH(diverted_call(SYS_getpid) == getpid());
+    SHOW(divert(PR_SYS_DISPATCH_ON, 0, 0, &selector));
+    /* A child starts without. */
+    pid_t child = fork();
+    if (child == 0)
+        _exit(diverted_call(SYS_getpid) == getpid() ? 3 : 4);
+    int status;
+    MUST(waitpid(child, &status, 0));
+    SHOW(WEXITSTATUS(status));
+    SHOW(divert(PR_SYS_DISPATCH_OFF, 0, 0, NULL));
+    TRUTH(diverted_call(SYS_getpid) == getpid());
+    TRUTH(caught == 2);
+}
+
+static void diverted_by_nonsense(void)
+{
+    struct sigaction action = { .sa_sigaction = on_diverted, .sa_flags = SA_SIGINFO };
+    MUST(sigaction(SIGSYS, &action, NULL));
+    MUST(divert(PR_SYS_DISPATCH_ON, 0, 0, &selector));
+    selector = 9;
+    syscall(SYS_getpid);
+}
+
+static void diverted_by_nothing(void)
+{
+    MUST(divert(PR_SYS_DISPATCH_ON, 0, 0, (char *)8));
+    syscall(SYS_getpid);
+}
+
 int main(void)
 {
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -274,5 +350,8 @@ int main(void)
     in_child("strict_killed", strict_killed);
     in_child("synchronized", synchronized);
     in_child("thread_killed", thread_killed);
+    in_child("diverted", diverted);
+    in_child("diverted_by_nonsense", diverted_by_nonsense);
+    in_child("diverted_by_nothing", diverted_by_nothing);
     return 0;
 }

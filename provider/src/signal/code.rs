@@ -28,6 +28,7 @@ impl SignalCode {
     pub const TRAP_TRACE: Self = Self(2);
     pub const TRAP_HWBKPT: Self = Self(4);
     pub const SYS_SECCOMP: Self = Self(1);
+    pub const SYS_USER_DISPATCH: Self = Self(2);
     pub const CLD_EXITED: Self = Self(1);
     pub const CLD_KILLED: Self = Self(2);
     pub const CLD_DUMPED: Self = Self(3);
@@ -63,6 +64,7 @@ impl SignalCode {
             (2, Signal::SIGTRAP) => "TRAP_TRACE",
             (4, Signal::SIGTRAP) => "TRAP_HWBKPT",
             (1, Signal::SIGSYS) => "SYS_SECCOMP",
+            (2, Signal::SIGSYS) => "SYS_USER_DISPATCH",
             (1, Signal::SIGCHLD) => "CLD_EXITED",
             (2, Signal::SIGCHLD) => "CLD_KILLED",
             (3, Signal::SIGCHLD) => "CLD_DUMPED",

@@ -1,7 +1,7 @@
 //! The way into a call of a task that somebody watches, and out of it (syscall_trace_enter and syscall_exit_work in
 //! kernel/entry/common.c).
 
-use super::{Outcome, RawArgs, dispatch, trace};
+use super::{Outcome, RawArgs, dispatch, trace, user_dispatch};
 use crate::errno::Errno;
 use crate::ptrace::{Event, StopKind};
 use crate::seccomp::gate::{self, Gate};
@@ -34,6 +34,10 @@ fn make(task: &mut CurrentTask<'_>, number: u64, args: &RawArgs) -> Result<Outco
 }
 
 fn watched(task: &mut CurrentTask<'_>) -> Result<Outcome, Errno> {
+    // Neither tracer nor seccomp sees such a call.
+    if task.work().contains(Work::USER_DISPATCH) && user_dispatch::diverts(task) {
+        return Ok(Outcome::Resume);
+    }
     let result = match enter(task) {
         Some(result) => result,
         None => {

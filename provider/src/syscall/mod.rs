@@ -72,8 +72,10 @@ mod stat;
 mod threads;
 mod time;
 mod timers;
+mod user_dispatch;
 
 pub use handler::{Outcome, RawArgs};
+pub(crate) use user_dispatch::UserDispatch;
 
 use crate::errno::Errno;
 use crate::task::CurrentTask;

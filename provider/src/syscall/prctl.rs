@@ -1,7 +1,7 @@
 //! prctl(2).
 
 use super::constants::ProcessOption;
-use super::seccomp;
+use super::{seccomp, user_dispatch};
 use crate::errno::Errno;
 use crate::mm::Dumpable;
 use crate::signal::Signal;
@@ -132,7 +132,7 @@ pub(super) fn prctl(
         pr::PR_SET_MDWE => Err(task.unsupported("prctl: PR_SET_MDWE", Errno::EINVAL)),
         pr::PR_GET_MEMORY_MERGE if all_are_zero => Ok(0),
         pr::PR_SET_MEMORY_MERGE => Err(task.unsupported("prctl: PR_SET_MEMORY_MERGE", Errno::EINVAL)),
-        pr::PR_SET_SYSCALL_USER_DISPATCH => Err(task.unsupported("prctl: PR_SET_SYSCALL_USER_DISPATCH", Errno::EINVAL)),
+        pr::PR_SET_SYSCALL_USER_DISPATCH => user_dispatch::set(task, arg2, arg3, arg4, UserAddr(arg5)),
         pr::PR_SCHED_CORE => Err(task.unsupported("prctl: PR_SCHED_CORE", Errno::EINVAL)),
         // Among these are the options of other architectures, and PR_SET_PTRACER: there is no Yama.
         _ => Err(Errno::EINVAL),

@@ -53,7 +53,7 @@ use crate::ptrace::Tracee;
 use crate::seccomp::Seccomp;
 use crate::signal::{Signal, TaskSignals};
 use crate::sync::{Mutex, Rank};
-use crate::syscall::Outcome;
+use crate::syscall::{Outcome, UserDispatch};
 use rustix::time::{ClockId, clock_gettime};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
@@ -110,6 +110,7 @@ pub struct Task {
     /// [`Work`]
     work: AtomicU32,
     seccomp: Mutex<Seccomp>,
+    user_dispatch: Mutex<UserDispatch>,
     namespaces: Mutex<Namespaces>,
     tracee: Tracee,
     transfers: Transfers,
@@ -170,6 +171,7 @@ impl Task {
             restart: Mutex::new(Rank::Leaf, None),
             work: AtomicU32::new(0),
             seccomp: Mutex::new(Rank::Leaf, Seccomp::Disabled),
+            user_dispatch: Mutex::new(Rank::Leaf, UserDispatch::default()),
             namespaces: Mutex::new(Rank::Leaf, kernel.first_namespaces()),
             tracee: Tracee::default(),
         })
@@ -223,6 +225,7 @@ impl Task {
     /// What exec takes away besides memory: addresses that meant something to the old program.
     pub(crate) fn reset_for_exec(&self) {
         *self.restart.lock() = None;
+        self.replace_work(Work::USER_DISPATCH, Work::empty());
         self.with_attributes(|attributes| {
             (attributes.clear_child_tid, attributes.robust_list) = (UserAddr(0), UserAddr(0));
         });
@@ -231,6 +234,11 @@ impl Task {
     /// What seccomp allows it; [`Self::seccomp`] reads it.
     pub(crate) fn seccomp_slot(&self) -> &Mutex<Seccomp> {
         &self.seccomp
+    }
+
+    /// Which of its calls become signals while it has [`Work::USER_DISPATCH`].
+    pub(crate) fn user_dispatch_slot(&self) -> &Mutex<UserDispatch> {
+        &self.user_dispatch
     }
 
     /// What tracing it needs.

@@ -17,6 +17,8 @@ bitflags::bitflags! {
         const STEP = 1 << 3;
         /// It is stepped to see when what its tracer watches changes.
         const WATCH = 1 << 4;
+        /// Some of its calls become signals (PR_SET_SYSCALL_USER_DISPATCH).
+        const USER_DISPATCH = 1 << 5;
     }
 }
 
