@@ -71,6 +71,7 @@ mod splice;
 mod stat;
 mod threads;
 mod time;
+mod time_adjust;
 mod timers;
 mod user_dispatch;
 

@@ -8,12 +8,9 @@ use crate::time::{ClockId, IntervalTimer, Timespec, Timeval, Which};
 use crate::user::{UserIn, UserOut};
 use std::sync::Arc;
 use std::time::Duration;
-use vmm::addr::UserAddr;
 use vmm::clock::ClockKind;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// CAP_SYS_TIME
-const CAP_SYS_TIME: u32 = 25;
 /// TIMER_ABSTIME: the time is a point, not a span.
 const ABSOLUTE: i32 = 1;
 
@@ -190,11 +187,4 @@ pub(super) fn alarm(task: &CurrentTask<'_>, seconds: u32) -> Result<i64, Errno> 
     // Rounded, but never to 0 while something was left (alarm_setitimer).
     let up = before.microseconds >= 500_000 || (before.seconds == 0 && before.microseconds != 0);
     Ok(before.seconds + i64::from(up))
-}
-
-pub(super) fn adjtimex(task: &CurrentTask<'_>, state: UserAddr) -> Result<(), Errno> {
-    // Reading the state would show the host's; changing it needs CAP_SYS_TIME, which reaches no host.
-    task.mm().read(state, &mut [0; 4])?;
-    let error = if task.credentials().has(CAP_SYS_TIME) { Errno::ENOSYS } else { Errno::EPERM };
-    Err(task.unsupported("adjtimex", error))
 }
