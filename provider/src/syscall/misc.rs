@@ -124,6 +124,25 @@ pub(super) fn not_permitted(_task: &CurrentTask<'_>) -> Result<(), Errno> {
     Err(Errno::EPERM)
 }
 
+/// reboot(2). The machine is the host's, and the sandbox ends with its first process.
+pub(super) fn reboot(task: &CurrentTask<'_>, magic: u32, magic2: u32, command: u32) -> Result<(), Errno> {
+    /// CAP_SYS_BOOT
+    const CAP_SYS_BOOT: u32 = 22;
+    /// LINUX_REBOOT_MAGIC1
+    const MAGIC: u32 = 0xfee1_dead;
+    /// LINUX_REBOOT_MAGIC2, and its variants A, B and C.
+    const MAGICS: [u32; 4] = [672_274_793, 85_072_278, 369_367_448, 537_993_216];
+    /// LINUX_REBOOT_CMD_RESTART, HALT, POWER_OFF and RESTART2: what init of a PID namespace dies of (reboot_pid_ns).
+    const COMMANDS: [u32; 4] = [0x0123_4567, 0xcdef_0123, 0x4321_fedc, 0xa1b2_c3d4];
+    if !task.credentials().has(CAP_SYS_BOOT) {
+        return Err(Errno::EPERM);
+    }
+    if magic != MAGIC || !MAGICS.contains(&magic2) || !COMMANDS.contains(&command) {
+        return Err(Errno::EINVAL);
+    }
+    Err(task.unsupported("reboot", Errno::EPERM))
+}
+
 pub(super) fn syslog(_task: &CurrentTask<'_>, operation: i32, _buffer: UserAddr, len: i32) -> Result<i32, Errno> {
     const READ_ALL: i32 = 3;
     const SIZE_BUFFER: i32 = 10;
