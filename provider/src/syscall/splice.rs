@@ -108,7 +108,10 @@ pub(super) fn splice(
                 return Err(Errno::EINVAL);
             }
             let waits = waits(flags, &[&source, &target]);
-            until(task, waits, &[&source, &target], || from.move_to(to.reserve(len)?, len))
+            until(task, waits, &[&source, &target], || {
+                from.expect_bytes()?;
+                from.move_to(to.reserve(len)?, len)
+            })
         }
         (Some(pipe), None) => {
             check_file(&target, to_offset)?;
@@ -258,7 +261,10 @@ pub(super) fn tee(task: &CurrentTask<'_>, from: Fd, to: Fd, len: u64, flags: Spl
     match (pipe_of(&source), pipe_of(&target)) {
         (Some(from), Some(to)) if !Arc::ptr_eq(from, to) => {
             let (len, waits) = (cap(len), waits(flags, &[&source, &target]));
-            until(task, waits, &[&source, &target], || from.copy_to(to.reserve(len)?, len))
+            until(task, waits, &[&source, &target], || {
+                from.expect_bytes()?;
+                from.copy_to(to.reserve(len)?, len)
+            })
         }
         _ => Err(Errno::EINVAL),
     }

@@ -53,6 +53,12 @@ impl Pipe {
         Ok(Some(Taken { pipe: self, buffers, used: 0, was_full }))
     }
 
+    /// `EAGAIN` while it is empty and has writers. Asked before slots are reserved: to give them back wakes who waits for them.
+    pub(crate) fn expect_bytes(&self) -> Result<(), Errno> {
+        let state = self.lock();
+        if state.ring.is_empty() && state.writers.open > 0 { Err(Errno::EAGAIN) } else { Ok(()) }
+    }
+
     /// Moves at most `len` bytes to another pipe's slots; returns how many, 0 if all writers are gone.
     pub(crate) fn move_to(&self, to: Reserved<'_>, len: usize) -> Result<usize, Errno> {
         let Some(mut taken) = self.take_some(to.slots, len)? else { return Ok(0) };
