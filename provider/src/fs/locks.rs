@@ -222,18 +222,23 @@ impl FileLocks {
 
     /// Takes the whole file for an open file description (flock), in the place of what it held; `EAGAIN`.
     pub fn lock_whole(self: &Arc<Self>, file: &OpenFile, kind: LockKind) -> Result<(), Errno> {
-        let taken = {
+        let (taken, gave_up) = {
             let mut table = self.table.lock();
             let state = table.files.entry(key(file)).or_default();
+            let before = state.whole.len();
             // Linux gives the old lock up before it takes the new one, also if that fails.
             state.whole.retain(|(owner, _)| *owner != file.id());
+            let gave_up = state.whole.len() < before;
             let free = state.whole.iter().all(|(_, held)| *held == LockKind::Shared && kind == LockKind::Shared);
             if free {
                 state.whole.push((file.id(), kind));
             }
-            free
+            (free, gave_up)
         };
-        self.changed.wake_all();
+        // Not for nothing: whoever waits here for the lock would wake itself.
+        if gave_up {
+            self.changed.wake_all();
+        }
         file.remember_locks(self);
         if taken { Ok(()) } else { Err(Errno::EAGAIN) }
     }
