@@ -34,22 +34,22 @@ impl File for MasterFile {
             return Ok(0);
         }
         let pty = self.pty()?;
-        let bytes = self.terminal.with_pty(task.kernel(), pty, |state| {
+        let bytes = self.terminal.try_with_pty(task.kernel(), pty, |state| {
             let taken = match state.packet {
                 Some(status) if !status.is_empty() => {
                     state.packet = Some(Default::default());
-                    Ok(vec![status.bits()])
+                    vec![status.bits()]
                 }
                 // Anything readable has an announcement of 0 (TIOCPKT_DATA) before it in packet mode.
                 _ if state.line.output_len() > 0 => {
                     let announcement = state.packet.map(|_| 0);
                     let room = limit - usize::from(announcement.is_some());
-                    Ok(announcement.into_iter().chain(state.line.take_output(room)).collect())
+                    announcement.into_iter().chain(state.line.take_output(room)).collect()
                 }
-                _ if state.presence.deserted => Err(Errno::EIO),
-                _ => Err(Errno::EAGAIN),
+                _ if state.presence.deserted => return Err(Errno::EIO),
+                _ => return Err(Errno::EAGAIN),
             };
-            (taken, Effects::default())
+            Ok((taken, Effects::default()))
         })?;
         to.put(&bytes)
     }

@@ -22,6 +22,7 @@ use crate::signal::Signal;
 use crate::sync::{Mutex, Rank};
 use crate::task::WaitQueue;
 use std::collections::VecDeque;
+use std::convert::Infallible;
 
 /// Bytes that wait outside while the discipline takes none (tty_buffer_set_limit in pty.c).
 const ARRIVING_LIMIT: usize = 8192;
@@ -130,21 +131,40 @@ impl State {
 impl Terminal {
     /// Changes a pseudo-terminal's state; then sends the signals and wakes both sides.
     fn with_pty<T>(&self, kernel: &Kernel, pty: &Pty, change: impl FnOnce(&mut State) -> (T, Effects)) -> T {
+        match self.try_with_pty(kernel, pty, |state| Ok::<_, Infallible>(change(state))) {
+            Ok(value) => value,
+            Err(never) => match never {},
+        }
+    }
+
+    /// As [`Self::with_pty`], for a change that may be impossible. One that fails has changed nothing and wakes nobody: whoever
+    /// tries again when it is woken would wake itself.
+    fn try_with_pty<T, E>(
+        &self,
+        kernel: &Kernel,
+        pty: &Pty,
+        change: impl FnOnce(&mut State) -> Result<(T, Effects), E>,
+    ) -> Result<T, E> {
         let (value, signals) = {
             let mut state = pty.state.lock();
-            let (value, effects) = change(&mut state);
+            let (value, effects) = change(&mut state)?;
             state.report(effects.packet);
             (value, effects.signals)
         };
         control::signal_foreground(kernel, self, &signals);
         pty.inside.wake(READABLE | WRITABLE);
         pty.outside.wake(READABLE | WRITABLE | Ready::PRI);
-        value
+        Ok(value)
     }
 
     /// Types bytes; returns how many were taken.
     fn type_in(&self, kernel: &Kernel, pty: &Pty, bytes: &[u8]) -> usize {
-        self.with_pty(kernel, pty, |state| state.type_in(bytes))
+        let typed = self.try_with_pty(kernel, pty, |state| match state.type_in(bytes) {
+            // Nothing that waited has moved on either, or there would be room.
+            (0, _) if state.typing_room() == 0 => Err(()),
+            typed => Ok(typed),
+        });
+        typed.unwrap_or(0)
     }
 
     /// Changes the window's size; whoever is in the foreground is told if it is another (pty_resize).

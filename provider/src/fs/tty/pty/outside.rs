@@ -9,7 +9,7 @@ use crate::config::TerminalSize;
 use crate::fs::Ready;
 use crate::kernel::Kernel;
 use crate::task::{Observation, Observer, Share};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 
 /// The monitor's end of a terminal. Its calls block the calling host thread, so tasks never make them.
@@ -20,6 +20,10 @@ pub struct OutsideEnd {
     bell: Arc<Bell>,
     /// Nobody prints any more.
     over: AtomicBool,
+    /// What was taken has been printed, too: its taker has come back for more.
+    idle: AtomicBool,
+    /// How often its taker has come.
+    rounds: AtomicU64,
     _watch: Option<Observation>,
 }
 
@@ -62,7 +66,15 @@ impl OutsideEnd {
             let observer: Weak<dyn Observer> = Arc::downgrade(&(Arc::clone(&bell) as Arc<dyn Observer>));
             pty.outside.observe(observer, Ready::IN | Ready::OUT, Share::Common)
         });
-        Self { kernel: Arc::clone(kernel), terminal, bell, over: AtomicBool::new(false), _watch: watch }
+        Self {
+            kernel: Arc::clone(kernel),
+            terminal,
+            bell,
+            over: AtomicBool::new(false),
+            idle: AtomicBool::new(false),
+            rounds: AtomicU64::new(0),
+            _watch: watch,
+        }
     }
 
     /// Takes the settings over that the caller's terminal has: its characters, its encoding, what it echoes.
@@ -92,16 +104,48 @@ impl OutsideEnd {
     /// Waits for what programs print; `None` once everything is taken and [`Self::finish`] was called.
     pub fn take_printed(&self) -> Option<Vec<u8>> {
         let pty = self.pty()?;
+        self.rounds.fetch_add(1, Ordering::SeqCst);
+        self.bell.ring();
         loop {
             let before = self.bell.count();
             let over = self.over.load(Ordering::SeqCst);
-            let bytes =
-                self.terminal.with_pty(&self.kernel, pty, |state| (state.line.take_output(PIECE), Effects::default()));
-            if !bytes.is_empty() {
+            let bytes = self.terminal.try_with_pty(&self.kernel, pty, |state| {
+                if state.line.output_len() == 0 {
+                    return Err(());
+                }
+                self.idle.store(false, Ordering::SeqCst);
+                Ok((state.line.take_output(PIECE), Effects::default()))
+            });
+            if let Ok(bytes) = bytes {
                 return Some(bytes);
+            }
+            if !self.idle.swap(true, Ordering::SeqCst) {
+                self.bell.ring();
             }
             if over {
                 return None;
+            }
+            self.bell.wait(before);
+        }
+    }
+
+    /// Waits until what programs have printed so far is not only taken but printed: until its taker asks for more and there is
+    /// none, or has come so often that the rest is newer.
+    pub fn wait_until_printed(&self) {
+        let Some(pty) = self.pty() else { return };
+        let start = self.rounds.load(Ordering::SeqCst);
+        // The piece that is being printed, a piece for all that is queued, and one to come back from the last.
+        let pieces = pty.state.lock().line.output_len().div_ceil(PIECE) + 2;
+        loop {
+            let before = self.bell.count();
+            let drained = {
+                let state = pty.state.lock();
+                state.line.output_len() == 0 && self.idle.load(Ordering::SeqCst)
+            };
+            let rounds = self.rounds.load(Ordering::SeqCst).wrapping_sub(start);
+            let printed = drained || usize::try_from(rounds).is_ok_and(|rounds| rounds >= pieces);
+            if printed || self.over.load(Ordering::SeqCst) {
+                return;
             }
             self.bell.wait(before);
         }

@@ -66,15 +66,15 @@ impl SlaveFile {
     fn take(&self, task: &CurrentTask<'_>, minimum: usize, to: &mut dyn Sink) -> Result<usize, Errno> {
         let limit = to.remaining().min(PIECE);
         let pty = self.pty()?;
-        let bytes = self.terminal.with_pty(task.kernel(), pty, |state| {
+        let bytes = self.terminal.try_with_pty(task.kernel(), pty, |state| {
             if self.is_hung_up(state) || limit == 0 {
-                return (Ok(Vec::new()), Effects::default());
+                return Ok((Vec::new(), Effects::default()));
             }
             if !state.line.is_readable(minimum.min(limit)) {
-                return (Err(Errno::EAGAIN), Effects::default());
+                return Err(Errno::EAGAIN);
             }
             let bytes = state.line.read(limit);
-            (Ok(bytes), state.pump())
+            Ok((bytes, state.pump()))
         })?;
         if bytes.is_empty() { Ok(0) } else { to.put(&bytes) }
     }
@@ -173,13 +173,15 @@ impl File for SlaveFile {
         let mut bytes = [0; PIECE];
         let wanted = from.remaining().min(PIECE);
         let got = from.peek(&mut bytes[..wanted])?;
-        let printed = self.terminal.with_pty(task.kernel(), pty, |state| {
-            let result = if self.is_hung_up(state) { Err(Errno::EIO) } else { Ok(state.line.write(&bytes[..got])) };
-            (result, Effects::default())
+        let printed = self.terminal.try_with_pty(task.kernel(), pty, |state| {
+            if self.is_hung_up(state) {
+                return Err(Errno::EIO);
+            }
+            match state.line.write(&bytes[..got]) {
+                0 if got > 0 => Err(Errno::EAGAIN),
+                printed => Ok((printed, Effects::default())),
+            }
         })?;
-        if printed == 0 && got > 0 {
-            return Err(Errno::EAGAIN);
-        }
         from.skip(printed);
         Ok(printed)
     }
