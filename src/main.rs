@@ -30,6 +30,9 @@ use run::Beginning;
 fn main() -> ExitCode {
     exit_on_panic();
     let arguments: Vec<OsString> = std::env::args_os().collect();
+    if terminal::keep_if_asked(&arguments) {
+        return ExitCode::SUCCESS;
+    }
     let logging = logging::start();
     // Almost every command line that begins so is a good one; if not, a machine was made for nothing.
     let beginning = arguments.get(1).is_some_and(|command| command == "run").then(Beginning::new);

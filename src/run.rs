@@ -10,7 +10,7 @@ use vmm::signals::{HostSignal, HostSignals};
 
 use crate::cli::RunOptions;
 use crate::failure::{Failure, TIMED_OUT, plain};
-use crate::terminal::{Console, TerminalModes};
+use crate::terminal::{Console, Keeper, TerminalModes};
 use crate::{complain, report, settings};
 
 /// What other processes and the terminal send to the program by sending it to us. SIGKILL and SIGSTOP act on us, and so on all
@@ -53,6 +53,8 @@ pub(crate) fn run(options: &RunOptions, beginning: Result<Beginning, Failure>) -
     if options.network.tty && !terminal.is_terminal() {
         return Err(Failure::ours("-t: standard input is not a terminal"));
     }
+    // Early, since it takes about as long to start as a sandbox.
+    let keeper = options.network.tty.then(Keeper::start);
     let mut config = settings::config(options)?;
     config.terminal = options.network.tty.then(|| terminal.size());
     let timeout = config.limits.timeout;
@@ -60,7 +62,8 @@ pub(crate) fn run(options: &RunOptions, beginning: Result<Beginning, Failure>) -
     let host = host.finish(&HostConfig { memory: config.limits.memory, vcpus: None }).map_err(Failure::ours)?;
     let sandbox = Arc::new(Sandbox::start(&host, config).map_err(|error| start_failure(options, &error))?);
 
-    let console = sandbox.terminal().map(|outside| Console::start(outside, &terminal)).transpose()?;
+    let outside = sandbox.terminal().zip(keeper);
+    let console = outside.map(|(outside, keeper)| Console::start(outside, &terminal, keeper)).transpose()?;
     let timed_out = Arc::new(AtomicBool::new(false));
     let forwarder = Forwarder {
         signals,

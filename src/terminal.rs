@@ -1,5 +1,7 @@
 //! The caller's terminal: its modes, and what connects it to a terminal inside (`run -t`).
 
+mod keeper;
+
 use provider::OutsideEnd;
 use provider::config::TerminalSize;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
@@ -8,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::failure::{Failure, plain};
+pub(crate) use keeper::{Keeper, keep_if_asked};
 
 /// The stack of the threads that carry bytes: they make a few calls.
 const STACK: usize = 128 << 10;
@@ -91,27 +94,44 @@ pub(crate) struct Console {
     outside: Arc<OutsideEnd>,
     modes: Arc<TerminalModes>,
     printer: JoinHandle<()>,
+    /// Held while something is printed, and while the terminal is not in our modes.
+    printing: Arc<Mutex<()>>,
+    /// Until the modes are back. None where it could not be started.
+    _keeper: Option<Keeper>,
 }
 
 impl Console {
-    /// Makes the terminal raw and starts to carry.
-    pub(crate) fn start(outside: &Arc<OutsideEnd>, modes: &Arc<TerminalModes>) -> Result<Self, Failure> {
+    /// Makes the terminal raw, once `keeper` can undo it, and starts to carry.
+    pub(crate) fn start(
+        outside: &Arc<OutsideEnd>,
+        modes: &Arc<TerminalModes>,
+        keeper: std::io::Result<Keeper>,
+    ) -> Result<Self, Failure> {
+        let ready = keeper.and_then(|mut keeper| keeper.ready().map(|()| keeper));
+        // What it does matters after a violent end only: no reason not to run.
+        let keeper = ready.inspect_err(|error| tracing::warn!(%error, "nobody keeps the terminal's modes")).ok();
         let thread = |name: &str| std::thread::Builder::new().name(name.into()).stack_size(STACK);
         let failed = |error| Failure::ours(format_args!("cannot start a thread: {}", plain(&error)));
         modes.make_raw()?;
         let typist = Arc::clone(outside);
         thread("keyboard").spawn(move || type_all(&typist)).map_err(failed)?;
         let source = Arc::clone(outside);
-        let printer = thread("screen").spawn(move || print_all(&source)).map_err(failed)?;
-        Ok(Self { outside: Arc::clone(outside), modes: Arc::clone(modes), printer })
+        let printing = Arc::new(Mutex::new(()));
+        let turns = Arc::clone(&printing);
+        let printer = thread("screen").spawn(move || print_all(&source, &turns)).map_err(failed)?;
+        Ok(Self { outside: Arc::clone(outside), modes: Arc::clone(modes), printer, printing, _keeper: keeper })
     }
 
-    /// Steps aside while the job is stopped, and comes back after `stop` returns.
+    /// Steps aside while the job is stopped, and comes back after `stop` returns. What was printed before comes before: an editor
+    /// leaves the screen as it should be and stops then.
     pub(crate) fn while_stopped(&self, stop: impl FnOnce()) {
+        self.outside.wait_until_printed();
+        let pause = self.printing.lock();
         self.modes.restore();
         stop();
         // In the background this stops the job again, as for every program that uses the terminal.
         let _ = self.modes.make_raw();
+        drop(pause);
         self.outside.resize(self.modes.size());
     }
 
@@ -139,9 +159,10 @@ fn type_all(outside: &OutsideEnd) {
 }
 
 /// Prints what comes from inside, until the sandbox has ended. A reader that left early is no failure.
-fn print_all(outside: &OutsideEnd) {
+fn print_all(outside: &OutsideEnd, printing: &Mutex<()>) {
     let out = std::io::stdout();
     while let Some(bytes) = outside.take_printed() {
+        let _turn = printing.lock();
         let mut rest = &bytes[..];
         while !rest.is_empty() {
             match rustix::io::write(&out, rest) {

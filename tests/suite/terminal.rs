@@ -1,14 +1,17 @@
 //! `run -t`: programs in a terminal of the sandbox's own, compared with the same programs in the caller's.
 //!
 //! The test holds the other side of a pseudo-terminal, types when it sees that the program waits, and keeps what is printed.
+//! Whatever ends the monitor, the caller's terminal has its modes again when nobody has it open any more.
 
 use crate::harness::{need_kvm, picovisor, tool};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{
     InputModes, OptionalActions, SpecialCodeIndex, Termios, Winsize, tcgetattr, tcsetattr, tcsetwinsize,
 };
 use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command};
 
 /// How long a program may take to print what is waited for: longer than any machine needs.
@@ -17,7 +20,6 @@ const PATIENCE: Timespec = Timespec { tv_sec: 120, tv_nsec: 0 };
 /// A terminal with a program in it.
 struct Screen {
     outside: OwnedFd,
-    inside: OwnedFd,
     modes: Termios,
     program: Child,
     printed: Vec<u8>,
@@ -28,7 +30,7 @@ struct Screen {
 impl Screen {
     /// Starts `argv` in a session of its own in a new terminal, in a sandbox or not.
     fn start(sandbox: bool, argv: &[&str]) -> Self {
-        let outside = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        let outside = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&outside).unwrap();
         unlockpt(&outside).unwrap();
         let name = ptsname(&outside, Vec::new()).unwrap();
@@ -47,7 +49,7 @@ impl Screen {
         command.args(argv).env_clear().env("PATH", "/usr/bin:/bin").env("TERM", "dumb").env("PS1", "> ");
         let side = || inside.try_clone().unwrap();
         let program = command.stdin(side()).stdout(side()).stderr(side()).spawn().unwrap();
-        Self { outside, inside, modes, program, printed: Vec::new(), seen: 0 }
+        Self { outside, modes, program, printed: Vec::new(), seen: 0 }
     }
 
     fn text(&self) -> String {
@@ -74,12 +76,25 @@ impl Screen {
         assert_eq!(rustix::io::write(&self.outside, text.as_bytes()), Ok(text.len()));
     }
 
-    /// Waits for the end; answers the exit code. The terminal has the modes again that it had.
+    /// Whether the terminal has the modes that it had at the start.
+    fn is_as_before(&self) -> bool {
+        // The outside answers with the modes of the inside.
+        format!("{:?}", tcgetattr(&self.outside).unwrap()) == format!("{:?}", self.modes)
+    }
+
+    fn send(&self, signal: Signal) {
+        // setsid(1) has become the program: it was not the leader of a process group.
+        kill_process(Pid::from_child(&self.program), signal).unwrap();
+    }
+
+    /// Waits for the end; answers what was printed and the exit code. The terminal has the modes again that it had.
     fn finish(mut self) -> (String, Option<i32>) {
         let status = self.program.wait().unwrap();
-        let now = tcgetattr(&self.inside).unwrap();
-        assert_eq!(format!("{now:?}"), format!("{:?}", self.modes), "the terminal's modes");
-        (self.text(), status.code())
+        let mut terminal = [PollFd::new(&self.outside, PollFlags::empty())];
+        assert_eq!(poll(&mut terminal, Some(&PATIENCE)), Ok(1), "somebody still has the terminal");
+        assert_eq!(terminal[0].revents(), PollFlags::HUP);
+        assert!(self.is_as_before(), "the terminal's modes: {:?}", tcgetattr(&self.outside));
+        (self.text(), status.code().or_else(|| status.signal().map(|signal| 128 + signal)))
     }
 }
 
@@ -139,4 +154,51 @@ fn bash_controls_jobs_in_a_terminal_inside() {
         // Bash says when jobs end at times of its own: only the end is compared.
         (String::new(), screen.finish().1)
     });
+}
+
+#[test]
+fn the_callers_terminal_is_restored_whatever_ends_the_monitor() {
+    need_kvm!();
+    for (signal, status) in [(Signal::TERM, 143), (Signal::HUP, 129), (Signal::KILL, 137), (Signal::ABORT, 134)] {
+        let mut screen = Screen::start(true, &["sh", "-c", "echo ready; exec sleep 1000"]);
+        screen.wait_for("ready\r\n");
+        assert!(!screen.is_as_before(), "it is raw meanwhile");
+        screen.send(signal);
+        assert_eq!(screen.finish().1, Some(status));
+    }
+}
+
+#[test]
+fn the_callers_terminal_is_the_callers_while_the_job_is_stopped() {
+    need_kvm!();
+    let shell = &["bash", "--norc", "--noprofile", "-i"];
+    let job = "sh -c 'echo re\"\"ady; kill -STOP $$; echo resu\"\"med; read line; echo \"got $line\"; kill -STOP $$'";
+    const PROMPT: &str = "\n> ";
+    let mut screen = Screen::start(false, shell);
+    let start = format!("{} run -t -- {job}\r", picovisor().display());
+    let steps = [
+        ("> ", &start[..]),
+        ("ready\r\n", ""),
+        ("Stopped", ""),
+        (PROMPT, "stty -a; echo over\r"),
+        (" icanon ", ""),
+        (" echo ", ""),
+        ("\nover\r", ""),
+        (PROMPT, "fg\r"),
+        ("resumed\r\n", "a line\r"),
+        ("got a line\r\n", ""),
+        ("Stopped", ""),
+        // Killed in the stop: the terminal is the shell's, and stays as the shell has it.
+        (PROMPT, "kill -KILL %1; while kill -0 %1 2> /dev/null; do :; done; echo gone\r"),
+        ("\ngone\r", ""),
+        (PROMPT, "stty -a; echo over\r"),
+        (" icanon ", ""),
+        ("\nover\r", ""),
+        (PROMPT, "exit 7\r"),
+    ];
+    for (awaited, typed) in steps {
+        screen.wait_for(awaited);
+        screen.type_in(typed);
+    }
+    assert_eq!(screen.finish().1, Some(7));
 }

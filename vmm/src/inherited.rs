@@ -1,4 +1,4 @@
-//! Which standard descriptors the monitor was started with, and which signals its caller ignores.
+//! What the monitor was started with: which standard descriptors, which other ones, and which signals its caller ignores.
 //!
 //! Before `main`, Rust's runtime opens /dev/null for those of 0, 1 and 2 that are closed, and ignores SIGPIPE. A program that is run
 //! with a closed standard input must find it closed, and one under nohup(1) must find SIGHUP ignored, so both are looked at
@@ -47,6 +47,13 @@ pub fn standard_descriptors() -> [bool; 3] {
     OPEN.each_ref().map(|open| open.load(Ordering::Relaxed))
 }
 
+/// Marks every descriptor but 0, 1 and 2 to be closed when a program is executed. Ours are made so; this is for what a caller
+/// left open for its children. A host without the call (before Linux 5.11) lets them through.
+pub fn keep_from_programs() {
+    // SAFETY: changes a flag of descriptors, which stay as open as they were, and touches no memory.
+    unsafe { libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC.cast_signed()) };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,6 +65,18 @@ mod tests {
         assert!(is_ignored(libc::SIGPIPE));
         assert!(!is_ignored(libc::SIGUSR1));
         assert_eq!(ignored_signals() >> (libc::SIGUSR1 - 1) & 1, 0);
+    }
+
+    #[test]
+    fn programs_get_no_other_descriptors() {
+        // SAFETY: duplicates a descriptor, without the flag.
+        let copy = unsafe { libc::dup(1) };
+        assert!(copy > 2);
+        keep_from_programs();
+        // SAFETY: reads a descriptor's flags.
+        assert_eq!(unsafe { libc::fcntl(copy, libc::F_GETFD) }, libc::FD_CLOEXEC);
+        // SAFETY: `copy` is ours, and used by nobody else.
+        unsafe { libc::close(copy) };
     }
 
     #[test]
