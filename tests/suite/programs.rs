@@ -77,6 +77,7 @@ programs! {
     mqueue: "mqueue.c", in Memory, linked Static | Dynamic | Musl, exits 0;
     sysvipc: "sysvipc.c", in Memory, linked Static, exits 0;
     stops: "stops.c", in Memory, linked Static | Musl, exits 0;
+    restarts: "restarts.c", in Memory, linked Static, exits 0;
     cores: "cores.c", in HostFolder | Overlay | Memory, linked Static | Dynamic, exits 0;
     stdio: "stdio.c", input "some input\nmore", in Memory, linked Static | Dynamic, exits 0;
 }
