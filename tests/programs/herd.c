@@ -1,5 +1,7 @@
-/* Many processes: a crowd at once, a bomb, a hog, and a long row of short lives. */
+/* Many processes: a crowd at once, a bomb, a hog, and a long row of short lives. And many descriptors. */
 #include "show.h"
+#include <dirent.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 
@@ -93,10 +95,87 @@ static int lives(int rounds, int count)
     return 0;
 }
 
+/* Pipes, eventfds and files, that many descriptors together: each is one that works. */
+static int descriptors(int wanted)
+{
+    enum { KINDS = 4, FILES = 100 };
+    int sets = wanted / KINDS, right = 0, listed = 0, ends[2];
+    char path[40], byte;
+    uint64_t value;
+    int (*all)[KINDS] = calloc(sets, sizeof *all);
+    for (int at = 0; at < sets; at++) {
+        MUST(pipe(ends));
+        all[at][0] = ends[0];
+        all[at][1] = ends[1];
+        all[at][2] = MUST(eventfd(at, EFD_NONBLOCK));
+        snprintf(path, sizeof path, "file%d", at % FILES);
+        all[at][3] = MUST(open(path, O_RDWR | O_CREAT, 0600));
+    }
+    DIR *own = opendir("/proc/self/fd");
+    while (readdir(own))
+        listed++;
+    closedir(own);
+    /* With the three standard ones, the folder itself and its two dots. */
+    TRUTH(listed == sets * KINDS + 6);
+    for (int at = 0; at < sets; at++) {
+        byte = at;
+        right += write(all[at][1], &byte, 1) == 1 && pwrite(all[at][3], &byte, 1, at) == 1;
+        byte = 0;
+        right += read(all[at][0], &byte, 1) == 1 && byte == (char)at;
+        right += at == 0 || (read(all[at][2], &value, 8) == 8 && value == (uint64_t)at);
+        byte = 0;
+        right += pread(all[at % FILES][3], &byte, 1, at) == 1 && byte == (char)at;
+    }
+    printf("%d of %d\n", right, sets * KINDS);
+    pid_t child = MUST(fork());
+    if (!child)
+        _exit(fcntl(all[sets - 1][3], F_GETFD) != 0);
+    int status;
+    MUST(waitpid(child, &status, 0));
+    SHOW(status);
+    SHOW(syscall(SYS_close_range, 3, ~0u, 0));
+    SHOW(eventfd(0, 0));
+    return 0;
+}
+
+/* Opens files until there can be no more; everything else goes on. */
+static int host_files(void)
+{
+    int opened = 0, ends[2], status, last = -1, fd;
+    char name[20];
+    for (;;) {
+        snprintf(name, sizeof name, "file%d", opened);
+        if ((fd = open(name, O_RDWR | O_CREAT, 0600)) < 0)
+            break;
+        last = fd, opened++;
+    }
+    printf("opened until %s\n", error_name(errno));
+    TRUTH(opened > 500);
+    SHOW(open("other", O_RDWR | O_CREAT, 0600));
+    SHOW(access("file0", R_OK));
+    SHOW(write(last, "x", 1));
+    DONE(pipe(ends));
+    DONE(eventfd(0, 0));
+    pid_t child = MUST(fork());
+    if (!child) {
+        execl("/proc/self/exe", "herd", "crowd", "50", NULL);
+        _exit(1);
+    }
+    MUST(waitpid(child, &status, 0));
+    SHOW(status);
+    MUST(close(last));
+    SHOW(open("file0", O_RDONLY) == last);
+    return 0;
+}
+
 int main(int count, char **args)
 {
     if (count > 2 && !strcmp(args[1], "crowd"))
         return crowd(atoi(args[2]));
+    if (count > 2 && !strcmp(args[1], "descriptors"))
+        return descriptors(atoi(args[2]));
+    if (count > 1 && !strcmp(args[1], "host-files"))
+        return host_files();
     if (count > 1 && !strcmp(args[1], "bomb"))
         return bomb();
     if (count > 1 && !strcmp(args[1], "hog"))
