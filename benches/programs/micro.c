@@ -12,7 +12,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -283,6 +285,29 @@ static double processes_1000(void) {
     return now_ns() - before;
 }
 
+/* Half of them ends of pipes, a quarter eventfds, a quarter opens of one file. */
+static double descriptors_100000(void) {
+    enum { DESCRIPTORS = 100000, SPARE = 100 };
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) fail("getrlimit");
+    limit.rlim_cur = DESCRIPTORS + SPARE;
+    if (limit.rlim_max < limit.rlim_cur) limit.rlim_max = limit.rlim_cur;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0) return -1;
+    char name[] = "/tmp/descriptorsXXXXXX";
+    int first = mkstemp(name), last = first, ends[2];
+    if (first < 0) fail("mkstemp");
+    double before = now_ns();
+    for (int i = 0; i < DESCRIPTORS / 4; i++) {
+        if (pipe(ends) != 0) fail("pipe");
+        if (eventfd(0, 0) < 0) fail("eventfd");
+        if ((last = open(name, O_RDWR)) < 0) fail("open");
+    }
+    for (int fd = first; fd <= last; fd++) close(fd);
+    double after = now_ns();
+    unlink(name);
+    return after - before;
+}
+
 static pthread_mutex_t crowd_mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t crowd_full = PTHREAD_COND_INITIALIZER, crowd_over = PTHREAD_COND_INITIALIZER;
 static int crowd_here, crowd_sent_home;
@@ -373,6 +398,7 @@ static const struct {
     {"unix_ping_pong", unix_ping_pong, NULL},
     {"tcp_ping_pong", tcp_ping_pong, NULL},
     {"processes_1000", NULL, processes_1000},
+    {"descriptors_100000", NULL, descriptors_100000},
     {"threads_500", NULL, threads_500},
     {"threads_4000", NULL, threads_4000},
     {"touch_4k", NULL, touch_4k},
