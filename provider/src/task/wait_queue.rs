@@ -70,6 +70,15 @@ pub enum Share {
     Exclusive,
 }
 
+/// Which entries a wake is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    /// The common ones.
+    Common,
+    /// The exclusive ones, too.
+    Everybody,
+}
+
 /// A place in a queue, given up when it is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
@@ -88,27 +97,15 @@ pub struct Observation {
 impl WaitQueue {
     /// Wakes all that wait, exclusive ones, too.
     pub fn wake_all(&self) {
-        let Some(shared) = self.occupied() else { return };
-        let observers = {
-            let entries = &mut *shared.entries.lock();
-            let mut observers = Vec::new();
-            for entry in entries.common.iter().chain(&entries.exclusive) {
-                match &entry.who {
-                    Who::Task(parker) => parker.wake(),
-                    Who::Observer(observer) => observers.extend(observer.upgrade()),
-                }
-            }
-            observers
-        };
-        for observer in observers {
-            observer.notify(Ready::all());
+        if let Some(shared) = self.occupied() {
+            shared.wake_each(Ready::all(), Reach::Everybody);
         }
     }
 
     /// Wakes those that wait for any of `ready`, errors and hang-ups always included; of the exclusive ones one.
     pub fn wake(&self, ready: Ready) {
         if let Some(shared) = self.occupied() {
-            shared.wake_common(ready);
+            shared.wake_each(ready, Reach::Common);
             shared.wake_exclusive(ready);
         }
     }
@@ -166,13 +163,15 @@ impl Entries {
 }
 
 impl Shared {
-    fn wake_common(&self, ready: Ready) {
+    /// Wakes all entries within reach that wait for any of `ready`.
+    fn wake_each(&self, ready: Ready, reach: Reach) {
         let mut observers = Vec::new();
         // The last task is woken after the lock, which it will want.
         let mut last: Option<Arc<Parker>> = None;
         {
             let entries = self.entries.lock();
-            for entry in entries.common.iter().filter(|entry| entry.interest.intersects(ready)) {
+            let exclusive = entries.exclusive.iter().filter(|_| reach == Reach::Everybody);
+            for entry in entries.common.iter().chain(exclusive).filter(|entry| entry.interest.intersects(ready)) {
                 match &entry.who {
                     Who::Task(parker) => {
                         if let Some(parker) = last.replace(parker.clone()) {
