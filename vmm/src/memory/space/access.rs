@@ -141,7 +141,7 @@ impl AddressSpace {
         let end = start.0.saturating_add(len).min(USER_END);
         let mut at = start.0;
         while at < end {
-            let Ok(directory) = state.tables.block(arena, UserAddr(at)) else { return fault(at, FaultKind::Entry) };
+            let Some(directory) = state.tables.block(arena, UserAddr(at)) else { return fault(at, FaultKind::Entry) };
             let entry = load(directory);
             let part = block_part(UserAddr(at), UserAddr(end));
             if entry.is_table() {

@@ -93,7 +93,7 @@ impl AddressSpace {
                 let entry = load(directory);
                 let there = UserAddr(part.start.0 - from.start.0 + to.0);
                 if entry.is_large() && part.len() == BLOCK_SIZE && aligned {
-                    let Ok(target) = tables.block(&memory.arena, there) else { return };
+                    let Some(target) = tables.block(&memory.arena, there) else { return };
                     if load(target).is_empty() {
                         store(directory, Entry::EMPTY);
                         changes.changed(entry, Entry::EMPTY);
