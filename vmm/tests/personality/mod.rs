@@ -399,6 +399,12 @@ impl Rig {
         (process, thread)
     }
 
+    /// Starts another thread of a process.
+    pub fn spawn(&self, process: &Arc<Process>, registers: Registers) -> Option<Arc<Thread>> {
+        let context = process.context().expect("a pico process").clone();
+        spawn(process, &context.downcast().expect("this personality made the context"), registers)
+    }
+
     /// Runs a payload to its process's end.
     pub fn run(&self, payload: &[u8]) {
         let ended = self.script.record.lock().unwrap().ended;

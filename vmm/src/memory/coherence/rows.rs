@@ -12,6 +12,7 @@ use super::super::{AddressSpace, Entry};
 use crate::addr::{PAGE_SIZE, UserAddr, UserRange};
 use crate::memory::Access;
 use crate::pico::{Process, Thread};
+use crate::trap::Registers;
 use crate::{Paging, payload};
 use personality::{DATA, Rig};
 use std::sync::Arc;
@@ -213,6 +214,20 @@ fn a_dummy_slot_is_seen() {
     bench.change();
     bench.rig.host.memory().machine().drop_shadows();
     bench.expect_seen();
+}
+
+#[test]
+fn a_new_virtual_cpu_sees_it_on_hardware_paging_and_old_shadows_elsewhere() {
+    let Some(mut bench) = Bench::start() else { return };
+    bench.stop();
+    bench.change();
+    // The first thread keeps its virtual CPU while it is stopped, so this one gets another.
+    let registers = Registers { rip: personality::CODE, ..Registers::default() };
+    bench.rig.spawn(&bench.process, registers).unwrap();
+    match bench.paging() {
+        Paging::Hardware => bench.expect_seen(),
+        _ => bench.expect_stale_on_shadow(),
+    }
 }
 
 #[test]
