@@ -127,14 +127,17 @@ static void inherit(int protocol)
     for (int at = 0; at < 3; at++)
         pthread_create(&waiters[at], NULL, wait_for_it, &inheritance);
     pthread_join(owner, NULL);
-    int heirs = 0, others = 0;
+    int heirs = 0, locked = 0;
     for (int at = 0; at < 3; at++) {
         void *result;
         pthread_join(waiters[at], &result);
         heirs += (long)result == EOWNERDEAD;
-        others += (long)result == 0;
+        locked += (long)result == EOWNERDEAD || (long)result == 0;
     }
-    printf("inherit %d: %d heir, %d others\n", protocol, heirs, others);
+    /* One heir or, where the lock has an owner in the kernel, now and then two: the second was given it before the first had made it
+       consistent. */
+    TRUTH(heirs >= 1);
+    printf("inherit %d: %d locked it\n", protocol, locked);
 }
 
 static int turn;
