@@ -11,6 +11,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Bytes in the longest path, with its NUL (PATH_MAX).
 pub const PATH_MAX: usize = 4096;
+/// The most bytes of a structure that grows: a page.
+const MOST: usize = 4096;
 
 /// A pointer through which a call reads a `T`.
 #[derive(Debug)]
@@ -57,6 +59,26 @@ impl<T: FromBytes + IntoBytes> UserIn<T> {
     pub fn read(self, task: &CurrentTask<'_>) -> Result<T, Errno> {
         let mut value = T::new_zeroed();
         task.mm().read(self.0, value.as_mut_bytes())?;
+        Ok(value)
+    }
+
+    /// Reads a structure that grows with versions, in the program's `size` (copy_struct_from_user): what it lacks is zero, and what
+    /// we don't know must be, or it is `E2BIG`, as is more than a page. Less than the first version's `least` bytes is `EINVAL`.
+    pub fn read_sized(self, task: &CurrentTask<'_>, size: usize, least: usize) -> Result<T, Errno> {
+        if size > MOST {
+            return Err(Errno::E2BIG);
+        }
+        if size < least {
+            return Err(Errno::EINVAL);
+        }
+        let mut bytes = vec![0; size];
+        task.mm().read(self.0, &mut bytes)?;
+        let (known, rest) = bytes.split_at(size.min(size_of::<T>()));
+        if rest.iter().any(|byte| *byte != 0) {
+            return Err(Errno::E2BIG);
+        }
+        let mut value = T::new_zeroed();
+        value.as_mut_bytes()[..known.len()].copy_from_slice(known);
         Ok(value)
     }
 

@@ -4,8 +4,9 @@ use super::args::{Arg, ShownCall};
 use crate::errno::Errno;
 use crate::signal::Signal;
 use crate::task::{CloneFlags, CloneRequest, CurrentTask, Pid};
+use crate::user::UserIn;
 use std::fmt::Write;
-use vmm::addr::{PAGE_SIZE, USER_END, UserAddr};
+use vmm::addr::{USER_END, UserAddr};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// The part of clone's flags that is the signal for the child's end (CSIGNAL).
@@ -139,21 +140,9 @@ pub(super) fn clone3(task: &mut CurrentTask<'_>, at: UserAddr, size: usize) -> R
     task.spawn(&request)
 }
 
-/// Reads the structure in the size that the program has (copy_clone_args_from_user): what we don't know must be zero.
+/// Reads the structure in the size that the program has (copy_clone_args_from_user).
 fn read_args(task: &CurrentTask<'_>, at: UserAddr, size: usize) -> Result<CloneArgs, Errno> {
-    if u64::try_from(size).map_or(true, |size| size > PAGE_SIZE) {
-        return Err(Errno::E2BIG);
-    }
-    if size < FIRST_SIZE {
-        return Err(Errno::EINVAL);
-    }
-    let mut bytes = vec![0; size.max(size_of::<CloneArgs>())];
-    task.mm().read(at, &mut bytes[..size])?;
-    let (known, rest) = bytes.split_at(size_of::<CloneArgs>());
-    if rest.iter().any(|byte| *byte != 0) {
-        return Err(Errno::E2BIG);
-    }
-    CloneArgs::read_from_bytes(known).map_err(|_| Errno::EINVAL)
+    UserIn::new(at).read_sized(task, size, FIRST_SIZE)
 }
 
 /// What clone3 forbids besides clone (clone3_args_valid).

@@ -8,7 +8,7 @@ use crate::fs::{Fd, FileKind, LastLink, OpenFile, OpenFlags, RangeAction, Resolv
 use crate::signal::Signal;
 use crate::syscall::args::FileMode;
 use crate::task::{CurrentTask, Resource};
-use crate::user::UserCStr;
+use crate::user::{UserCStr, UserIn};
 use std::sync::Arc;
 use vmm::addr::UserAddr;
 
@@ -68,24 +68,11 @@ pub(super) fn creat(task: &CurrentTask<'_>, path: UserCStr, mode: FileMode) -> R
 }
 
 /// Bytes of the first version of `struct open_how`.
-const OPEN_HOW_BYTES: u64 = 24;
+const OPEN_HOW_BYTES: usize = 24;
 
 /// openat2(2).
-pub(super) fn openat2(task: &CurrentTask<'_>, at: Fd, path: UserCStr, how: UserAddr, size: u64) -> Result<Fd, Errno> {
-    if size < OPEN_HOW_BYTES {
-        return Err(Errno::EINVAL);
-    }
-    if size > 4096 {
-        return Err(Errno::E2BIG);
-    }
-    let mut bytes = vec![0; usize::try_from(size).map_err(|_| Errno::E2BIG)?];
-    task.mm().read(how, &mut bytes)?;
-    // A newer program may pass a longer structure, if it does not use what we do not know.
-    if bytes.iter().skip(24).any(|byte| *byte != 0) {
-        return Err(Errno::E2BIG);
-    }
-    let word = |at: usize| u64::from_ne_bytes(bytes[at..at + 8].try_into().unwrap_or_default());
-    let (flags, mode, resolve) = (word(0), word(8), word(16));
+pub(super) fn openat2(task: &CurrentTask<'_>, at: Fd, path: UserCStr, how: UserAddr, size: usize) -> Result<Fd, Errno> {
+    let [flags, mode, resolve]: [u64; 3] = UserIn::new(how).read_sized(task, size, OPEN_HOW_BYTES)?;
     let flags = u32::try_from(flags).ok().and_then(OpenFlags::from_bits).ok_or(Errno::EINVAL)?;
     let resolve = Resolve::from_bits(resolve).ok_or(Errno::EINVAL)?;
     let makes = flags.intersects(OpenFlags::CREAT | OpenFlags::TMPFILE);

@@ -10,7 +10,7 @@ use crate::fs::{
 use crate::sync::{Mutex, Rank};
 use crate::syscall::args::flags_arg;
 use crate::task::CurrentTask;
-use crate::user::{PATH_MAX, UserCStr};
+use crate::user::{PATH_MAX, UserCStr, UserIn};
 use std::any::Any;
 use std::sync::Arc;
 use vmm::addr::{PAGE_SIZE, UserAddr};
@@ -153,23 +153,6 @@ struct MountAttributes {
     user_namespace: u64,
 }
 
-/// Reads the structure in the program's size: what we don't know must be zero (copy_struct_from_user).
-fn read_attributes(task: &CurrentTask<'_>, at: UserAddr, size: usize) -> Result<MountAttributes, Errno> {
-    if u64::try_from(size).map_or(true, |size| size > PAGE_SIZE) {
-        return Err(Errno::E2BIG);
-    }
-    if size < size_of::<MountAttributes>() {
-        return Err(Errno::EINVAL);
-    }
-    let mut bytes = vec![0; size];
-    task.mm().read(at, &mut bytes)?;
-    let (known, rest) = bytes.split_at(size_of::<MountAttributes>());
-    if rest.iter().any(|byte| *byte != 0) {
-        return Err(Errno::E2BIG);
-    }
-    MountAttributes::read_from_bytes(known).map_err(|_| Errno::EINVAL)
-}
-
 fn attribute_flags(raw: u64) -> Result<AttributeFlags, Errno> {
     u32::try_from(raw).ok().and_then(AttributeFlags::from_bits).ok_or(Errno::EINVAL)
 }
@@ -257,7 +240,7 @@ fn read_attributes_checked(task: &CurrentTask<'_>, at: UserAddr, size: usize) ->
         return Err(Errno::EINVAL);
     }
     check_may_mount(task)?;
-    read_attributes(task, at, size)
+    UserIn::new(at).read_sized(task, size, size_of::<MountAttributes>())
 }
 
 /// What fsopen(2) opens.

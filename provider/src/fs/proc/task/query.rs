@@ -7,7 +7,7 @@ use crate::user::{PATH_MAX, UserIn};
 use rustix::fs::{major, minor};
 use vmm::addr::{PAGE_SIZE, UserAddr};
 use vmm::memory::Access;
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// `_IOWR('f', 17, struct procmap_query)`
 const PROCMAP_QUERY: u32 = 0xc068_6611;
@@ -70,25 +70,13 @@ struct Query {
 const _: () = assert!(size_of::<Query>() == 104);
 
 /// Bytes that a program must give at least: up to the address.
-const SHORTEST: u64 = 24;
+const SHORTEST: usize = 24;
 
-/// Reads the structure in the program's size: what it lacks is zero, and what we don't know must be (copy_struct_from_user).
+/// Reads the structure, whose size the program says.
 fn read(shown: &Shown<'_, '_>, at: UserAddr) -> Result<Query, Errno> {
     let size: u64 = UserIn::new(at).read(shown.reader)?;
-    if size > PAGE_SIZE {
-        return Err(Errno::E2BIG);
-    }
-    if size < SHORTEST {
-        return Err(Errno::EINVAL);
-    }
-    let mut bytes = vec![0; usize::try_from(size).map_err(|_| Errno::E2BIG)?];
-    shown.reader.mm().read(at, &mut bytes)?;
-    let known = bytes.len().min(size_of::<Query>());
-    if bytes[known..].iter().any(|byte| *byte != 0) {
-        return Err(Errno::E2BIG);
-    }
-    let mut query = Query::new_zeroed();
-    query.as_mut_bytes()[..known].copy_from_slice(&bytes[..known]);
+    let mut query: Query =
+        UserIn::new(at).read_sized(shown.reader, usize::try_from(size).unwrap_or(usize::MAX), SHORTEST)?;
     // It may have changed between the two reads.
     query.size = size;
     Ok(query)
@@ -169,6 +157,7 @@ mod tests {
     use crate::testing::{Fixture, config, fixture_with};
     use linux_raw_sys::general::__NR_ioctl;
     use vmm::addr::UserRange;
+    use zerocopy::FromZeros;
 
     /// A sandbox whose memory is three pages to write to and, one page behind, one to read; with /proc/self/maps at descriptor 3.
     fn scene() -> (Fixture, u64, u64) {
