@@ -8,8 +8,7 @@ use crate::signal::{Signal, exception};
 use crate::syscall::{self, Outcome};
 use crate::task::{CurrentTask, ExitStatus, Task, ThreadGroup, exit};
 use std::sync::Arc;
-use vmm::addr::UserRange;
-use vmm::pico::{Context, Disposition, ExitReason, Provider, SubsystemType, TrapFrame};
+use vmm::pico::{Context, Disposition, ExitReason, ProtectedRange, Provider, SubsystemType, TrapFrame};
 use vmm::trap::Exception;
 
 /// The Linux personality.
@@ -137,8 +136,8 @@ impl Provider for LinuxProvider {
         }
     }
 
-    fn protected_ranges(&self, _process: &Context) -> Vec<UserRange> {
-        Vec::new()
+    fn protected_ranges(&self) -> Vec<ProtectedRange> {
+        vec![ProtectedRange::of("the system-call table", &syscall::table::TABLE)]
     }
 
     fn process_name(&self, process: &Context) -> Vec<u8> {

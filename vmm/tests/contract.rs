@@ -118,3 +118,11 @@ fn the_personality_says_what_it_is() {
     assert_eq!(vmm::pico::Provider::subsystem(&script), SubsystemType::Other(1));
     assert_eq!(vmm::pico::Provider::process_name(&script, &context), b"script");
 }
+
+#[test]
+fn a_provider_names_its_own_tables_as_protected() {
+    let ranges = vmm::pico::Provider::protected_ranges(&Script::default());
+    let [table] = ranges.as_slice() else { panic!("one range: {ranges:?}") };
+    assert_eq!(table.address(), personality::TABLE.as_ptr().addr());
+    assert_eq!(table.len(), size_of_val(&personality::TABLE));
+}

@@ -7,6 +7,7 @@
 mod frame;
 mod host;
 mod process;
+mod protected;
 mod provider;
 mod registry;
 mod run;
@@ -16,6 +17,7 @@ pub(crate) use frame::reset_area;
 pub use frame::{CpuState, DetachedCpu, TrapFrame};
 pub use host::{CreateError, Host, HostConfig, HostOpening, OpenError, Registration};
 pub use process::{Process, ProcessAttributes, ProcessFlags};
+pub use protected::ProtectedRange;
 pub use provider::{Context, Disposition, ExitReason, Provider, SubsystemType};
 pub use registry::RegisterError;
 pub use thread::{NotStopped, Thread, ThreadAttributes};

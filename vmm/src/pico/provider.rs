@@ -1,7 +1,6 @@
 //! The provider's side of the contract (NT: `PS_PICO_PROVIDER_ROUTINES`).
 
-use super::TrapFrame;
-use crate::addr::UserRange;
+use super::{ProtectedRange, TrapFrame};
 use crate::trap::Exception;
 use std::any::Any;
 use std::fmt;
@@ -65,8 +64,9 @@ pub trait Provider: Send + Sync + fmt::Debug {
     /// Somebody asks that a process be terminated; the provider is asked, not bypassed (NT: `TerminateProcess`).
     fn terminate_process(&self, process: &Context);
 
-    /// Ranges of a process whose integrity the host protects (NT: `ProtectedRanges`).
-    fn protected_ranges(&self, process: &Context) -> Vec<UserRange>;
+    /// The provider's own memory whose integrity the host protects: the tables that it dispatches through (NT:
+    /// `ProtectedRanges`). Asked once, when registration closes.
+    fn protected_ranges(&self) -> Vec<ProtectedRange>;
 
     /// The name a tool shows for a process (NT: `GetAllocatedProcessImageName`). Bytes, as the personality has them.
     fn process_name(&self, process: &Context) -> Vec<u8>;

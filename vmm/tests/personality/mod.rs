@@ -26,8 +26,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use vmm::addr::{UserAddr, UserRange};
 use vmm::memory::{Access, AddressSpace, PageState};
 use vmm::pico::{
-    Context, Disposition, ExitReason, Host, HostConfig, Process, ProcessAttributes, ProcessFlags, Provider,
-    SubsystemType, Thread, ThreadAttributes, TrapFrame,
+    Context, Disposition, ExitReason, Host, HostConfig, Process, ProcessAttributes, ProcessFlags, ProtectedRange,
+    Provider, SubsystemType, Thread, ThreadAttributes, TrapFrame,
 };
 use vmm::trap::{Exception, Registers};
 
@@ -63,6 +63,9 @@ macro_rules! payload {
         }
     };
 }
+
+/// What the personality asks the host to protect.
+pub static TABLE: [u64; 4] = [3, 1, 4, 1];
 
 /// What happened, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -277,8 +280,8 @@ impl Provider for Script {
         }
     }
 
-    fn protected_ranges(&self, _: &Context) -> Vec<UserRange> {
-        Vec::new()
+    fn protected_ranges(&self) -> Vec<ProtectedRange> {
+        vec![ProtectedRange::of("the script's table", &TABLE)]
     }
 
     fn process_name(&self, _: &Context) -> Vec<u8> {
