@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use vmm::pico::{Host, HostConfig, HostOpening};
 use vmm::signals::{HostSignal, HostSignals};
+use vmm::threads::Owner;
 
 use crate::cli::RunOptions;
 use crate::failure::{Failure, TIMED_OUT, plain};
@@ -59,11 +60,13 @@ pub(crate) fn run(options: &RunOptions, beginning: Result<Beginning, Failure>) -
     config.terminal = options.network.tty.then(|| terminal.size());
     let timeout = config.limits.timeout;
     let Beginning { started, signals, host } = beginning?;
+    let _main = host.threads().adopt("main");
     let host = host.finish(&HostConfig { memory: config.limits.memory, vcpus: None }).map_err(Failure::ours)?;
     let sandbox = Arc::new(Sandbox::start(&host, config).map_err(|error| start_failure(options, &error))?);
 
     let outside = sandbox.terminal().zip(keeper);
-    let console = outside.map(|(outside, keeper)| Console::start(outside, &terminal, keeper)).transpose()?;
+    let console =
+        outside.map(|(outside, keeper)| Console::start(host.threads(), outside, &terminal, keeper)).transpose()?;
     let timed_out = Arc::new(AtomicBool::new(false));
     let forwarder = Forwarder {
         signals,
@@ -72,10 +75,8 @@ pub(crate) fn run(options: &RunOptions, beginning: Result<Beginning, Failure>) -
         deadline: timeout.and_then(|timeout| started.checked_add(timeout)),
         timed_out: timed_out.clone(),
     };
-    std::thread::Builder::new()
-        .name("signals".into())
-        .stack_size(SIGNAL_THREAD_STACK)
-        .spawn(move || forwarder.run())
+    host.threads()
+        .spawn("signals", SIGNAL_THREAD_STACK, Owner::System, move || forwarder.run())
         .map_err(|error| Failure::ours(format_args!("cannot start a thread: {}", plain(&error))))?;
 
     let end = sandbox.wait(|| match &console {

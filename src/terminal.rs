@@ -8,6 +8,7 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetat
 use std::io::{Stdin, stdin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use vmm::threads::{HostThreads, Owner};
 
 use crate::failure::{Failure, plain};
 pub(crate) use keeper::{Keeper, keep_if_asked};
@@ -103,6 +104,7 @@ pub(crate) struct Console {
 impl Console {
     /// Makes the terminal raw, once `keeper` can undo it, and starts to carry.
     pub(crate) fn start(
+        threads: &Arc<HostThreads>,
         outside: &Arc<OutsideEnd>,
         modes: &Arc<TerminalModes>,
         keeper: std::io::Result<Keeper>,
@@ -110,15 +112,15 @@ impl Console {
         let ready = keeper.and_then(|mut keeper| keeper.ready().map(|()| keeper));
         // What it does matters after a violent end only: no reason not to run.
         let keeper = ready.inspect_err(|error| tracing::warn!(%error, "nobody keeps the terminal's modes")).ok();
-        let thread = |name: &str| std::thread::Builder::new().name(name.into()).stack_size(STACK);
         let failed = |error| Failure::ours(format_args!("cannot start a thread: {}", plain(&error)));
         modes.make_raw()?;
         let typist = Arc::clone(outside);
-        thread("keyboard").spawn(move || type_all(&typist)).map_err(failed)?;
+        threads.spawn("keyboard", STACK, Owner::System, move || type_all(&typist)).map_err(failed)?;
         let source = Arc::clone(outside);
         let printing = Arc::new(Mutex::new(()));
         let turns = Arc::clone(&printing);
-        let printer = thread("screen").spawn(move || print_all(&source, &turns)).map_err(failed)?;
+        let print = move || print_all(&source, &turns);
+        let printer = threads.spawn("screen", STACK, Owner::System, print).map_err(failed)?;
         Ok(Self { outside: Arc::clone(outside), modes: Arc::clone(modes), printer, printing, _keeper: keeper })
     }
 

@@ -22,6 +22,7 @@ use std::sync::{Arc, Condvar, OnceLock, PoisonError};
 use vmm::clock::{Clock, ClockKind};
 use vmm::events::HostEvents;
 use vmm::memory::GuestMemory;
+use vmm::threads::HostThreads;
 
 /// What uname(2) says this is. Fixed, so that runs can be reproduced: the Linux release whose behaviour we follow.
 pub mod release {
@@ -117,11 +118,16 @@ pub enum Outcome {
 impl Kernel {
     /// Makes the state of a sandbox that has no files and no tasks yet.
     pub fn new(config: Config, memory: Arc<GuestMemory>) -> Arc<Self> {
-        Self::with_tracer(config, memory, None)
+        Self::with_threads(config, memory, Arc::default(), None)
     }
 
-    /// As [`Self::new`], with a trace of system calls.
-    pub fn with_tracer(config: Config, memory: Arc<GuestMemory>, tracer: Option<Tracer>) -> Arc<Self> {
+    /// As [`Self::new`], with the monitor's host threads and perhaps a trace of system calls.
+    pub fn with_threads(
+        config: Config,
+        memory: Arc<GuestMemory>,
+        threads: Arc<HostThreads>,
+        tracer: Option<Tracer>,
+    ) -> Arc<Self> {
         let tasks = TaskTable::new(config.limits.pids);
         let cpus = Cpus::of_host(config.limits.cpus);
         let pipes = Pipes::new(config.limits.memory);
@@ -136,14 +142,14 @@ impl Kernel {
             bonds: Bonds::default(),
             terminals: Terminals::default(),
             pipes,
-            host_events: HostEvents::default(),
+            host_events: HostEvents::new(threads.clone()),
             signal_arrivals: WaitQueue::default(),
             counters: Counters::default(),
             tracer,
             clock: OnceLock::new(),
             vdso: OnceLock::new(),
             fate: Fate::default(),
-            timers: TimerService::default(),
+            timers: TimerService::new(threads),
             futexes: Futexes::default(),
             ipc: Ipc::new(network.budget()),
             aio: Arc::default(),

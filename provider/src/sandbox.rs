@@ -125,7 +125,7 @@ impl Sandbox {
                 StartError::Trace { path, reason }
             })?),
         };
-        let kernel = Kernel::with_tracer(config, host.memory().clone(), tracer);
+        let kernel = Kernel::with_threads(config, host.memory().clone(), host.threads().clone(), tracer);
         kernel.mount()?;
         host.register(Arc::new(LinuxProvider::new(kernel.clone())))?;
         let task = first_task(&kernel)?;

@@ -3,6 +3,7 @@
 //! [`HostEvents::watch`] names a descriptor and what to call; the call comes from that thread at each change (edge-triggered), so it must
 //! neither block nor watch. Dropping the [`Watch`] ends it; a call that is under way may still come.
 
+use crate::threads::{HostThreads, Owner};
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, RemoteEndpoint, SubscriberId};
 use std::fmt;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -30,6 +31,7 @@ pub type Call = Box<dyn Fn(u32) + Send>;
 /// The descriptors that are watched, and the thread that waits for them. It starts with the first.
 #[derive(Debug, Default)]
 pub struct HostEvents {
+    threads: Arc<HostThreads>,
     endpoint: Mutex<Option<RemoteEndpoint<Subscriber>>>,
     /// Tells the thread to end.
     over: Arc<AtomicBool>,
@@ -79,6 +81,11 @@ impl From<event_manager::Error> for Failure {
 }
 
 impl HostEvents {
+    /// Watches nothing yet. The thread, once it is needed, is one of `threads`.
+    pub fn new(threads: Arc<HostThreads>) -> Self {
+        Self { threads, endpoint: Mutex::default(), over: Arc::default() }
+    }
+
     /// Calls `call` whenever the descriptor may have become ready for something, first for what it is ready for now.
     pub fn watch(&self, fd: BorrowedFd<'_>, call: Call) -> Result<Watch, WatchError> {
         let fd = fd.try_clone_to_owned().map_err(WatchError::Host)?;
@@ -105,10 +112,10 @@ impl HostEvents {
             return Ok(endpoint.clone());
         }
         let (sender, receiver) = std::sync::mpsc::channel();
-        let thread = std::thread::Builder::new().name("events".into()).stack_size(STACK);
         // The manager is made on its thread: it may not be sent there.
         let over = self.over.clone();
-        thread.spawn(move || run(&sender, &over)).map_err(WatchError::Host)?;
+        let thread = self.threads.spawn("events", STACK, Owner::System, move || run(&sender, &over));
+        thread.map_err(WatchError::Host)?;
         let made = receiver.recv().map_err(|error| WatchError::Host(std::io::Error::other(error)))?;
         let made = made.map_err(|error| Failure::from(error).0)?;
         *endpoint = Some(made.clone());

@@ -16,6 +16,7 @@ mod machine;
 pub mod memory;
 pub mod pico;
 pub mod signals;
+pub mod threads;
 pub mod trap;
 pub mod usage;
 

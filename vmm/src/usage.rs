@@ -1,5 +1,6 @@
 //! CPU time of host threads: what a pico thread has used, since one host thread runs it.
 
+use crate::threads;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -132,16 +133,20 @@ impl Meter {
     pub(crate) fn begin(&self) {
         let mut state = self.state();
         (state.begin, state.clock) = (Usage::of_this_thread(), Some(CpuClock::of_this_thread()));
+        threads::lend(state.begin.total());
     }
 
     /// The calling host thread serves the pico thread no longer.
     pub(crate) fn end(&self) {
         self.sample();
-        self.state().clock = None;
+        let mut state = self.state();
+        state.clock = None;
+        threads::take_back(state.begin.total() + state.sampled.total());
     }
 
-    /// Adds what another host thread did.
+    /// Adds what the calling host thread, another one, did.
     pub(crate) fn add(&self, usage: &Usage) {
+        threads::was_lent(usage.total());
         let mut state = self.state();
         state.others = state.others.plus(usage);
     }

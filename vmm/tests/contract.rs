@@ -8,8 +8,8 @@ use std::sync::Arc;
 use vmm::addr::{UserAddr, UserRange};
 use vmm::memory::Access;
 use vmm::pico::{
-    CreateError, ExitReason, Host, NotStopped, ProcessAttributes, ProcessFlags, RegisterError, SubsystemType,
-    ThreadAttributes,
+    CreateError, ExitReason, Host, NotStopped, ProcessAttributes, ProcessFlags, ProcessKind, RegisterError,
+    SubsystemType, ThreadAttributes,
 };
 use vmm::trap::Registers;
 
@@ -125,4 +125,39 @@ fn a_provider_names_its_own_tables_as_protected() {
     let [table] = ranges.as_slice() else { panic!("one range: {ranges:?}") };
     assert_eq!(table.address(), personality::TABLE.as_ptr().addr());
     assert_eq!(table.len(), size_of_val(&personality::TABLE));
+}
+
+/// The kinds and names of a host's processes.
+fn listed(host: &Host) -> Vec<(ProcessKind, Vec<u8>)> {
+    host.processes().iter().map(|process| (process.kind(), process.name())).collect()
+}
+
+#[test]
+fn system_and_memory_compression_exist_from_the_start_and_secure_system_while_jailed() {
+    let host = host();
+    let system = (ProcessKind::System, b"System".to_vec());
+    let compression = (ProcessKind::MemoryCompression, b"Memory Compression".to_vec());
+    assert_eq!(listed(&host), [system.clone(), compression.clone()]);
+    assert!(host.secure_system().is_none());
+    host.enter_jail().unwrap();
+    assert_eq!(listed(&host), [system, compression, (ProcessKind::SecureSystem, b"Secure System".to_vec())]);
+    assert_eq!(host.secure_system().map(|process| process.kind()), Some(ProcessKind::SecureSystem));
+    for process in host.processes() {
+        assert!(process.context().is_none() && process.threads().is_empty());
+    }
+    // They are not what closes registration.
+    host.register(Arc::new(Script::default())).unwrap();
+}
+
+#[test]
+fn a_process_is_listed_until_nobody_holds_it() {
+    let host = host();
+    host.register(Arc::new(Script::default())).unwrap();
+    let before = host.gone().processes;
+    let process = host.create_process(personality::attributes()).unwrap();
+    assert_eq!(listed(&host).last(), Some(&(ProcessKind::Pico, b"script".to_vec())));
+    process.terminate();
+    drop(process);
+    assert_eq!(host.processes().len(), 2);
+    assert_eq!(host.gone().processes, before + 1);
 }

@@ -10,6 +10,7 @@ use crate::syscall::trace::Tracer;
 use crate::testing::{Fixture, config, fixture_over};
 use linux_raw_sys::general::{__NR_exit, __NR_exit_group, __NR_sync, __NR_syncfs};
 use proptest::prelude::*;
+use std::sync::Arc;
 use vmm::memory::GuestMemory;
 
 /// Ends the task, or makes the host write all it has.
@@ -26,7 +27,7 @@ fn traced(format: TraceFormat) -> (Fixture, Places) {
     config.view.root = Some(empty);
     let memory = GuestMemory::detached(config.limits.memory).unwrap();
     let tracer = Tracer::open(&Trace { format, output: Some("/dev/null".into()) }).unwrap();
-    let kernel = Kernel::with_tracer(config, memory, Some(tracer));
+    let kernel = Kernel::with_threads(config, memory, Arc::default(), Some(tracer));
     let mut fixture = fixture_over(kernel);
     let pages = fixture.allocate(2 << 12);
     fixture.returned(linux_raw_sys::general::__NR_munmap, &[pages.0 + 4096, 4096]).unwrap();

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
+use vmm::threads::{HostThreads, Owner};
 
 /// What happens when a timer expires: it may send a signal, and says when it wants to be called again.
 pub trait Expiry: Send + Sync + fmt::Debug {
@@ -14,6 +15,7 @@ pub trait Expiry: Send + Sync + fmt::Debug {
 /// Timers that wait to expire.
 #[derive(Debug, Default)]
 pub struct TimerService {
+    threads: Arc<HostThreads>,
     shared: Arc<Shared>,
 }
 
@@ -80,6 +82,11 @@ impl Shared {
 }
 
 impl TimerService {
+    /// Has no timers yet. The thread, once it is needed, is one of `threads`.
+    pub fn new(threads: Arc<HostThreads>) -> Self {
+        Self { threads, shared: Arc::default() }
+    }
+
     /// Makes a name for a timer.
     pub fn new_key(&self) -> TimerKey {
         let mut state = self.shared.lock();
@@ -97,8 +104,7 @@ impl TimerService {
         state.insert(at, key, target);
         if !state.running {
             let shared = self.shared.clone();
-            let thread = std::thread::Builder::new().name("timers".into()).stack_size(STACK);
-            match thread.spawn(move || shared.run()) {
+            match self.threads.spawn("timers", STACK, Owner::System, move || shared.run()) {
                 Ok(_) => state.running = true,
                 Err(error) => tracing::error!(%error, "no host thread for timers: they will not expire"),
             }

@@ -8,6 +8,7 @@ use super::supervisor::Supervisor;
 use super::vm::Vm;
 use super::workers::{Pool, Workers, close, lock, serve, spawn};
 use crate::pico::{HostConfig, OpenError};
+use crate::threads::HostThreads;
 use kvm_bindings::{KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_X86_DISABLE_EXITS, KVM_X86_DISABLE_EXITS_HLT, kvm_enable_cap};
 use kvm_ioctls::{Kvm, VmFd};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -28,6 +29,7 @@ pub(crate) struct Opening {
 pub(super) struct Opened {
     pub(super) vm: Arc<Vm>,
     pub(super) pool: Arc<Mutex<Pool>>,
+    pub(super) threads: Arc<HostThreads>,
 }
 
 /// What the first worker found out before it waits for its first order.
@@ -40,11 +42,11 @@ pub(super) struct Probed {
 
 impl Opening {
     /// Begins. Every signal that is to stay blocked in workers must be blocked by now.
-    pub(crate) fn begin() -> Result<Self, OpenError> {
+    pub(crate) fn begin(threads: &Arc<HostThreads>) -> Result<Self, OpenError> {
         let ((tell_opened, opened), (tell_probed, probed)) = (channel(), channel());
         let pool = Arc::new(Mutex::new(Pool::default()));
-        let parking = pool.clone();
-        let handle = spawn(move || first_worker(&parking, &tell_opened, &tell_probed));
+        let (parking, roster) = (pool.clone(), threads.clone());
+        let handle = spawn(threads, move || first_worker(&parking, roster, &tell_opened, &tell_probed));
         lock(&pool).threads.push(handle.map_err(|error| OpenError::Host("no thread for the machine", error))?);
         Ok(Self { opened, probed })
     }
@@ -60,6 +62,7 @@ impl Opening {
 /// The first worker: makes the machine, probes, and serves. Whoever does not listen any more has given the machine up.
 fn first_worker(
     pool: &Arc<Mutex<Pool>>,
+    threads: Arc<HostThreads>,
     opened: &Sender<Result<Opened, HostReport>>,
     probed: &Sender<Result<Probed, HostReport>>,
 ) {
@@ -71,7 +74,7 @@ fn first_worker(
             return;
         }
     };
-    if opened.send(Ok(Opened { vm: vm.clone(), pool: pool.clone() })).is_err() {
+    if opened.send(Ok(Opened { vm: vm.clone(), pool: pool.clone(), threads })).is_err() {
         return;
     }
     let found = Supervisor::new(&vm).map_err(|_| Refusal::Memory);
@@ -137,7 +140,7 @@ fn create_machine(kvm: &Kvm) -> Result<VmFd, kvm_ioctls::Error> {
 
 /// Looks at KVM as a start would, with the trap probe, and keeps nothing of it.
 pub fn check() -> HostReport {
-    let Opening { opened, probed } = match Opening::begin() {
+    let Opening { opened, probed } = match Opening::begin(&Arc::default()) {
         Ok(opening) => opening,
         Err(error) => return HostReport::refused(Refusal::Machine(error.to_string())),
     };

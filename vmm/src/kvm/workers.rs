@@ -16,6 +16,7 @@ use super::vcpu::Vcpu;
 use super::vm::Vm;
 use crate::memory::GuestMemory;
 use crate::pico::{HostConfig, OpenError};
+use crate::threads::{HostThreads, Owner};
 use crate::trap::Attention;
 use crate::usage::Meter;
 use std::sync::mpsc::{Receiver, channel};
@@ -32,6 +33,7 @@ pub(crate) struct Workers {
     vm: Arc<Vm>,
     memory: Arc<GuestMemory>,
     pool: Arc<Mutex<Pool>>,
+    threads: Arc<HostThreads>,
     /// The most virtual CPUs that the configuration allows.
     most: usize,
     first: First,
@@ -81,10 +83,10 @@ impl Workers {
         told: Receiver<Result<Probed, HostReport>>,
         config: &HostConfig,
     ) -> Result<Arc<Self>, OpenError> {
-        let Opened { vm, pool } = opened;
+        let Opened { vm, pool, threads } = opened;
         let memory = GuestMemory::new(vm.clone(), config.memory)?;
         let first = First { told: Mutex::new(told), probed: OnceLock::new() };
-        Ok(Arc::new(Self { vm, memory, pool, most: config.vcpus.unwrap_or(usize::MAX), first }))
+        Ok(Arc::new(Self { vm, memory, pool, threads, most: config.vcpus.unwrap_or(usize::MAX), first }))
     }
 
     /// Waits until the first worker has run the probe; the error is the report with the reason.
@@ -165,7 +167,7 @@ impl Workers {
             ready.turns.add(mailbox);
         }
         let workers = self.clone();
-        let thread = spawn(move || {
+        let thread = spawn(&self.threads, move || {
             // The machine was ready when the thread was asked for, and stays so.
             let Ok(ready) = workers.ready() else { return };
             let own = || workers.promote(ready);
@@ -211,7 +213,7 @@ impl Workers {
         let pages = ready.supervisor.cpu_pages(&self.vm).map_err(|_| Exhausted)?;
         let (vm, flavour, orders, parking) =
             (self.vm.clone(), ready.flavour.clone(), mailbox.clone(), self.pool.clone());
-        let thread = spawn(move || match Vcpu::new(&vm, pages, flavour) {
+        let thread = spawn(&self.threads, move || match Vcpu::new(&vm, pages, flavour) {
             Ok(vcpu) => {
                 // The other side waits for this.
                 let _ = tell.send(true);
@@ -284,6 +286,10 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-pub(super) fn spawn(body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
-    thread::Builder::new().name("pico".to_owned()).stack_size(STACK).spawn(body)
+/// Starts a host thread for pico threads. It is System's but for the time that it is lent to one.
+pub(super) fn spawn(
+    threads: &Arc<HostThreads>,
+    body: impl FnOnce() + Send + 'static,
+) -> std::io::Result<JoinHandle<()>> {
+    threads.spawn("pico", STACK, Owner::System, body)
 }

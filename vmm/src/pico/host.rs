@@ -1,13 +1,16 @@
 //! The host's side of the contract (NT: `PS_PICO_ROUTINES`): opening a machine, registering its provider, making processes.
 
+use super::containers::Containers;
 use super::process::{Process, ProcessAttributes};
 use super::provider::Provider;
 use super::registry::{RegisterError, Registry};
 use crate::clock::Counter;
 use crate::kvm::{HostReport, Opening, Workers};
 use crate::memory::{GuestMemory, MemoryError};
+use crate::threads::HostThreads;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 use thiserror::Error;
 
 /// What a host may use.
@@ -31,6 +34,9 @@ pub enum OpenError {
     /// The host gave no thread or no descriptor.
     #[error("{0}: {1}")]
     Host(&'static str, std::io::Error),
+    /// The processes that every host has could not be made.
+    #[error("System and Memory Compression: {0}")]
+    Containers(CreateError),
 }
 
 /// Why a process or a thread could not be made.
@@ -58,11 +64,23 @@ pub enum CreateError {
 pub(super) struct Shared {
     registry: Registry,
     memory: Arc<GuestMemory>,
+    threads: Arc<HostThreads>,
     /// None where no processor is behind the host.
     pub(super) workers: Option<Arc<Workers>>,
     next_id: AtomicU64,
     /// Every process that may still be alive.
     processes: Mutex<Processes>,
+    /// What processes that are gone have used.
+    gone: Mutex<Gone>,
+}
+
+/// The processes that are gone: ended, and forgotten by whoever waited for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gone {
+    /// How many there were.
+    pub processes: u64,
+    /// The CPU time they used.
+    pub cpu_time: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -83,6 +101,18 @@ impl Shared {
     /// A number no other process or thread of this host ever has.
     pub(super) fn new_id(&self) -> u64 {
         self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The monitor's host threads.
+    pub(super) fn threads(&self) -> &Arc<HostThreads> {
+        &self.threads
+    }
+
+    /// A process that has used so much is gone.
+    pub(super) fn forget(&self, used: Duration) {
+        let mut gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        gone.processes += 1;
+        gone.cpu_time += used;
     }
 
     /// Takes a new process on the list that the host's end goes through.
@@ -111,19 +141,28 @@ impl Shared {
 /// provider return), user mode is left for good, and the host threads behind the virtual CPUs are waited for.
 #[derive(Debug)]
 pub struct Host {
+    containers: Containers,
     shared: Arc<Shared>,
 }
 
 /// A host whose machine is being made, on a thread of its own ([`Host::begin`]).
 #[derive(Debug)]
-pub struct HostOpening(Opening);
+pub struct HostOpening {
+    opening: Opening,
+    threads: Arc<HostThreads>,
+}
 
 impl HostOpening {
+    /// The monitor's host threads.
+    pub fn threads(&self) -> &Arc<HostThreads> {
+        &self.threads
+    }
+
     /// Makes the host, with memory that can be used at once. Its threads wait for the probe, as does [`Host::check`].
     pub fn finish(self, config: &HostConfig) -> Result<Host, OpenError> {
-        let workers = self.0.finish(config)?;
+        let workers = self.opening.finish(config)?;
         let memory = workers.memory().clone();
-        Ok(Host::with(memory, Some(workers)))
+        Host::with(memory, self.threads, Some(workers)).map_err(OpenError::Containers)
     }
 }
 
@@ -138,7 +177,8 @@ impl Host {
     /// Begins to open a host, beside what the caller has to do before it knows the configuration. Signals that threads of
     /// the host must not get are blocked by now.
     pub fn begin() -> Result<HostOpening, OpenError> {
-        Opening::begin().map(HostOpening)
+        let threads = Arc::default();
+        Ok(HostOpening { opening: Opening::begin(&threads)?, threads })
     }
 
     /// Waits until it is known whether the host can run threads.
@@ -147,19 +187,61 @@ impl Host {
     }
 
     /// Makes a host with memory of at most `limit` bytes and no processor: its threads are made and looked at, never run.
-    pub fn detached(limit: u64) -> Result<Self, MemoryError> {
-        Ok(Self::with(GuestMemory::detached(limit)?, None))
+    pub fn detached(limit: u64) -> Result<Self, CreateError> {
+        Self::with(GuestMemory::detached(limit)?, Arc::default(), None)
     }
 
-    fn with(memory: Arc<GuestMemory>, workers: Option<Arc<Workers>>) -> Self {
-        let shared = Shared {
+    fn with(
+        memory: Arc<GuestMemory>,
+        threads: Arc<HostThreads>,
+        workers: Option<Arc<Workers>>,
+    ) -> Result<Self, CreateError> {
+        let shared = Arc::new(Shared {
             registry: Registry::default(),
             memory,
+            threads,
             workers,
             next_id: AtomicU64::new(1),
             processes: Mutex::default(),
-        };
-        Self { shared: Arc::new(shared) }
+            gone: Mutex::default(),
+        });
+        Ok(Self { containers: Containers::new(&shared)?, shared })
+    }
+
+    /// The process that holds the monitor's host threads and descriptors.
+    pub fn system(&self) -> &Arc<Process> {
+        &self.containers.system
+    }
+
+    /// The process in whose address space compressed pages are stored.
+    pub fn memory_compression(&self) -> &Arc<Process> {
+        &self.containers.compression
+    }
+
+    /// The process that exists while the monitor is jailed.
+    pub fn secure_system(&self) -> Option<&Arc<Process>> {
+        self.containers.secure()
+    }
+
+    /// Makes Secure System exist: the monitor is jailed from now on, and stays so.
+    pub fn enter_jail(&self) -> Result<(), CreateError> {
+        self.containers.enter_jail(&self.shared)
+    }
+
+    /// The monitor's host threads.
+    pub fn threads(&self) -> &Arc<HostThreads> {
+        self.shared.threads()
+    }
+
+    /// Every process that is not gone, in the order of their numbers: the containers, then the others.
+    pub fn processes(&self) -> Vec<Arc<Process>> {
+        let processes = self.shared.processes.lock().unwrap_or_else(PoisonError::into_inner);
+        processes.list.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// What processes that are gone have used.
+    pub fn gone(&self) -> Gone {
+        *self.shared.gone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Registers the host's provider. It is the only one, and comes before any process.
@@ -190,7 +272,7 @@ impl Host {
     /// minimal process, which no provider serves and which runs no thread.
     pub fn create_process(&self, attributes: ProcessAttributes) -> Result<Arc<Process>, CreateError> {
         self.shared.registry.seal();
-        Process::create(&self.shared, None, attributes)
+        Process::create(&self.shared, None, attributes.kind(), attributes)
     }
 }
 

@@ -4,6 +4,7 @@
 //! [`Provider`] serves: each transition between its user-mode code and the kernel goes to the provider. The host keeps
 //! two jobs: it schedules threads and it commits memory.
 
+mod containers;
 mod frame;
 mod host;
 mod process;
@@ -15,8 +16,8 @@ mod thread;
 
 pub(crate) use frame::reset_area;
 pub use frame::{CpuState, DetachedCpu, TrapFrame};
-pub use host::{CreateError, Host, HostConfig, HostOpening, OpenError, Registration};
-pub use process::{Process, ProcessAttributes, ProcessFlags};
+pub use host::{CreateError, Gone, Host, HostConfig, HostOpening, OpenError, Registration};
+pub use process::{Process, ProcessAttributes, ProcessFlags, ProcessKind};
 pub use protected::ProtectedRange;
 pub use provider::{Context, Disposition, ExitReason, Provider, SubsystemType};
 pub use registry::RegisterError;

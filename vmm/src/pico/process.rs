@@ -4,8 +4,11 @@ use super::host::{CreateError, Shared};
 use super::provider::{Context, ExitReason};
 use super::thread::{Thread, ThreadAttributes};
 use crate::memory::{AddressSpace, ForkPlan};
+use crate::threads::Owner;
+use crate::usage::{Meter, Usage};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 bitflags::bitflags! {
     /// How a new process relates to its parent (NT: the flags of `CreateProcess`).
@@ -34,18 +37,73 @@ pub struct ProcessAttributes {
     pub context: Option<Context>,
 }
 
+/// What a process is to the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProcessKind {
+    /// The minimal process that holds the monitor's threads and descriptors.
+    System,
+    /// The minimal process that holds the store of compressed pages.
+    MemoryCompression,
+    /// The minimal process that exists while the monitor is jailed.
+    SecureSystem,
+    /// A minimal process that somebody made: an address space and nothing more.
+    Minimal,
+    /// A process that the provider serves.
+    Pico,
+}
+
+impl ProcessKind {
+    /// The threads that belong to a process of this kind.
+    fn owner(self) -> Option<Owner> {
+        match self {
+            Self::System => Some(Owner::System),
+            Self::MemoryCompression => Some(Owner::MemoryCompression),
+            Self::SecureSystem => Some(Owner::SecureSystem),
+            Self::Minimal | Self::Pico => None,
+        }
+    }
+
+    /// The name of a process that has none of its own.
+    fn name(self) -> &'static [u8] {
+        match self {
+            Self::System => b"System",
+            Self::MemoryCompression => b"Memory Compression",
+            Self::SecureSystem => b"Secure System",
+            Self::Minimal | Self::Pico => b"",
+        }
+    }
+}
+
+impl ProcessAttributes {
+    /// What a process with these attributes is.
+    pub(super) fn kind(&self) -> ProcessKind {
+        if self.context.is_some() { ProcessKind::Pico } else { ProcessKind::Minimal }
+    }
+}
+
 /// A process: a container of an address space and threads.
 #[derive(Debug)]
 pub struct Process {
     id: u64,
     parent: Option<u64>,
+    kind: ProcessKind,
     pub(super) host: Arc<Shared>,
     context: Option<Context>,
     space: Mutex<Arc<AddressSpace>>,
     /// Counts replacements of `space`, so that a thread looks at the lock only when there was one.
     space_version: AtomicU64,
     threads: Mutex<Threads>,
+    time: Mutex<Time>,
     over: AtomicBool,
+}
+
+/// The CPU time of a process's threads.
+#[derive(Debug, Default)]
+struct Time {
+    /// What threads that have ended used.
+    ended: Usage,
+    /// The meters of the others.
+    meters: Vec<Arc<Meter>>,
 }
 
 #[derive(Debug, Default)]
@@ -59,6 +117,7 @@ impl Process {
     pub(super) fn create(
         host: &Arc<Shared>,
         parent: Option<&Self>,
+        kind: ProcessKind,
         attributes: ProcessAttributes,
     ) -> Result<Arc<Self>, CreateError> {
         let ProcessAttributes { flags, space, context } = attributes;
@@ -76,11 +135,13 @@ impl Process {
         let process = Arc::new(Self {
             id: host.new_id(),
             parent: parent.map(|parent| parent.id),
+            kind,
             host: host.clone(),
             context,
             space: Mutex::new(space),
             space_version: AtomicU64::new(0),
             threads: Mutex::default(),
+            time: Mutex::default(),
             over: AtomicBool::new(false),
         });
         host.enlist(&process)?;
@@ -89,7 +150,7 @@ impl Process {
 
     /// Makes a child of this process.
     pub fn create_child(&self, attributes: ProcessAttributes) -> Result<Arc<Self>, CreateError> {
-        Self::create(&self.host, Some(self), attributes)
+        Self::create(&self.host, Some(self), attributes.kind(), attributes)
     }
 
     /// Makes a thread, which runs once it is [started](Thread::start).
@@ -113,6 +174,40 @@ impl Process {
     /// The number of the process that made this one, if one did.
     pub fn parent(&self) -> Option<u64> {
         self.parent
+    }
+
+    /// What it is to the host.
+    pub fn kind(&self) -> ProcessKind {
+        self.kind
+    }
+
+    /// The name that tools show: a pico process's is what its provider says (NT: `GetAllocatedProcessImageName`).
+    pub fn name(&self) -> Vec<u8> {
+        match (&self.context, self.host.provider()) {
+            (Some(context), Some(provider)) => provider.process_name(context),
+            _ => self.kind.name().to_vec(),
+        }
+    }
+
+    /// The CPU time that it has used: that of its threads, or of the host threads that belong to it.
+    pub fn cpu_time(&self) -> Duration {
+        if let Some(owner) = self.kind.owner() {
+            return self.host.threads().used(owner);
+        }
+        let time = self.lock_time();
+        time.ended.total() + time.meters.iter().map(|meter| meter.usage().total()).sum::<Duration>()
+    }
+
+    /// A thread begins to use CPU time.
+    pub(super) fn time_begins(&self, meter: &Arc<Meter>) {
+        self.lock_time().meters.push(meter.clone());
+    }
+
+    /// A thread has used its last CPU time.
+    pub(super) fn time_ends(&self, meter: &Arc<Meter>) {
+        let mut time = self.lock_time();
+        time.meters.retain(|other| !Arc::ptr_eq(other, meter));
+        time.ended = time.ended.plus(&meter.usage());
     }
 
     /// The provider's object, or `None` for a minimal process.
@@ -209,7 +304,18 @@ impl Process {
         }
     }
 
+    fn lock_time(&self) -> MutexGuard<'_, Time> {
+        self.time.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock_threads(&self) -> MutexGuard<'_, Threads> {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let time = self.time.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.host.forget(time.ended.total());
     }
 }

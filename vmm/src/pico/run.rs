@@ -46,7 +46,9 @@ pub(super) fn terminate(thread: &Arc<Thread>) {
 
 /// Runs a thread from its first to its last instruction.
 fn live(thread: &Arc<Thread>, cpu: &mut dyn UserMode) {
+    let process = thread.process().clone();
     thread.meter.begin();
+    process.time_begins(&thread.meter);
     let reason = match thread.process().host.provider() {
         Some(provider) => {
             let provider = provider.clone();
@@ -58,6 +60,7 @@ fn live(thread: &Arc<Thread>, cpu: &mut dyn UserMode) {
     thread.state().phase = Phase::Over;
     ended(thread, reason);
     thread.meter.end();
+    process.time_ends(&thread.meter);
 }
 
 fn ended(thread: &Arc<Thread>, reason: ExitReason) {
