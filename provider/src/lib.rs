@@ -13,6 +13,7 @@ pub mod errno;
 pub mod exec;
 pub mod fs;
 pub mod futex;
+mod inspect;
 pub mod ipc;
 pub mod kernel;
 pub mod mm;

@@ -2,14 +2,20 @@
 
 use crate::errno::Errno;
 use crate::fs::sigio;
+use crate::inspect;
 use crate::kernel::{self, Kernel};
 use crate::signal::deliver::{Delivery, InterruptedCall};
 use crate::signal::{Signal, exception};
 use crate::syscall::{self, Outcome};
 use crate::task::{CurrentTask, ExitStatus, Task, ThreadGroup, exit};
 use std::sync::Arc;
-use vmm::pico::{Context, Disposition, ExitReason, ProtectedRange, Provider, SubsystemType, TrapFrame};
-use vmm::trap::Exception;
+use vmm::memory::Fault;
+use vmm::pico::walk::Visit;
+use vmm::pico::{
+    Context, Disposition, ExceptionRecord, ExitReason, ProcessAccess, ProcessDetails, ProtectedRange, Provider,
+    SubsystemType, ThreadAccess, TrapFrame,
+};
+use vmm::trap::Registers;
 
 /// The Linux personality.
 #[derive(Debug)]
@@ -96,11 +102,22 @@ impl Provider for LinuxProvider {
         with_task(thread, frame, system_call)
     }
 
-    fn dispatch_exception(&self, thread: &Context, exception: Exception, frame: &mut TrapFrame<'_>) -> Disposition {
-        with_task(thread, frame, |task| {
-            exception::serve(task, exception);
+    fn dispatch_exception(
+        &self,
+        thread: &Context,
+        record: &ExceptionRecord,
+        frame: &mut TrapFrame<'_>,
+    ) -> Option<Disposition> {
+        // Every exception is a signal or nothing, so there is no second chance.
+        Some(with_task(thread, frame, |task| {
+            exception::serve(task, record.exception);
             leave(task, Disposition::Resume, None)
-        })
+        }))
+    }
+
+    fn dispatch_io_fault(&self, process: &Context, fault: &Fault) -> bool {
+        let mm = group_of(process).threads().iter().find_map(|task| task.mm());
+        mm.is_some_and(|mm| mm.resolve(*fault).is_ok())
     }
 
     fn dispatch_kick(&self, thread: &Context, frame: &mut TrapFrame<'_>) -> Disposition {
@@ -136,12 +153,50 @@ impl Provider for LinuxProvider {
         }
     }
 
+    fn walk_user_stack(&self, thread: &Context, registers: &Registers, visit: &mut Visit<'_>) {
+        inspect::walk(&task_of(thread), registers, visit);
+    }
+
     fn protected_ranges(&self) -> Vec<ProtectedRange> {
         vec![ProtectedRange::of("the system-call table", &syscall::table::TABLE)]
     }
 
     fn process_name(&self, process: &Context) -> Vec<u8> {
         group_of(process).threads().first().map(|task| task.name()).unwrap_or_default()
+    }
+
+    fn process_number(&self, process: &Context) -> u64 {
+        inspect::number(group_of(process).pid())
+    }
+
+    fn process_details(&self, process: &Context) -> ProcessDetails {
+        inspect::details(&group_of(process))
+    }
+
+    fn thread_name(&self, thread: &Context) -> Vec<u8> {
+        task_of(thread).name()
+    }
+
+    fn thread_number(&self, thread: &Context) -> u64 {
+        inspect::number(task_of(thread).tid())
+    }
+
+    fn open_process_allowed_access(
+        &self,
+        process: &Context,
+        opener: Option<&Context>,
+        wanted: ProcessAccess,
+    ) -> ProcessAccess {
+        inspect::process_access(&group_of(process), opener.map(group_of).as_ref(), wanted)
+    }
+
+    fn open_thread_allowed_access(
+        &self,
+        thread: &Context,
+        opener: Option<&Context>,
+        wanted: ThreadAccess,
+    ) -> ThreadAccess {
+        inspect::thread_access(&task_of(thread), opener.map(group_of).as_ref(), wanted)
     }
 
     fn subsystem(&self) -> SubsystemType {

@@ -113,7 +113,7 @@ impl MemoryMap {
     }
 
     /// Asks the map about a fault of the monitor's own access; a bus error is beyond help.
-    pub(super) fn resolve(&self, fault: Fault) -> Result<(), Errno> {
+    pub(crate) fn resolve(&self, fault: Fault) -> Result<(), Errno> {
         match fault.kind {
             FaultKind::Bus => Err(Errno::EFAULT),
             FaultKind::Entry => self.resolve_fault(fault.address, fault.access).map_err(|_| Errno::EFAULT),

@@ -1,6 +1,6 @@
 //! Who may look into another task, or change it (`__ptrace_may_access`).
 
-use super::{CurrentTask, Task};
+use super::{Credentials, CurrentTask, Task};
 use crate::errno::Errno;
 use crate::mm::Dumpable;
 
@@ -13,11 +13,16 @@ impl CurrentTask<'_> {
         if target.group().pid() == self.group().pid() {
             return Ok(());
         }
-        let (ours, theirs) = (self.credentials(), target.credentials());
-        let same = [theirs.uid, theirs.euid, theirs.suid].iter().all(|uid| *uid == ours.uid)
-            && [theirs.gid, theirs.egid, theirs.sgid].iter().all(|gid| *gid == ours.gid);
-        let dumpable = target.mm().is_none_or(|mm| mm.dumpable() == Dumpable::Yes);
-        let no_stronger = theirs.permitted & !ours.permitted == 0;
-        if same && dumpable && no_stronger || ours.has(CAP_SYS_PTRACE) { Ok(()) } else { Err(Errno::EPERM) }
+        if may_attach(&self.credentials(), target) { Ok(()) } else { Err(Errno::EPERM) }
     }
+}
+
+/// Tells whether somebody with these credentials may attach to a task of another process.
+pub(crate) fn may_attach(ours: &Credentials, target: &Task) -> bool {
+    let theirs = target.credentials();
+    let same = [theirs.uid, theirs.euid, theirs.suid].iter().all(|uid| *uid == ours.uid)
+        && [theirs.gid, theirs.egid, theirs.sgid].iter().all(|gid| *gid == ours.gid);
+    let dumpable = target.mm().is_none_or(|mm| mm.dumpable() == Dumpable::Yes);
+    let no_stronger = theirs.permitted & !ours.permitted == 0;
+    same && dumpable && no_stronger || ours.has(CAP_SYS_PTRACE)
 }

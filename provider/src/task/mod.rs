@@ -26,6 +26,7 @@ mod wait;
 mod wait_queue;
 mod work;
 
+pub(crate) use access::may_attach;
 pub use accounting::CpuTimeOf;
 pub use attributes::{Attributes, MceKill};
 pub use block::{Deadline, Waiter, Wake};

@@ -4,6 +4,7 @@
 //! [`Provider`] serves: each transition between its user-mode code and the kernel goes to the provider. The host keeps
 //! two jobs: it schedules threads and it commits memory.
 
+mod access;
 mod containers;
 mod frame;
 mod host;
@@ -12,13 +13,21 @@ mod protected;
 mod provider;
 mod registry;
 mod run;
+mod stacks;
+mod stop;
 mod thread;
+pub mod walk;
 
+pub use access::{ProcessAccess, ThreadAccess};
 pub(crate) use frame::reset_area;
 pub use frame::{CpuState, DetachedCpu, TrapFrame};
 pub use host::{CreateError, Gone, Host, HostConfig, HostOpening, OpenError, Registration};
 pub use process::{Process, ProcessAttributes, ProcessFlags, ProcessKind};
 pub use protected::ProtectedRange;
-pub use provider::{Context, Disposition, ExitReason, Provider, SubsystemType};
+pub use provider::{
+    Activity, Chance, Context, Disposition, ExceptionRecord, ExitReason, ProcessDetails, Provider, SubsystemType,
+};
 pub use registry::RegisterError;
-pub use thread::{NotStopped, Thread, ThreadAttributes};
+pub use stacks::ThreadStack;
+pub use stop::{NotStopped, Stopped, ThreadStatus};
+pub use thread::{Thread, ThreadAttributes};

@@ -109,6 +109,8 @@ struct Time {
 #[derive(Debug, Default)]
 struct Threads {
     live: Vec<Arc<Thread>>,
+    /// How many suspensions of the process are not resumed yet.
+    suspended: u32,
     /// Whether there ever was a thread: a process ends with its last one.
     any: bool,
 }
@@ -161,6 +163,7 @@ impl Process {
             return Err(CreateError::Over);
         }
         let thread = Thread::create(self, attributes);
+        (0..threads.suspended).for_each(|_| thread.suspend());
         threads.live.push(thread.clone());
         threads.any = true;
         Ok(thread)
@@ -262,14 +265,24 @@ impl Process {
         }
     }
 
-    /// Suspends every thread.
+    /// Suspends every thread, those included that are made until it is resumed (suspensions count).
     pub fn suspend(&self) {
-        self.threads().iter().for_each(|thread| thread.suspend());
+        let mut threads = self.lock_threads();
+        threads.suspended = threads.suspended.saturating_add(1);
+        threads.live.iter().for_each(|thread| thread.suspend());
     }
 
-    /// Resumes every thread.
+    /// Takes one suspension of the process back.
     pub fn resume(&self) {
-        self.threads().iter().for_each(|thread| thread.resume());
+        let mut threads = self.lock_threads();
+        let Some(suspended) = threads.suspended.checked_sub(1) else { return };
+        threads.suspended = suspended;
+        threads.live.iter().for_each(|thread| thread.resume());
+    }
+
+    /// Tells whether the process as a whole is suspended.
+    pub fn is_suspended(&self) -> bool {
+        self.lock_threads().suspended > 0
     }
 
     /// Tells whether the process has ended or is about to.

@@ -2,9 +2,9 @@
 
 use super::frame::TrapFrame;
 use super::host::CreateError;
-use super::provider::{Disposition, ExitReason, Provider};
+use super::provider::{Chance, Disposition, ExceptionRecord, ExitReason, Provider};
 use super::thread::{Phase, Thread};
-use crate::trap::{Attention, Resume, Trap, UserMode};
+use crate::trap::{Attention, Exception, Resume, Trap, UserMode};
 use std::sync::{Arc, PoisonError};
 
 /// Finds a virtual CPU for a new thread and lets it run there.
@@ -32,6 +32,7 @@ pub(super) fn terminate(thread: &Arc<Thread>) {
         let fresh = state.phase == Phase::Created;
         if fresh {
             state.phase = Phase::Over;
+            thread.stopped.notify_all();
         }
         fresh
     };
@@ -57,7 +58,11 @@ fn live(thread: &Arc<Thread>, cpu: &mut dyn UserMode) {
         // A thread has a context, hence its process had a provider when it was made; providers are never removed.
         None => ExitReason::Failed,
     };
-    thread.state().phase = Phase::Over;
+    {
+        let mut state = thread.state();
+        state.phase = Phase::Over;
+        thread.stopped.notify_all();
+    }
     ended(thread, reason);
     thread.meter.end();
     process.time_ends(&thread.meter);
@@ -105,11 +110,17 @@ fn serve(thread: &Thread, cpu: &mut dyn UserMode, provider: &dyn Provider) -> Ex
             resume = Resume::Full;
             continue;
         }
+        thread.enter_provider(&registers);
         let mut frame = TrapFrame { registers, cpu: cpu.state() };
         let disposition = match trap {
-            Trap::Syscall => provider.dispatch_system_call(thread.context(), &mut frame),
-            Trap::Exception(exception) => provider.dispatch_exception(thread.context(), exception, &mut frame),
-            Trap::Kicked => provider.dispatch_kick(thread.context(), &mut frame),
+            Trap::Syscall => Some(provider.dispatch_system_call(thread.context(), &mut frame)),
+            Trap::Exception(exception) => dispatch_exception(thread, provider, exception, &mut frame),
+            Trap::Kicked => Some(provider.dispatch_kick(thread.context(), &mut frame)),
+        };
+        thread.leave_provider();
+        let Some(disposition) = disposition else {
+            process.terminate();
+            return ExitReason::Unhandled;
         };
         match (disposition, trap) {
             (Disposition::Exit, _) => return ExitReason::Exited,
@@ -125,6 +136,17 @@ fn serve(thread: &Thread, cpu: &mut dyn UserMode, provider: &dyn Provider) -> Ex
     }
 }
 
+/// Asks the provider about an exception, and again if it has not handled it; `None` if it will not.
+fn dispatch_exception(
+    thread: &Thread,
+    provider: &dyn Provider,
+    exception: Exception,
+    frame: &mut TrapFrame<'_>,
+) -> Option<Disposition> {
+    let mut ask = |chance| provider.dispatch_exception(thread.context(), &ExceptionRecord { exception, chance }, frame);
+    ask(Chance::First).or_else(|| ask(Chance::Second))
+}
+
 /// Waits out a suspension, with the thread's state open to [`Thread::set_registers`] and its like.
 fn park(thread: &Thread, cpu: &mut dyn UserMode, registers: &mut crate::trap::Registers) {
     let mut saved = cpu.save();
@@ -132,6 +154,7 @@ fn park(thread: &Thread, cpu: &mut dyn UserMode, registers: &mut crate::trap::Re
     let mut state = thread.state();
     state.saved = saved;
     state.phase = Phase::Parked;
+    thread.stopped.notify_all();
     while state.suspended > 0 && !thread.attention.is_raised(Attention::TERMINATE) {
         state = thread.resumed.wait(state).unwrap_or_else(PoisonError::into_inner);
     }

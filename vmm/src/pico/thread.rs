@@ -4,10 +4,10 @@ use super::host::CreateError;
 use super::process::Process;
 use super::provider::Context;
 use super::run;
+use super::stop::{NotStopped, Stopped, ThreadStatus, Trapped};
 use crate::trap::{Attention, Registers, ThreadState};
 use crate::usage::Meter;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use thiserror::Error;
 
 /// What a new thread starts with.
 #[derive(Debug)]
@@ -23,11 +23,6 @@ pub struct ThreadAttributes {
     /// The provider's object behind the thread.
     pub context: Context,
 }
-
-/// The thread is not stopped outside user mode, so its registers are in use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("the thread is running")]
-pub struct NotStopped;
 
 /// Where a thread is between its creation and its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +56,10 @@ pub struct Thread {
     pub(super) meter: Arc<Meter>,
     state: Mutex<State>,
     pub(super) resumed: Condvar,
+    /// Told when a thread that is to stop parks, enters its provider, or ends.
+    pub(super) stopped: Condvar,
+    /// The registers of its last trap, while its provider serves it.
+    pub(super) trapped: Trapped,
 }
 
 impl Thread {
@@ -75,6 +74,8 @@ impl Thread {
             meter: Arc::default(),
             state: Mutex::new(State { phase: Phase::Created, suspended: 0, saved }),
             resumed: Condvar::new(),
+            stopped: Condvar::new(),
+            trapped: Trapped::default(),
         })
     }
 
@@ -112,10 +113,12 @@ impl Thread {
         self.attention.raise(Attention::KICK);
     }
 
-    /// Stops the thread before it next enters user mode (suspensions count). It has stopped when
-    /// [`registers`](Self::registers) says so.
+    /// Stops the thread before it next enters user mode (suspensions count). [`wait_stopped`](Self::wait_stopped) tells
+    /// when it has left it.
     pub fn suspend(&self) {
-        self.state().suspended += 1;
+        let mut state = self.state();
+        state.suspended = state.suspended.saturating_add(1);
+        // Under the lock: a resumption must not come between the two.
         self.attention.raise(Attention::SUSPEND);
     }
 
@@ -126,7 +129,63 @@ impl Thread {
         if state.suspended == 0 {
             self.attention.clear(Attention::SUSPEND);
             self.resumed.notify_all();
+            self.stopped.notify_all();
         }
+    }
+
+    /// Waits until a suspended thread has left user mode, which takes no longer than a kick does: one that its provider is
+    /// serving has. [`NotStopped`] if it is not suspended, or is resumed meanwhile.
+    pub fn wait_stopped(&self) -> Result<Stopped, NotStopped> {
+        let mut state = self.state();
+        loop {
+            match state.phase {
+                Phase::Over => return Ok(Stopped::Ended),
+                _ if state.suspended == 0 => return Err(NotStopped),
+                Phase::Created | Phase::Parked => return Ok(Stopped::Parked),
+                Phase::Running if self.trapped.is_inside() => return Ok(Stopped::InProvider),
+                Phase::Running => {}
+            }
+            state = self.stopped.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// What it is doing.
+    pub fn status(&self) -> ThreadStatus {
+        match self.state().phase {
+            Phase::Created => ThreadStatus::Created,
+            Phase::Parked => ThreadStatus::Suspended,
+            Phase::Over => ThreadStatus::Ended,
+            Phase::Running if self.trapped.is_inside() => ThreadStatus::InProvider,
+            Phase::Running => ThreadStatus::Running,
+        }
+    }
+
+    /// Tells whether it is suspended, be it stopped yet or not.
+    pub fn is_suspended(&self) -> bool {
+        self.state().suspended > 0
+    }
+
+    /// The registers of a stopped thread; of one that its provider is serving, those that it left user mode with.
+    pub fn trapped_registers(&self) -> Result<Registers, NotStopped> {
+        if let Ok(registers) = self.registers() {
+            return Ok(registers);
+        }
+        self.trapped.registers().ok_or(NotStopped)
+    }
+
+    /// The thread has left user mode with these registers, and its provider is about to serve it.
+    pub(super) fn enter_provider(&self, registers: &Registers) {
+        self.trapped.enter(registers);
+        if self.attention.is_raised(Attention::SUSPEND) {
+            // With the lock, since whoever waits has looked at the above under it.
+            let _state = self.state();
+            self.stopped.notify_all();
+        }
+    }
+
+    /// The provider has served the thread.
+    pub(super) fn leave_provider(&self) {
+        self.trapped.leave();
     }
 
     /// Ends the thread: it never enters user mode again. The provider hears of it through

@@ -22,14 +22,17 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "it is part of the tests")]
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use vmm::addr::{UserAddr, UserRange};
-use vmm::memory::{Access, AddressSpace, PageState};
+use vmm::memory::{Access, AddressSpace, Fault, PageState};
+use vmm::pico::walk::{self, Visit};
 use vmm::pico::{
-    Context, Disposition, ExitReason, Host, HostConfig, Process, ProcessAttributes, ProcessFlags, ProtectedRange,
-    Provider, SubsystemType, Thread, ThreadAttributes, TrapFrame,
+    Activity, Chance, Context, Disposition, ExceptionRecord, ExitReason, Host, HostConfig, Process, ProcessAccess,
+    ProcessAttributes, ProcessDetails, ProcessFlags, ProtectedRange, Provider, SubsystemType, Thread, ThreadAccess,
+    ThreadAttributes, TrapFrame,
 };
-use vmm::trap::{Exception, Registers};
+use vmm::trap::Registers;
 
 /// Where payloads are loaded, where their data and stacks are.
 pub const CODE: u64 = 0x40_0000;
@@ -67,11 +70,16 @@ macro_rules! payload {
 /// What the personality asks the host to protect.
 pub static TABLE: [u64; 4] = [3, 1, 4, 1];
 
+/// Exceptions at this address are not handled, at neither chance.
+pub const UNHANDLED: u64 = 0x6f_0000_0000;
+
 /// What happened, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     Note(u64),
     Exception { vector: u8, error: u32, address: u64, rip: u64 },
+    Unhandled(Chance),
+    IoFault(u64),
     Kick,
     Exit(u64),
     ThreadEnd(ExitReason),
@@ -103,17 +111,30 @@ pub struct ThreadState {
     process: Arc<ProcessState>,
     handler: Mutex<u64>,
     trapped: Mutex<Registers>,
+    number: u64,
+}
+
+impl ThreadState {
+    fn new(process: &Arc<ProcessState>) -> Self {
+        static NUMBERS: AtomicU64 = AtomicU64::new(1);
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        Self { process: process.clone(), handler: Mutex::default(), trapped: Mutex::default(), number }
+    }
 }
 
 fn thread_of(context: &Context) -> &ThreadState {
     context.downcast_ref().expect("this personality made the context")
 }
 
-fn range(start: u64, len: u64) -> UserRange {
+fn state_of(context: &Context) -> &ProcessState {
+    context.downcast_ref().expect("this personality made the context")
+}
+
+pub fn range(start: u64, len: u64) -> UserRange {
     UserRange::new(UserAddr(start), len).expect("a range of a test")
 }
 
-fn access(bits: u64) -> Access {
+pub fn access(bits: u64) -> Access {
     Access::from_bits_truncate(u8::try_from(bits & 7).expect("three bits"))
 }
 
@@ -237,24 +258,40 @@ impl Provider for Script {
         Disposition::Return
     }
 
-    fn dispatch_exception(&self, context: &Context, exception: Exception, frame: &mut TrapFrame<'_>) -> Disposition {
+    fn dispatch_exception(
+        &self,
+        context: &Context,
+        record: &ExceptionRecord,
+        frame: &mut TrapFrame<'_>,
+    ) -> Option<Disposition> {
         let thread = thread_of(context);
+        let exception = record.exception;
         let rip = frame.registers.rip;
         let (vector, error, address) = (exception.vector.0, exception.error, exception.address.0);
         if vector == 14 && resolve(&Self::space(thread), exception.address) {
-            return Disposition::Resume;
+            return Some(Disposition::Resume);
+        }
+        if rip == UNHANDLED {
+            self.push(Event::Unhandled(record.chance));
+            return None;
         }
         self.push(Event::Exception { vector, error, address, rip });
         let handler = *thread.handler.lock().unwrap();
         if handler == 0 {
-            return Disposition::Exit;
+            return Some(Disposition::Exit);
         }
         *thread.trapped.lock().unwrap() = frame.registers;
         let r = &mut frame.registers;
         // A handler that is stepped would be its own handler's.
         r.rflags &= !0x100;
         (r.rdi, r.rsi, r.rdx, r.rcx, r.rip) = (vector.into(), error.into(), address, rip, handler);
-        Disposition::Resume
+        Some(Disposition::Resume)
+    }
+
+    fn dispatch_io_fault(&self, process: &Context, fault: &Fault) -> bool {
+        let process = state_of(process).process.lock().unwrap().clone();
+        self.push(Event::IoFault(fault.address.0));
+        process.is_some_and(|process| resolve(&process.space(), fault.address))
     }
 
     fn dispatch_kick(&self, _: &Context, _: &mut TrapFrame<'_>) -> Disposition {
@@ -267,17 +304,22 @@ impl Provider for Script {
     }
 
     fn exit_process(&self, process: &Context, reason: ExitReason) {
-        let state = process.downcast_ref::<ProcessState>().expect("this personality made the context");
+        let state = state_of(process);
         *state.process.lock().unwrap() = None;
         self.record.lock().unwrap().ended += 1;
         self.push(Event::ProcessEnd(reason));
     }
 
     fn terminate_process(&self, process: &Context) {
-        let state = process.downcast_ref::<ProcessState>().expect("this personality made the context");
+        let state = state_of(process);
         if let Some(process) = state.process.lock().unwrap().clone() {
             process.terminate();
         }
+    }
+
+    fn walk_user_stack(&self, thread: &Context, registers: &Registers, visit: &mut Visit<'_>) {
+        let space = Self::space(thread_of(thread));
+        walk::by_frame_pointers(registers, &|at, to: &mut [u8]| space.read(at, to).is_ok(), visit);
     }
 
     fn protected_ranges(&self) -> Vec<ProtectedRange> {
@@ -286,6 +328,38 @@ impl Provider for Script {
 
     fn process_name(&self, _: &Context) -> Vec<u8> {
         b"script".to_vec()
+    }
+
+    fn process_number(&self, process: &Context) -> u64 {
+        1000 + state_of(process).process.lock().unwrap().as_ref().map_or(0, |process| process.id())
+    }
+
+    fn process_details(&self, process: &Context) -> ProcessDetails {
+        let alive = state_of(process).process.lock().unwrap().is_some();
+        let activity = if alive { Activity::Running } else { Activity::Ended };
+        ProcessDetails { parent: None, activity, command: b"script\0--test\0".to_vec(), handles: 0 }
+    }
+
+    fn thread_name(&self, _: &Context) -> Vec<u8> {
+        b"actor".to_vec()
+    }
+
+    fn thread_number(&self, thread: &Context) -> u64 {
+        thread_of(thread).number
+    }
+
+    fn open_process_allowed_access(
+        &self,
+        _: &Context,
+        opener: Option<&Context>,
+        wanted: ProcessAccess,
+    ) -> ProcessAccess {
+        // A process of this personality may look at others; the host may do everything but write.
+        if opener.is_some() { wanted & ProcessAccess::QUERY } else { wanted - ProcessAccess::VM_WRITE }
+    }
+
+    fn open_thread_allowed_access(&self, _: &Context, opener: Option<&Context>, wanted: ThreadAccess) -> ThreadAccess {
+        if opener.is_some() { wanted & ThreadAccess::QUERY } else { wanted }
     }
 
     fn subsystem(&self) -> SubsystemType {
@@ -327,13 +401,13 @@ fn fork(thread: &ThreadState, registers: Registers) -> Arc<Thread> {
     let attributes = ProcessAttributes { flags, space: None, context: Some(state.clone()) };
     let child = parent.create_child(attributes).expect("a copy of the process");
     *state.process.lock().unwrap() = Some(child.clone());
-    let context = ThreadState { process: state, handler: Mutex::default(), trapped: Mutex::default() };
+    let context = ThreadState::new(&state);
     let attributes = ThreadAttributes { registers, fs_base: 0, gs_base: 0, xsave: None, context: Arc::new(context) };
     child.create_thread(attributes).expect("a thread")
 }
 
 fn spawn(process: &Arc<Process>, state: &Arc<ProcessState>, registers: Registers) -> Option<Arc<Thread>> {
-    let context = ThreadState { process: state.clone(), handler: Mutex::default(), trapped: Mutex::default() };
+    let context = ThreadState::new(state);
     let attributes = ThreadAttributes { registers, fs_base: 0, gs_base: 0, xsave: None, context: Arc::new(context) };
     let thread = process.create_thread(attributes).ok()?;
     thread.start().ok()?;

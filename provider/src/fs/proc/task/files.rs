@@ -2,13 +2,9 @@
 
 use super::{Scope, Shown};
 use crate::errno::Errno;
-use crate::mm::MemoryMap;
 use crate::task::{INFINITY, NAME_MAX, Resource, TransferCounts};
 use std::sync::Arc;
-use vmm::addr::UserRange;
 
-/// Bytes of arguments or environment that are shown: more than exec accepts with the largest stack limit.
-const LONGEST_STRINGS: u64 = 8 << 20;
 /// The highest value of `oom_score_adj`.
 const OOM_ADJUSTMENT_MAX: i32 = 1000;
 /// CAP_SYS_NICE
@@ -20,19 +16,9 @@ const IDENTITY: &[u8] = b"         0          0 4294967295\n";
 /// The badness that Linux's out-of-memory killer gives a small process without adjustment: two thirds.
 const SMALL_BADNESS: i32 = 666;
 
-/// The bytes of a range, up to the first that cannot be read.
-fn user_bytes(mm: &MemoryMap, range: UserRange) -> Vec<u8> {
-    let len = range.end.0.saturating_sub(range.start.0).min(LONGEST_STRINGS);
-    let mut bytes = vec![0; usize::try_from(len).unwrap_or_default()];
-    let got = mm.read_partial(range.start, &mut bytes).unwrap_or_default();
-    bytes.truncate(got);
-    bytes
-}
-
 /// `environ`
 pub(super) fn environment(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
-    let Some(mm) = shown.task.mm() else { return Ok(Vec::new()) };
-    Ok(mm.program().map(|program| user_bytes(&mm, program.env)).unwrap_or_default())
+    Ok(shown.task.mm().map(|mm| mm.environment()).unwrap_or_default())
 }
 
 /// `auxv`
@@ -41,20 +27,9 @@ pub(super) fn auxiliary_vector(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> 
     Ok(program.map(|program| program.auxv.clone()).unwrap_or_default())
 }
 
-/// `cmdline`: the arguments. A program that has written over the last NUL has put a title there (setproctitle(3)), which may reach
-/// into the environment and ends at its first NUL.
+/// `cmdline`
 pub(super) fn command_line(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
-    let Some(mm) = shown.task.mm() else { return Ok(Vec::new()) };
-    let Some(program) = mm.program() else { return Ok(Vec::new()) };
-    let mut line = user_bytes(&mm, program.args);
-    if line.last().is_some_and(|last| *last != 0) {
-        if program.env.start == program.args.end {
-            line.extend(user_bytes(&mm, program.env));
-        }
-        let end = line.iter().position(|byte| *byte == 0).unwrap_or(line.len());
-        line.truncate(end);
-    }
-    Ok(line)
+    Ok(shown.task.mm().map(|mm| mm.command_line()).unwrap_or_default())
 }
 
 /// `comm`
