@@ -8,6 +8,7 @@
 extern crate self as vmm;
 
 pub mod addr;
+pub mod bugcheck;
 pub mod clock;
 pub mod events;
 pub mod inherited;
@@ -15,6 +16,7 @@ mod kvm;
 mod machine;
 pub mod memory;
 pub mod pico;
+pub mod protect;
 pub mod signals;
 pub mod threads;
 pub mod trap;

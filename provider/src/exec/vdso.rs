@@ -16,9 +16,7 @@ pub struct Vdso {
 impl Vdso {
     /// Puts the code into guest memory; `clock` is the page that the code reads.
     pub fn new(memory: &Arc<GuestMemory>, clock: &Arc<MemoryObject>) -> Result<Self, Errno> {
-        let code = memory.new_object();
-        code.write_at(0, guest::VDSO_IMAGE)?;
-        code.set_size(PAGE_SIZE);
+        let code = memory.new_constant("the vDSO", guest::VDSO_IMAGE)?;
         Ok(Self { clock: Arc::clone(clock), code })
     }
 

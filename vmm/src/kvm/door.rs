@@ -5,6 +5,7 @@
 //! other. The call is a real-time signal whose handler, on the virtual CPU's own thread, sets `immediate_exit`: that
 //! holds for a thread that has not reached KVM_RUN yet. (A handler that does nothing loses such calls.)
 
+use crate::trap::Registers;
 use std::cell::Cell;
 use std::io;
 use std::ptr::null_mut;
@@ -62,6 +63,8 @@ pub(crate) struct Door {
     waiters: AtomicU32,
     lock: Mutex<()>,
     left: Condvar,
+    /// Where the thread stood when the machine was halted.
+    stood: OnceLock<Registers>,
 }
 
 impl Door {
@@ -75,6 +78,7 @@ impl Door {
             waiters: AtomicU32::new(0),
             lock: Mutex::new(()),
             left: Condvar::new(),
+            stood: OnceLock::new(),
         }
     }
 
@@ -105,6 +109,26 @@ impl Door {
     /// Tells whether the virtual CPU is inside, in `space`.
     pub(super) fn is_inside(&self, space: usize) -> bool {
         self.inside.load(Ordering::SeqCst) && self.space.load(Ordering::Relaxed) == space
+    }
+
+    /// Tells whether the virtual CPU is inside, wherever.
+    pub(super) fn is_occupied(&self) -> bool {
+        self.inside.load(Ordering::SeqCst)
+    }
+
+    /// The host thread that runs the virtual CPU.
+    pub(super) fn thread(&self) -> libc::pid_t {
+        self.tid
+    }
+
+    /// Says where the thread stands, on a machine that is halted.
+    pub(super) fn halted_at(&self, registers: Registers) {
+        let _ = self.stood.set(registers);
+    }
+
+    /// Where the thread stood when the machine was halted, if it has come by since.
+    pub(super) fn stood_at(&self) -> Option<Registers> {
+        self.stood.get().copied()
     }
 
     /// Waits until the virtual CPU is no longer inside in `space`.

@@ -8,6 +8,7 @@ use super::supervisor::Supervisor;
 use super::vm::Vm;
 use super::workers::{Pool, Workers, close, lock, serve, spawn};
 use crate::pico::{HostConfig, OpenError};
+use crate::protect::seal_image;
 use crate::threads::HostThreads;
 use kvm_bindings::{KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_X86_DISABLE_EXITS, KVM_X86_DISABLE_EXITS_HLT, kvm_enable_cap};
 use kvm_ioctls::{Kvm, VmFd};
@@ -94,6 +95,8 @@ fn first_worker(
     let mailbox = Mailbox::new();
     // The supervisor pages go to whoever hires; the virtual CPU stays here.
     if probed.send(Ok(Probed { supervisor, flavour, report, mailbox: mailbox.clone() })).is_ok() {
+        // Before any program runs, and while the others prepare one.
+        seal_image();
         serve(vcpu, &mailbox, pool);
     }
 }

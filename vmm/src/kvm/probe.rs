@@ -106,9 +106,9 @@ pub(super) fn run(vm: &Arc<Vm>, supervisor: &Supervisor, kvm: &Kvm) -> Result<Vc
 
 /// Sets a virtual CPU up for one flavour and looks whether a SYSCALL behaves so.
 fn attempt(vm: &Arc<Vm>, supervisor: &Supervisor, flavour: Flavour) -> Result<Vcpu, Refusal> {
-    let pages = supervisor.cpu_pages(vm).map_err(|_| Refusal::Memory)?;
-    let root = supervisor.probe_root(vm, &pages).map_err(|_| Refusal::Memory)?;
     let syscall = flavour.syscall;
+    let pages = supervisor.cpu_pages(vm, syscall).map_err(|_| Refusal::Memory)?;
+    let root = supervisor.probe_root(vm, &pages).map_err(|_| Refusal::Memory)?;
     let mut vcpu = Vcpu::new(vm, pages, flavour).map_err(|error| Refusal::Traps(format!("setting up: {error}")))?;
     let before = counter();
     let leave = vcpu.probe(root, PROBE_CODE).map_err(|error| Refusal::Traps(format!("entering: {error}")))?;

@@ -2,12 +2,20 @@
 //!
 //! They live in memory of their own below [`SUPERVISOR`]'s end, so that nothing a program does to its memory reaches
 //! them, and are mapped in top-level slot 511 at the addresses of [`guest::layout`]. A virtual CPU has its own three
-//! tables under that slot; code and descriptor tables are one set. Pages are never given back: virtual CPUs are parked.
+//! tables and its own stacks under that slot; the rest is one set. Pages are never given back: virtual CPUs are parked.
+//!
+//! The shared pages are constant: once they are filled in, the monitor itself has them read-only and sealed, and the
+//! guest has them read-only, which ring 0 keeps to as well (CR0.WP). So nothing that the processor writes by itself may
+//! lie in them: accessed and busy bits are set from the start. The task-state segments can be shared because what
+//! differs between virtual CPUs, the stacks they name, is at the same address for all; there is one for each flavour, so
+//! that neither has to be changed when the probe knows.
 
 use super::vm::Vm;
 use crate::addr::{GuestPhys, PAGE_SIZE};
 use crate::machine::{Machine, SUPERVISOR};
 use crate::memory::MemoryError;
+use crate::pico::ProtectedRange;
+use crate::protect::{Corruption, Sealing, make_read_only};
 use guest::layout;
 use linux_loader::loader::{Elf, KernelLoader};
 use std::io::Cursor;
@@ -55,6 +63,13 @@ impl Page {
         let word = self.word(offset);
         // SAFETY: `word` checked that the aligned word lies in the page, which is mapped.
         unsafe { word.read_volatile() }
+    }
+
+    /// The page as a range of the monitor's memory.
+    fn range(self, name: String) -> ProtectedRange {
+        let bytes = usize::try_from(PAGE_SIZE).expect("a page's size is a number of this machine's");
+        // SAFETY: the arena's pages are never unmapped.
+        unsafe { ProtectedRange::from_raw(name, self.host.addr().get(), bytes) }
     }
 
     fn word(self, offset: u64) -> *mut u64 {
@@ -119,10 +134,57 @@ pub(super) fn map_anonymous(len: u64) -> Result<NonNull<u8>, MemoryError> {
 #[derive(Debug)]
 pub(super) struct Supervisor {
     arena: Mutex<Arena>,
+    shared: Shared,
+    sealing: Sealing,
+    /// The pages of all virtual CPUs, for checks.
+    cpus: Mutex<Vec<CpuPages>>,
+}
+
+/// The pages that all virtual CPUs share, which lie behind one another in this order.
+#[derive(Clone, Copy, Debug)]
+struct Shared {
     /// The image's pages: system call, traps, probe.
     image: [Page; 3],
     idt: Page,
     gdt: Page,
+    /// Task-state segments: without open ports, and with the one that ring 3 needs ([`SyscallRing::User`]).
+    tss: [Page; 2],
+}
+
+/// How many pages are [`Shared`].
+const SHARED_PAGES: usize = 7;
+
+impl Shared {
+    /// Takes the pages from an arena that has handed out nothing yet, and fills them in.
+    fn new(arena: &mut Arena, vm: &Vm) -> Result<Self, MemoryError> {
+        let mut page = || arena.page(vm);
+        let image = [page()?, page()?, page()?];
+        let (idt, gdt, tss) = (page()?, page()?, [page()?, page()?]);
+        load_image(image[0].host)?;
+        fill_idt(idt);
+        fill_gdt(gdt);
+        fill_tss(tss[0], SyscallRing::Kernel);
+        fill_tss(tss[1], SyscallRing::User);
+        Ok(Self { image, idt, gdt, tss })
+    }
+
+    fn tss(&self, syscall: SyscallRing) -> Page {
+        self.tss[usize::from(syscall == SyscallRing::User)]
+    }
+
+    /// What each page is, in order.
+    fn named(&self) -> [(&'static str, Page); SHARED_PAGES] {
+        let [calls, traps, probe] = self.image;
+        [
+            ("the system-call entry", calls),
+            ("the trap code", traps),
+            ("the probe's code", probe),
+            ("the interrupt descriptor table", self.idt),
+            ("the global descriptor table", self.gdt),
+            ("the task-state segment", self.tss[0]),
+            ("the task-state segment with an open port", self.tss[1]),
+        ]
+    }
 }
 
 /// Where user mode finds the probe while it runs: below anything else that could be mapped.
@@ -132,29 +194,48 @@ impl Supervisor {
     /// Loads the trap image and builds the descriptor tables.
     pub(super) fn new(vm: &Vm) -> Result<Self, MemoryError> {
         let mut arena = Arena::default();
-        let image = [arena.page(vm)?, arena.page(vm)?, arena.page(vm)?];
-        load_image(image[0].host)?;
-        let (idt, gdt) = (arena.page(vm)?, arena.page(vm)?);
-        fill_idt(idt);
-        fill_gdt(gdt);
-        Ok(Self { arena: Mutex::new(arena), image, idt, gdt })
+        let shared = Shared::new(&mut arena, vm)?;
+        let bytes = SHARED_PAGES * usize::try_from(PAGE_SIZE).map_err(|_| MemoryError::HostExhausted)?;
+        // SAFETY: the arena's first pages lie behind one another, are never unmapped, and are written to by nobody now
+        // that they are filled in.
+        let sealing = unsafe { make_read_only(shared.image[0].host, bytes) };
+        let sealing = sealing.map_err(|_| MemoryError::HostExhausted)?;
+        Ok(Self { arena: Mutex::new(arena), shared, sealing, cpus: Mutex::default() })
     }
 
-    /// Makes the pages of one virtual CPU.
-    pub(super) fn cpu_pages(&self, vm: &Vm) -> Result<CpuPages, MemoryError> {
-        let mut arena = self.arena.lock().unwrap_or_else(PoisonError::into_inner);
-        let [upper, middle, lower, tss, stacks] =
-            [arena.page(vm)?, arena.page(vm)?, arena.page(vm)?, arena.page(vm)?, arena.page(vm)?];
-        upper.store(index(layout::IMAGE_BASE, 2) * 8, middle.guest.0 | entry::TABLE);
-        middle.store(index(layout::IMAGE_BASE, 1) * 8, lower.guest.0 | entry::TABLE);
-        let map = |address, page: Page, bits| lower.store(index(address, 0) * 8, page.guest.0 | bits);
-        map(layout::TRAP_PAGE, self.image[1], entry::CODE);
-        map(layout::IDT, self.idt, entry::READ_ONLY);
-        map(layout::GDT, self.gdt, entry::READ_ONLY);
-        map(layout::TSS, tss, entry::READ_ONLY);
-        map(layout::STACKS, stacks, entry::DATA);
-        fill_tss(tss);
-        Ok(CpuPages { top_entry: upper.guest.0 | entry::TABLE, lower, tss, stacks, syscall: self.image[0] })
+    /// Makes the pages of one virtual CPU whose SYSCALL arrives in this ring.
+    pub(super) fn cpu_pages(&self, vm: &Vm, syscall: SyscallRing) -> Result<CpuPages, MemoryError> {
+        let pages = {
+            let mut arena = self.arena.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut page = || arena.page(vm);
+            CpuPages { tables: [page()?, page()?, page()?], stacks: page()?, syscall }
+        };
+        for (table, page) in pages.tables.iter().enumerate() {
+            for (index, entry) in self.entries(&pages, table) {
+                page.store(index * 8, entry);
+            }
+        }
+        self.cpus.lock().unwrap_or_else(PoisonError::into_inner).push(pages);
+        Ok(pages)
+    }
+
+    /// The entries that a virtual CPU's tables have, by index: 0 is the uppermost. All others are zero.
+    fn entries(&self, pages: &CpuPages, table: usize) -> Vec<(u64, u64)> {
+        let at = |address, page: Page, bits| (index(address, 0), page.guest.0 | bits);
+        match table {
+            0 | 1 => vec![(index(layout::IMAGE_BASE, 2 - table), pages.tables[table + 1].guest.0 | entry::TABLE)],
+            _ => {
+                let user = if pages.syscall == SyscallRing::User { entry::USER } else { 0 };
+                vec![
+                    at(layout::SYSCALL_PAGE, self.shared.image[0], entry::CODE | user),
+                    at(layout::TRAP_PAGE, self.shared.image[1], entry::CODE),
+                    at(layout::IDT, self.shared.idt, entry::READ_ONLY),
+                    at(layout::GDT, self.shared.gdt, entry::READ_ONLY),
+                    at(layout::TSS, self.shared.tss(pages.syscall), entry::READ_ONLY),
+                    at(layout::STACKS, pages.stacks, entry::DATA),
+                ]
+            }
+        }
     }
 
     /// Makes a root for the probe: its user half holds the probe's code and nothing else.
@@ -164,43 +245,75 @@ impl Supervisor {
         for (level, pair) in tables.windows(2).enumerate() {
             pair[0].store(index(PROBE_CODE, 3 - level) * 8, pair[1].guest.0 | entry::TABLE);
         }
-        tables[3].store(index(PROBE_CODE, 0) * 8, self.image[2].guest.0 | entry::CODE | entry::USER);
-        tables[0].store(511 * 8, pages.top_entry);
+        let code = self.shared.image[2].guest.0 | entry::CODE | entry::USER;
+        tables[3].store(index(PROBE_CODE, 0) * 8, code);
+        tables[0].store(511 * 8, pages.top_entry());
         Ok(tables[0].guest)
     }
+
+    /// How well the monitor's own view of the constant pages is protected.
+    pub(super) fn sealing(&self) -> Sealing {
+        self.sealing
+    }
+
+    /// The pages that are constant, as the monitor finds them.
+    pub(super) fn protected_ranges(&self) -> Vec<ProtectedRange> {
+        self.shared.named().map(|(name, page)| page.range(name.to_owned())).into()
+    }
+
+    /// The tables of all virtual CPUs, as the monitor finds them.
+    pub(super) fn table_ranges(&self) -> Vec<ProtectedRange> {
+        let cpus = self.cpus.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let ranges = |(number, pages): (usize, &CpuPages)| {
+            let range = |table: usize| pages.tables[table].range(table_name(number, table));
+            [range(0), range(1), range(2)]
+        };
+        cpus.iter().enumerate().flat_map(ranges).collect()
+    }
+
+    /// Tells whether the tables of all virtual CPUs are as they were made: what is read-only there is so still, and
+    /// nothing else is mapped.
+    pub(super) fn check_tables(&self) -> Result<(), Corruption> {
+        let cpus = self.cpus.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for (number, pages) in cpus.iter().enumerate() {
+            for (table, page) in pages.tables.iter().enumerate() {
+                let mut expected = [0; TABLE_ENTRIES];
+                for (index, entry) in self.entries(pages, table) {
+                    expected[usize::try_from(index).expect("an index of a table")] = entry;
+                }
+                let mut actual = [0; TABLE_ENTRIES];
+                actual.iter_mut().zip((0..).step_by(8)).for_each(|(word, at)| *word = page.load(at));
+                if actual != expected {
+                    let name = table_name(number, table);
+                    return Err(Corruption::of_words(name, page.host.addr().get(), &expected, &actual));
+                }
+            }
+        }
+        Ok(())
+    }
 }
+
+/// What a table of a virtual CPU is called in reports.
+fn table_name(cpu: usize, table: usize) -> String {
+    format!("level {} of page table {cpu} of the supervisor half", 3 - table)
+}
+
+/// Entries in a table.
+const TABLE_ENTRIES: usize = 512;
 
 /// The supervisor pages of one virtual CPU.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CpuPages {
-    /// The top-level entry (slot 511) under which all supervisor pages of this virtual CPU lie.
-    pub(super) top_entry: u64,
-    lower: Page,
-    tss: Page,
+    /// The tables under slot 511, uppermost first.
+    tables: [Page; 3],
     pub(super) stacks: Page,
-    syscall: Page,
+    syscall: SyscallRing,
 }
 
 impl CpuPages {
-    /// Maps the page that SYSCALL enters, once it is known in which ring it arrives.
-    pub(super) fn map_syscall_page(&self, ring3: SyscallRing) {
-        let user = if ring3 == SyscallRing::User { entry::USER } else { 0 };
-        self.lower.store(index(layout::SYSCALL_PAGE, 0) * 8, self.syscall.guest.0 | entry::CODE | user);
-    }
-
-    /// Opens the system-call port to ring 3, and nothing else (or nothing at all: then the task-state segment says that
-    /// it has no I/O bitmap).
-    pub(super) fn open_port(&self, ring3: SyscallRing) {
-        let port = u64::from(layout::SYSCALL_PORT);
-        match ring3 {
-            SyscallRing::User => {
-                self.tss.store(0x60, u64::from(TSS_BITMAP) << 48);
-                // Eight bytes of bitmap, one bit of them clear, then ones: the byte behind the last is looked at too.
-                self.tss.store(u64::from(TSS_BITMAP), !(1 << port));
-                self.tss.store(u64::from(TSS_BITMAP) + 8, u64::MAX);
-            }
-            SyscallRing::Kernel => self.tss.store(0x60, 0xffff << 48),
-        }
+    /// The top-level entry (slot 511) under which all supervisor pages of this virtual CPU lie.
+    pub(super) fn top_entry(&self) -> u64 {
+        self.tables[0].guest.0 | entry::TABLE
     }
 }
 
@@ -293,8 +406,9 @@ fn fill_gdt(gdt: Page) {
     gdt.store(u64::from(layout::TASK) + 8, base >> 32);
 }
 
-/// Fills in the interrupt stacks. (Ring-0 stacks for privilege changes stay zero: every gate has an interrupt stack.)
-fn fill_tss(tss: Page) {
+/// Fills in the interrupt stacks (ring-0 stacks for privilege changes stay zero: every gate has an interrupt stack) and opens
+/// the system-call port to ring 3, and nothing else; or nothing at all: then the segment says that it has no I/O bitmap.
+fn fill_tss(tss: Page, syscall: SyscallRing) {
     for stack in 1..=5 {
         let top = layout::STACKS + stack * STACK_STRIDE;
         // The stack pointers lie at 0x24 + 8 * (n - 1): not aligned for 64-bit words, so write halves.
@@ -302,5 +416,14 @@ fn fill_tss(tss: Page) {
         let (first, second) = (at & !7, (at & !7) + 8);
         tss.store(first, tss.load(first) & 0xffff_ffff | top << 32);
         tss.store(second, tss.load(second) & !0xffff_ffff | top >> 32);
+    }
+    match syscall {
+        SyscallRing::User => {
+            tss.store(0x60, u64::from(TSS_BITMAP) << 48);
+            // Eight bytes of bitmap, one bit of them clear, then ones: the byte behind the last is looked at too.
+            tss.store(u64::from(TSS_BITMAP), !(1 << layout::SYSCALL_PORT));
+            tss.store(u64::from(TSS_BITMAP) + 8, u64::MAX);
+        }
+        SyscallRing::Kernel => tss.store(0x60, 0xffff << 48),
     }
 }

@@ -8,7 +8,7 @@
 use super::door::Door;
 use super::exit::{self, Leave};
 use super::probe::Flavour;
-use super::registers::{canonical, general, is_canonical};
+use super::registers::{canonical, general, is_canonical, user_registers};
 use super::setup;
 use super::state::report_failure;
 use super::supervisor::{CpuPages, RETURN_FRAME, SyscallRing};
@@ -82,8 +82,6 @@ impl Vcpu {
     pub(super) fn new(vm: &Arc<Vm>, pages: CpuPages, flavour: Flavour) -> Result<Self, kvm_ioctls::Error> {
         let mut fd = vm.create_vcpu()?;
         let fresh = setup::set_up(&fd, &flavour.cpuid, flavour.syscall, flavour.xcr0)?;
-        pages.open_port(flavour.syscall);
-        pages.map_syscall_page(flavour.syscall);
         fd.set_sync_valid_reg(SyncReg::Register);
         let immediate_exit = &raw mut fd.get_kvm_run().immediate_exit;
         // SAFETY: the byte stays mapped until this virtual CPU is dropped, by its own thread, which clears it first.
@@ -141,7 +139,7 @@ impl Vcpu {
             return Ok(());
         }
         let root = space
-            .make_root(Entry(self.pages.top_entry))
+            .make_root(Entry(self.pages.top_entry()))
             .map_err(|error| RunError(format!("a page-table root: {error}")))?;
         // No virtual CPU has run with this root, but its page may have been another one before.
         let old = self.rooted.replace(Rooted { space: space.clone(), root, seen: u64::MAX });
@@ -235,6 +233,9 @@ impl Vcpu {
             self.compose(resume, to, load_root);
             self.fd.set_kvm_immediate_exit(0);
             self.door.enter(identity(sync));
+            if self.vm.is_halted() {
+                self.stay_out(*to);
+            }
             if attention.any() {
                 self.door.leave();
                 return Ok(None);
@@ -249,6 +250,9 @@ impl Vcpu {
                 continue;
             }
             let leave = self.enter();
+            if self.vm.is_halted() {
+                self.stay_out(user_registers(&self.fd.sync_regs().regs));
+            }
             self.door.leave();
             // KVM says what it has taken, which an entry that was called off in time may have, too.
             if self.fd.get_kvm_run().kvm_dirty_regs & SyncReg::SystemRegister as u64 == 0 {
@@ -282,6 +286,16 @@ impl Vcpu {
             let leave = self.enter();
             self.door.leave();
             return leave;
+        }
+    }
+
+    /// The machine is halted: says where the thread stands, and waits for the monitor's end.
+    #[cold]
+    fn stay_out(&self, registers: Registers) -> ! {
+        self.door.halted_at(registers);
+        self.door.leave();
+        loop {
+            std::thread::park();
         }
     }
 

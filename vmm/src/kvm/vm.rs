@@ -4,11 +4,13 @@ use super::door::Door;
 use crate::addr::{GuestPhys, PAGE_SIZE};
 use crate::machine::{EntryGuard, Machine, Paging, SpaceSync};
 use crate::memory::MemoryError;
+use crate::trap::Registers;
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::{VcpuFd, VmFd};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 use vmm_sys_util::ioctl::ioctl_with_val;
 use vmm_sys_util::ioctl_io_nr;
 
@@ -39,7 +41,21 @@ pub(super) struct Vm {
     opened: Condvar,
     /// Serializes the use of the dummy slot.
     dummy: Mutex<Option<NonNull<u8>>>,
+    /// No virtual CPU enters the guest any more.
+    halted: AtomicBool,
 }
+
+/// A virtual CPU of a machine that was halted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HaltedCpu {
+    /// Its host thread.
+    pub(crate) thread: libc::pid_t,
+    /// Where the program stood, if the virtual CPU was in user mode or about to be; else its provider has the thread.
+    pub(crate) registers: Option<Registers>,
+}
+
+/// How often a halt looks whether everybody is out.
+const HALT_POLL: Duration = Duration::from_micros(200);
 
 // SAFETY: the dummy's page is never accessed, only named to KVM, under its lock.
 unsafe impl Send for Vm {}
@@ -57,6 +73,7 @@ impl Vm {
             gate: Mutex::default(),
             opened: Condvar::new(),
             dummy: Mutex::new(None),
+            halted: AtomicBool::new(false),
         }
     }
 
@@ -88,6 +105,24 @@ impl Vm {
     /// Adds the door of a new virtual CPU. Doors stay: a virtual CPU is parked, never destroyed.
     pub(super) fn add_door(&self, door: Arc<Door>) {
         self.doors.lock().unwrap_or_else(PoisonError::into_inner).push(door);
+    }
+
+    /// Whether no virtual CPU is to enter the guest any more.
+    pub(super) fn is_halted(&self) -> bool {
+        self.halted.load(Ordering::SeqCst)
+    }
+
+    /// Stops all virtual CPUs for good: the monitor is about to end. Waits for those in user mode, but no longer than `patience`:
+    /// who knows what state the monitor is in.
+    pub(super) fn halt(&self, patience: Duration) -> Vec<HaltedCpu> {
+        self.halted.store(true, Ordering::SeqCst);
+        let Ok(doors) = self.doors.try_lock().map(|doors| doors.clone()) else { return Vec::new() };
+        let deadline = Instant::now() + patience;
+        while doors.iter().any(|door| door.is_occupied()) && Instant::now() < deadline {
+            doors.iter().for_each(|door| door.kick());
+            std::thread::sleep(HALT_POLL);
+        }
+        doors.iter().map(|door| HaltedCpu { thread: door.thread(), registers: door.stood_at() }).collect()
     }
 
     /// Waits until nothing keeps virtual CPUs out of `space`.

@@ -13,15 +13,17 @@ use super::report::HostReport;
 use super::supervisor::Supervisor;
 use super::turns::{Borrower, Turns};
 use super::vcpu::Vcpu;
-use super::vm::Vm;
+use super::vm::{HaltedCpu, Vm};
 use crate::memory::GuestMemory;
-use crate::pico::{HostConfig, OpenError};
+use crate::pico::{HostConfig, OpenError, ProtectedRange};
+use crate::protect::{Corruption, Sealing};
 use crate::threads::{HostThreads, Owner};
 use crate::trap::Attention;
 use crate::usage::Meter;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 /// There is no virtual CPU, host thread or descriptor left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -198,7 +200,7 @@ impl Workers {
             }
             pool.direct += 1;
         }
-        let made = ready.supervisor.cpu_pages(&self.vm).ok();
+        let made = ready.supervisor.cpu_pages(&self.vm, ready.flavour.syscall).ok();
         let made = made.and_then(|pages| Vcpu::new(&self.vm, pages, ready.flavour.clone()).ok());
         if made.is_none() {
             lock(&self.pool).direct -= 1;
@@ -210,7 +212,7 @@ impl Workers {
     fn hire(&self, ready: &Ready) -> Result<(Arc<Mailbox>, JoinHandle<()>), Exhausted> {
         let mailbox = Mailbox::new();
         let (tell, told) = channel();
-        let pages = ready.supervisor.cpu_pages(&self.vm).map_err(|_| Exhausted)?;
+        let pages = ready.supervisor.cpu_pages(&self.vm, ready.flavour.syscall).map_err(|_| Exhausted)?;
         let (vm, flavour, orders, parking) =
             (self.vm.clone(), ready.flavour.clone(), mailbox.clone(), self.pool.clone());
         let thread = spawn(&self.threads, move || match Vcpu::new(&vm, pages, flavour) {
@@ -226,6 +228,31 @@ impl Workers {
         });
         let thread = thread.map_err(|_| Exhausted)?;
         if told.recv() == Ok(true) { Ok((mailbox, thread)) } else { Err(Exhausted) }
+    }
+
+    /// Stops all virtual CPUs for good, and tells where they stood.
+    pub(crate) fn halt(&self, patience: Duration) -> Vec<HaltedCpu> {
+        self.vm.halt(patience)
+    }
+
+    /// The machine's constant pages, once it is known which there are.
+    pub(crate) fn protected_ranges(&self) -> Vec<ProtectedRange> {
+        self.ready().map_or_else(|_| Vec::new(), |ready| ready.supervisor.protected_ranges())
+    }
+
+    /// The tables that map the machine's own pages, which are compared with what they were made as.
+    pub(crate) fn table_ranges(&self) -> Vec<ProtectedRange> {
+        self.ready().map_or_else(|_| Vec::new(), |ready| ready.supervisor.table_ranges())
+    }
+
+    /// Tells whether the tables that map the machine's own pages are as they were made.
+    pub(crate) fn check_tables(&self) -> Result<(), Corruption> {
+        self.ready().map_or(Ok(()), |ready| ready.supervisor.check_tables())
+    }
+
+    /// How well the monitor's own view of the machine's constant pages is protected.
+    pub(crate) fn sealing(&self) -> Option<Sealing> {
+        self.ready().ok().map(|ready| ready.supervisor.sealing())
     }
 
     /// Ends all workers, and waits for their host threads. The pico threads on them must be on their way out.

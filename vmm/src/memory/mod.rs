@@ -13,6 +13,7 @@
 //! | `space` | address spaces: edits, the monitor's accesses, transfers |
 //! | `object`, `file`, `window` | contents in pool frames; host files mapped into guest-physical space |
 //! | `committed` | which frames the host has memory behind |
+//! | `constant` | objects whose bytes never change |
 //! | `reclaim` | taking back frames that were assigned but never touched |
 //!
 //! Locks, outermost first: a space's state, an object's state, the window, the pool, the machine's own. An object that
@@ -22,12 +23,13 @@ mod arena;
 mod blocks;
 mod coherence;
 mod committed;
+mod constant;
 mod entry;
 mod extent;
 mod file;
 mod object;
 mod pool;
-mod raw;
+pub(crate) mod raw;
 mod reclaim;
 mod space;
 mod tables;
@@ -79,6 +81,7 @@ pub struct GuestMemory {
     pool: Mutex<Pool>,
     window: Mutex<Window>,
     spaces: Mutex<Vec<Weak<AddressSpace>>>,
+    constants: Mutex<Vec<constant::Constant>>,
     next_id: AtomicU64,
     limit: u64,
     arena: Arena,
@@ -101,6 +104,7 @@ impl GuestMemory {
             pool: Mutex::new(Pool::new(limit)),
             window: Mutex::new(Window::default()),
             spaces: Mutex::new(Vec::new()),
+            constants: Mutex::default(),
             next_id: AtomicU64::new(1),
             limit,
             arena,

@@ -1,6 +1,7 @@
 //! The host's side of the contract (NT: `PS_PICO_ROUTINES`): opening a machine, registering its provider, making processes.
 
 use super::containers::Containers;
+use super::guard::Guard;
 use super::process::{Process, ProcessAttributes};
 use super::provider::Provider;
 use super::registry::{RegisterError, Registry};
@@ -72,6 +73,7 @@ pub(super) struct Shared {
     processes: Mutex<Processes>,
     /// What processes that are gone have used.
     gone: Mutex<Gone>,
+    guard: Guard,
 }
 
 /// The processes that are gone: ended, and forgotten by whoever waited for them.
@@ -96,6 +98,22 @@ impl Shared {
     /// The provider in charge.
     pub(super) fn provider(&self) -> Option<&Arc<dyn Provider>> {
         self.registry.provider()
+    }
+
+    /// Who the provider is, and was.
+    pub(super) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// The check of what must not change.
+    pub(super) fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
+    /// Every process that is not gone, in the order of their numbers.
+    pub(super) fn processes(&self) -> Vec<Arc<Process>> {
+        let processes = self.processes.lock().unwrap_or_else(PoisonError::into_inner);
+        processes.list.iter().filter_map(Weak::upgrade).collect()
     }
 
     /// A number no other process or thread of this host ever has.
@@ -204,8 +222,14 @@ impl Host {
             next_id: AtomicU64::new(1),
             processes: Mutex::default(),
             gone: Mutex::default(),
+            guard: Guard::default(),
         });
         Ok(Self { containers: Containers::new(&shared)?, shared })
+    }
+
+    /// What processes share with the host.
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// The process that holds the monitor's host threads and descriptors.
@@ -235,8 +259,7 @@ impl Host {
 
     /// Every process that is not gone, in the order of their numbers: the containers, then the others.
     pub fn processes(&self) -> Vec<Arc<Process>> {
-        let processes = self.shared.processes.lock().unwrap_or_else(PoisonError::into_inner);
-        processes.list.iter().filter_map(Weak::upgrade).collect()
+        self.shared.processes()
     }
 
     /// What processes that are gone have used.
@@ -271,13 +294,14 @@ impl Host {
     /// Makes a process without a parent, and closes registration. With a context it is a pico process, without one a
     /// minimal process, which no provider serves and which runs no thread.
     pub fn create_process(&self, attributes: ProcessAttributes) -> Result<Arc<Process>, CreateError> {
-        self.shared.registry.seal();
+        self.shared.registry.seal().map_err(|_| CreateError::HostExhausted)?;
         Process::create(&self.shared, None, attributes.kind(), attributes)
     }
 }
 
 impl Drop for Host {
     fn drop(&mut self) {
+        self.shared.guard.end();
         let processes = {
             let mut processes = self.shared.processes.lock().unwrap_or_else(PoisonError::into_inner);
             processes.closed = true;

@@ -7,6 +7,7 @@
 mod access;
 mod containers;
 mod frame;
+mod guard;
 mod host;
 mod process;
 mod protected;
@@ -21,6 +22,7 @@ pub mod walk;
 pub use access::{ProcessAccess, ThreadAccess};
 pub(crate) use frame::reset_area;
 pub use frame::{CpuState, DetachedCpu, TrapFrame};
+pub use guard::Protection;
 pub use host::{CreateError, Gone, Host, HostConfig, HostOpening, OpenError, Registration};
 pub use process::{Process, ProcessAttributes, ProcessFlags, ProcessKind};
 pub use protected::ProtectedRange;

@@ -1,6 +1,8 @@
 //! The one provider of a host: registered before any process exists, handed over at most once, then sealed.
 
+use super::ProtectedRange;
 use super::provider::Provider;
+use crate::protect::{Sealed, Sealing};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use thiserror::Error;
@@ -16,14 +18,25 @@ pub enum RegisterError {
     Sealed,
 }
 
-/// The places of a host's provider: the one that registered, and the one it handed over to.
+/// The places of a host's provider: the one that registered, the one it handed over to, and, once registration has closed, the
+/// one in force, in sealed memory.
 ///
-/// Two cells that are written once need no lock on the way of a trap.
+/// Cells that are written once need no lock on the way of a trap.
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     first: OnceLock<Arc<dyn Provider>>,
     real: OnceLock<Arc<dyn Provider>>,
-    sealed: AtomicBool,
+    closed: AtomicBool,
+    in_force: OnceLock<Sealed<Callbacks>>,
+    /// What the provider wants protected; it was asked when registration closed.
+    ranges: OnceLock<Vec<ProtectedRange>>,
+}
+
+/// The callback table: a reference to the provider and one to its table of functions, which lies among the constants of
+/// whatever image the provider is in.
+#[derive(Debug)]
+struct Callbacks {
+    provider: Arc<dyn Provider>,
 }
 
 impl Registry {
@@ -39,17 +52,52 @@ impl Registry {
         self.real.set(provider).map_err(|_| RegisterError::Taken)
     }
 
-    /// Closes registration for good.
-    pub(super) fn seal(&self) {
-        self.sealed.store(true, Ordering::Release);
+    /// Closes registration for good, and seals the provider that is in charge by now.
+    ///
+    /// # Errors
+    /// The host has no memory for the table.
+    pub(super) fn seal(&self) -> std::io::Result<()> {
+        if self.closed.swap(true, Ordering::AcqRel) && (self.in_force.get().is_some() || self.candidate().is_none()) {
+            return Ok(());
+        }
+        if let Some(provider) = self.candidate().cloned() {
+            // Of two that close it at once, one keeps its table.
+            let _ = self.ranges.set(provider.protected_ranges());
+            let _ = self.in_force.set(Sealed::new(Callbacks { provider })?);
+        }
+        Ok(())
     }
 
     /// The provider in charge.
     pub(super) fn provider(&self) -> Option<&Arc<dyn Provider>> {
+        self.in_force.get().map_or_else(|| self.candidate(), |callbacks| Some(&callbacks.provider))
+    }
+
+    /// What must not change: the table, the place that says where it is, and what the provider named.
+    pub(super) fn protected_ranges(&self) -> Vec<ProtectedRange> {
+        let mut ranges = self.ranges.get().cloned().unwrap_or_default();
+        if let Some(table) = self.in_force.get() {
+            let place = (&raw const self.in_force).addr();
+            let both = [
+                ("the callback table", table.address(), size_of::<Callbacks>()),
+                ("the place of the callback table", place, size_of_val(&self.in_force)),
+            ];
+            // SAFETY: the table and this registry stay where they are for as long as somebody can ask the host to look.
+            ranges.extend(both.map(|(name, at, len)| unsafe { ProtectedRange::from_raw(name, at, len) }));
+        }
+        ranges
+    }
+
+    /// How well the callback table is protected, once there is one.
+    pub(super) fn sealing(&self) -> Option<Sealing> {
+        self.in_force.get().map(Sealed::sealing)
+    }
+
+    fn candidate(&self) -> Option<&Arc<dyn Provider>> {
         self.real.get().or_else(|| self.first.get())
     }
 
     fn open(&self) -> Result<(), RegisterError> {
-        if self.sealed.load(Ordering::Acquire) { Err(RegisterError::Sealed) } else { Ok(()) }
+        if self.closed.load(Ordering::Acquire) { Err(RegisterError::Sealed) } else { Ok(()) }
     }
 }
