@@ -3,6 +3,7 @@
 //! Option names follow Docker, bubblewrap and gVisor where their meaning is the same. An option whose mechanism this version
 //! lacks says so when it is used ([`RunOptions::unsupported`]): none is accepted and ignored.
 
+mod tools;
 mod values;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint};
@@ -11,7 +12,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::failure::Failure;
-pub(crate) use values::{BindSpec, EnvSpec, Period, UserSpec, env as parse_env};
+pub(crate) use tools::{InspectOptions, KillOptions, ProcessOptions, PsOptions, WaitOptions};
+pub(crate) use values::{BindSpec, EnvSpec, UserSpec, env as parse_env};
 
 const ABOUT: &str = "Run Linux programs in a sandbox: a KVM virtual machine with no guest operating system in it";
 
@@ -21,6 +23,7 @@ Examples:
   picovisor run -- python3 job.py                writes vanish when the program ends
   picovisor run --rw . -- make                   … except below this folder
   picovisor run --memory 512M --timeout 30s -- ./untrusted
+  picovisor ps                                   what is running?
   picovisor check                                can this machine run it?";
 
 const RUN_LONG: &str = "\
@@ -45,8 +48,7 @@ Exit status:
   125 if picovisor failed, 126 if the program cannot be executed, 127 if it was not found.
 
 Environment:
-  PICOVISOR_LOG       log filter for picovisor itself, such as info or provider=debug
-  PICOVISOR_CRASH_DIR folder for crash reports [default: ~/.local/state/picovisor/crashes]";
+  PICOVISOR_LOG       log filter for picovisor itself, such as info or provider=debug";
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -64,6 +66,21 @@ pub(crate) enum Command {
     #[command(long_about = RUN_LONG, after_long_help = RUN_AFTER)]
     #[command(override_usage = "picovisor run [OPTIONS] [--] PROGRAM [ARGS]...")]
     Run(Box<RunOptions>),
+    /// List running sandboxes and their processes
+    #[command(after_help = tools::PS_AFTER)]
+    Ps(PsOptions),
+    /// Send a signal to a sandbox, by default one that ends it
+    #[command(after_help = tools::KILL_AFTER)]
+    Kill(KillOptions),
+    /// Stop a sandbox, or one process of it, until it is resumed
+    Suspend(ProcessOptions),
+    /// Let a suspended sandbox or process go on
+    Resume(ProcessOptions),
+    /// Wait until a sandbox ends, and exit with its status
+    #[command(after_help = tools::WAIT_AFTER)]
+    Wait(WaitOptions),
+    /// Show how a sandbox was started, as JSON
+    Inspect(InspectOptions),
     /// Tell whether this machine can run sandboxes, how, and what is missing
     Check(CheckOptions),
     /// Print the completion script for a shell
@@ -241,9 +258,6 @@ pub(crate) struct ProtectionOptions {
     /// Fail unless the monitor itself runs in a jail (this version has none)
     #[arg(long)]
     require_jail: bool,
-    /// Check this often that the monitor's own code and tables are what they were, and stop the sandbox if not (off: never)
-    #[arg(long, value_name = "TIME|off", default_value = "10s", value_parser = values::period)]
-    pub(crate) integrity: Period,
     /// Never rewrite system-call instructions of the program (this version never does)
     #[arg(long)]
     no_patch: bool,

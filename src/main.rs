@@ -9,7 +9,7 @@
 
 mod check;
 mod cli;
-mod crash;
+mod control;
 mod environment;
 mod failure;
 mod identity;
@@ -18,6 +18,7 @@ mod report;
 mod run;
 mod settings;
 mod terminal;
+mod tools;
 
 use clap::CommandFactory;
 use std::ffi::OsString;
@@ -30,7 +31,6 @@ use run::Beginning;
 
 fn main() -> ExitCode {
     exit_on_panic();
-    crash::report_bug_checks();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     if terminal::keep_if_asked(&arguments) {
         return ExitCode::SUCCESS;
@@ -57,10 +57,7 @@ fn exit_on_panic() {
     std::panic::set_hook(Box::new(move |panic| {
         terminal::restore_after_panic();
         report(panic);
-        let kept = crash::keep_panic(panic);
-        complain(&format_args!(
-            "internal error: this is a bug of picovisor's; please report what is printed above{kept}"
-        ));
+        complain(&"internal error: this is a bug of picovisor's; please report what is printed above");
         std::process::exit(OURS.into());
     }));
 }
@@ -68,6 +65,12 @@ fn exit_on_panic() {
 fn execute(cli: Cli, beginning: Option<Result<Beginning, Failure>>) -> Result<u8, Failure> {
     match cli.command {
         Command::Run(options) => run::run(&options, beginning.unwrap_or_else(Beginning::new)),
+        Command::Ps(options) => tools::ps::ps(&options),
+        Command::Kill(options) => tools::act::kill(&options),
+        Command::Suspend(options) => tools::act::suspend(&options),
+        Command::Resume(options) => tools::act::resume(&options),
+        Command::Wait(options) => tools::act::wait(&options),
+        Command::Inspect(options) => tools::inspect::inspect(&options),
         Command::Check(options) => check::check(&options),
         Command::Completions { shell } => {
             let mut script = Vec::new();

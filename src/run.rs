@@ -5,11 +5,14 @@ use rustix::process::{Signal, getpid, kill_process};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use vmm::pico::{Guardian, Host, HostConfig, HostOpening};
+use vmm::pico::{Host, HostConfig, HostOpening};
 use vmm::signals::{HostSignal, HostSignals};
 use vmm::threads::Owner;
 
 use crate::cli::RunOptions;
+use crate::control::address::{ListenError, Listener};
+use crate::control::server::Server;
+use crate::control::service::Monitor;
 use crate::failure::{Failure, TIMED_OUT, plain};
 use crate::terminal::{Console, Keeper, TerminalModes};
 use crate::{complain, report, settings};
@@ -30,10 +33,6 @@ const FORWARDED: [Signal; 9] = [
 
 /// The stack of the thread that passes signals on: it makes a few calls.
 const SIGNAL_THREAD_STACK: usize = 64 << 10;
-
-/// How long a sandbox runs before the first check of the monitor's integrity: most are over by then, and should not pay for
-/// a thread.
-const UNCHECKED: Duration = Duration::from_secs(1);
 
 /// What is under way before the command line is understood, because it takes long and does not depend on it.
 pub(crate) struct Beginning {
@@ -65,23 +64,26 @@ pub(crate) fn run(options: &RunOptions, beginning: Result<Beginning, Failure>) -
     let timeout = config.limits.timeout;
     let Beginning { started, signals, host } = beginning?;
     let _main = host.threads().adopt("main");
+    let listener = listen(options)?;
     let host = host.finish(&HostConfig { memory: config.limits.memory, vcpus: None }).map_err(Failure::ours)?;
     let sandbox = Arc::new(Sandbox::start(&host, config).map_err(|error| start_failure(options, &error))?);
 
+    let monitor = Monitor::new(host, sandbox.clone(), listener.address.clone(), started);
+    let server = Arc::new(Server::new(listener, &monitor));
+    let threads = monitor.host.threads();
+
     let outside = sandbox.terminal().zip(keeper);
-    let console =
-        outside.map(|(outside, keeper)| Console::start(host.threads(), outside, &terminal, keeper)).transpose()?;
+    let console = outside.map(|(outside, keeper)| Console::start(threads, outside, &terminal, keeper)).transpose()?;
     let timed_out = Arc::new(AtomicBool::new(false));
-    let first_check = |period: Duration| (Instant::now() + period.min(UNCHECKED), period, host.guardian());
     let forwarder = Forwarder {
         signals,
         sandbox: sandbox.clone(),
+        server: server.clone(),
         terminal: terminal.clone(),
         deadline: timeout.and_then(|timeout| started.checked_add(timeout)),
         timed_out: timed_out.clone(),
-        integrity: options.protection.integrity.0.map(first_check),
     };
-    host.threads()
+    threads
         .spawn("signals", SIGNAL_THREAD_STACK, Owner::System, move || forwarder.run())
         .map_err(|error| Failure::ours(format_args!("cannot start a thread: {}", plain(&error))))?;
 
@@ -96,17 +98,31 @@ pub(crate) fn run(options: &RunOptions, beginning: Result<Beginning, Failure>) -
         terminal.restore();
     }
     if options.watching.verbose {
-        report::print(&sandbox, &host, started);
+        report::print(&sandbox, &monitor.host, started);
     }
     let timeout = timeout.unwrap_or_default();
-    match end {
+    let result = match end {
         SandboxEnd::Signaled(_) if timed_out => {
             Err(Failure::with_status(TIMED_OUT, format_args!("ended after {timeout:?} (--timeout)")))
         }
         SandboxEnd::Exited(code) => Ok(code),
         SandboxEnd::Signaled(signal) => Ok(u8::try_from(128 + signal).unwrap_or(u8::MAX)),
         SandboxEnd::Failed => Err(Failure::ours("the sandbox could not go on; PICOVISOR_LOG=error shows why")),
-    }
+    };
+    server.finish(result.as_ref().map_or_else(Failure::status, |status| *status));
+    result
+}
+
+/// Takes the addresses at which tools will reach the sandbox.
+fn listen(options: &RunOptions) -> Result<Listener, Failure> {
+    let name = options.identity.name.as_deref();
+    Listener::open(name).map_err(|error| match error {
+        ListenError::NameTaken => {
+            let name = name.unwrap_or_default();
+            Failure::ours(format_args!("--name {name}: a sandbox has this name already; `picovisor ps` shows it"))
+        }
+        ListenError::Host(error) => Failure::ours(format_args!("no control socket: {error}")),
+    })
 }
 
 /// What a start's failure says to the user: what is wrong with a program is said of the program.
@@ -136,11 +152,10 @@ fn stop_with_it() {
 struct Forwarder {
     signals: HostSignals,
     sandbox: Arc<Sandbox>,
+    server: Arc<Server>,
     terminal: Arc<TerminalModes>,
     deadline: Option<Instant>,
     timed_out: Arc<AtomicBool>,
-    /// When the thread that checks the monitor's integrity is to begin, and how often it is to look.
-    integrity: Option<(Instant, Duration, Guardian)>,
 }
 
 impl Forwarder {
@@ -152,29 +167,21 @@ impl Forwarder {
         }
     }
 
-    /// Lets integrity be checked from now on, if it is time.
-    fn check_integrity(&mut self) {
-        let due = self.integrity.take_if(|(at, ..)| Instant::now() >= *at);
-        if let Some((_, period, guardian)) = due
-            && let Err(error) = guardian.start(period)
-        {
-            tracing::warn!(%error, "the monitor's integrity is not checked");
-        }
-    }
-
     /// Runs until the process exits.
-    fn run(mut self) {
-        let is_over = |deadline: Option<Instant>| deadline.is_some_and(|deadline| Instant::now() >= deadline);
-        while !is_over(self.deadline) {
-            let next = [self.deadline, self.integrity.as_ref().map(|(at, ..)| *at)].into_iter().flatten().min();
-            let left = next.map(|next| next.saturating_duration_since(Instant::now()));
+    fn run(self) {
+        // Here, beside the first process, whose start does not wait for the event loop's.
+        self.server.start();
+        loop {
+            let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             match self.signals.wait(left) {
                 Ok(Some(signal)) => self.pass_on(signal),
-                Ok(None) => {}
+                Ok(None) => break,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => return complain(&format_args!("signals are not passed on: {}", plain(&error))),
             }
-            self.check_integrity();
+            if left == Some(Duration::ZERO) {
+                break;
+            }
         }
         self.timed_out.store(true, Ordering::Relaxed);
         self.sandbox.terminate();

@@ -32,4 +32,4 @@ pub mod time;
 pub mod user;
 
 pub use fs::tty::OutsideEnd;
-pub use sandbox::{Origin, Sandbox, SandboxEnd, StartError};
+pub use sandbox::{NoProcess, Origin, ProcessState, ProcessView, Sandbox, SandboxEnd, StartError};

@@ -1,5 +1,9 @@
 //! A sandbox from outside: what the command line starts, waits for, and signals.
 
+mod view;
+
+pub use view::{NoProcess, ProcessState, ProcessView};
+
 use crate::config::Config;
 use crate::errno::Errno;
 use crate::exec::{self, LoadError};
@@ -18,6 +22,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use thiserror::Error;
 use vmm::clock::Clock;
+use vmm::events::HostEvents;
 use vmm::pico::{
     CreateError, DetachedCpu, Host, OpenError, ProcessAttributes, RegisterError, ThreadAttributes, TrapFrame,
 };
@@ -192,6 +197,16 @@ impl Sandbox {
     /// What programs asked for and did not get, and how often.
     pub fn counters(&self) -> Vec<(String, u64)> {
         self.kernel.counters().list()
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        self.kernel.config()
+    }
+
+    /// The event loop, which tells when host descriptors become ready.
+    pub fn host_events(&self) -> &HostEvents {
+        self.kernel.host_events()
     }
 
     /// The sandbox's kernel state, for reports.

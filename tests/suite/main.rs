@@ -6,6 +6,7 @@
 
 mod cli;
 mod conformance;
+mod control;
 mod errors;
 mod files;
 mod harness;
@@ -13,7 +14,6 @@ mod herds;
 mod memory;
 mod network;
 mod programs;
-mod protection;
 mod signals;
 mod terminal;
 mod tidy;

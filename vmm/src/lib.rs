@@ -15,6 +15,7 @@ pub mod inherited;
 mod kvm;
 mod machine;
 pub mod memory;
+pub mod peer;
 pub mod pico;
 pub mod protect;
 pub mod signals;

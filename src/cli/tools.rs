@@ -1,0 +1,130 @@
+//! The options of the commands that see running sandboxes and act on them.
+
+use clap::Args;
+use provider::signal::Signal;
+
+pub(super) const PS_AFTER: &str = "\
+Columns:
+  SANDBOX     the name that --name gave, or the id
+  PID         the number that programs inside see; - for what they don't see
+  THREADS     of a program; of the monitor, those that serve no single process
+  USER        CPU time of the program's own code
+  PROVIDER    CPU time of Picovisor and the host on its behalf
+  COMMIT      private memory that it may fill
+  RES         memory that it has, shared pages included
+  COMPR       memory of it that is compressed
+  HANDLES     open descriptors: inside for programs, on the host for System
+
+System holds the monitor's threads and descriptors that serve no single process, Memory Compression the store of compressed pages;
+Secure System is there while the monitor is jailed. The row (ended) has the CPU time of processes that are gone.
+
+Examples:
+  picovisor ps
+  picovisor ps --json web
+  picovisor ps -q | xargs -r -n1 picovisor kill";
+
+pub(super) const KILL_AFTER: &str = "\
+Examples:
+  picovisor kill web              end the sandbox
+  picovisor kill -s TERM web      ask its first process to end
+  picovisor kill -s HUP web 17    a signal for process 17 in it";
+
+pub(super) const WAIT_AFTER: &str = "\
+Exit status:
+  that of the sandbox's `picovisor run`; 125 if it cannot be waited for.";
+
+/// The sandbox that a command is about.
+const SANDBOX: &str = "The sandbox: its name, its id, or the beginning of its id";
+
+/// `picovisor ps`.
+#[derive(Args, Debug)]
+pub(crate) struct PsOptions {
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print only the sandboxes' ids
+    #[arg(short, long, conflicts_with = "json")]
+    pub(crate) quiet: bool,
+    /// Don't cut lines at the terminal's edge
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// Only these sandboxes
+    #[arg(value_name = "SANDBOX")]
+    pub(crate) sandboxes: Vec<String>,
+}
+
+/// `picovisor kill`.
+#[derive(Args, Debug)]
+pub(crate) struct KillOptions {
+    /// The signal, by name or number
+    #[arg(short, long, value_name = "SIGNAL", default_value = "KILL", value_parser = signal)]
+    pub(crate) signal: i32,
+    #[arg(help = SANDBOX)]
+    pub(crate) sandbox: String,
+    /// The process, by its number inside [default: the first]
+    #[arg(value_parser = clap::value_parser!(i32).range(1..))]
+    pub(crate) pid: Option<i32>,
+}
+
+/// `picovisor suspend` and `picovisor resume`.
+#[derive(Args, Debug)]
+pub(crate) struct ProcessOptions {
+    #[arg(help = SANDBOX)]
+    pub(crate) sandbox: String,
+    /// The process, by its number inside [default: all]
+    #[arg(value_parser = clap::value_parser!(i32).range(1..))]
+    pub(crate) pid: Option<i32>,
+}
+
+/// `picovisor wait`.
+#[derive(Args, Debug)]
+pub(crate) struct WaitOptions {
+    #[arg(help = SANDBOX)]
+    pub(crate) sandbox: String,
+}
+
+/// `picovisor inspect`.
+#[derive(Args, Debug)]
+pub(crate) struct InspectOptions {
+    /// List the monitor's descriptors, too
+    #[arg(long)]
+    pub(crate) handles: bool,
+    /// The sandboxes
+    #[arg(value_name = "SANDBOX", required = true)]
+    pub(crate) sandboxes: Vec<String>,
+}
+
+/// A signal's number: from 1 to 64, or a name with or without SIG, such as TERM or RTMIN+2 (as programs count these).
+fn signal(text: &str) -> Result<i32, String> {
+    /// The C library keeps the first two real-time signals for itself.
+    const RT_MIN: i32 = 34;
+    let wrong = || "use a name such as TERM or SIGTERM, or a number from 1 to 64".to_owned();
+    let name = text.to_ascii_uppercase();
+    let name = name.strip_prefix("SIG").unwrap_or(&name);
+    let number = match name.strip_prefix("RTMIN") {
+        Some("") => Some(RT_MIN),
+        Some(more) => {
+            more.strip_prefix('+').and_then(|more| more.parse::<i32>().ok()).and_then(|more| more.checked_add(RT_MIN))
+        }
+        None => text.parse().ok(),
+    };
+    let named = || (1..32).find(|number| Signal::from_raw(*number).is_some_and(|it| it.to_string()[3..] == *name));
+    number.or_else(named).filter(|number| Signal::from_raw(*number).is_some()).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_have_names_and_numbers() {
+        for (text, number) in
+            [("TERM", 15), ("SIGTERM", 15), ("sigkill", 9), ("9", 9), ("64", 64), ("RTMIN", 34), ("SIGRTMIN+2", 36)]
+        {
+            assert_eq!(signal(text), Ok(number), "{text}");
+        }
+        for wrong in ["", "SIG", "0", "65", "-9", "TREM", "RTMIN+31", "RTMIN+x", "RTMIN+2147483647"] {
+            assert!(signal(wrong).is_err(), "{wrong}");
+        }
+    }
+}
