@@ -5,6 +5,7 @@ use serde_json::json;
 use std::fmt::Write as _;
 use vmm::HostReport;
 use vmm::pico::{Host, HostConfig, OpenError};
+use vmm::protect::Sealing;
 
 use crate::cli::CheckOptions;
 use crate::failure::{Failure, OURS};
@@ -50,6 +51,7 @@ fn facts(report: &HostReport) -> Vec<(&'static str, String)> {
         ("virtual CPUs", report.max_vcpus.to_string()),
         ("memory slots", report.max_slots.to_string()),
         ("vector state", format!("XCR0 {:#x}", report.xcr0)),
+        ("sealing", Sealing::probe().to_string()),
         ("jail", "none in this version".to_owned()),
     ]
 }
@@ -104,6 +106,7 @@ fn json(report: &HostReport) -> String {
         "max_vcpus": report.max_vcpus,
         "max_slots": report.max_slots,
         "xcr0": report.xcr0,
+        "sealing": format!("{:?}", Sealing::probe()),
         "jail": null,
         "capabilities": capabilities,
         "hidden": DEFAULT_HIDDEN,

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::failure::Failure;
 pub(crate) use tools::{InspectOptions, KillOptions, ProcessOptions, PsOptions, WaitOptions};
-pub(crate) use values::{BindSpec, EnvSpec, UserSpec, env as parse_env};
+pub(crate) use values::{BindSpec, EnvSpec, Period, UserSpec, env as parse_env};
 
 const ABOUT: &str = "Run Linux programs in a sandbox: a KVM virtual machine with no guest operating system in it";
 
@@ -48,7 +48,8 @@ Exit status:
   125 if picovisor failed, 126 if the program cannot be executed, 127 if it was not found.
 
 Environment:
-  PICOVISOR_LOG       log filter for picovisor itself, such as info or provider=debug";
+  PICOVISOR_LOG       log filter for picovisor itself, such as info or provider=debug
+  PICOVISOR_CRASH_DIR folder for crash reports [default: ~/.local/state/picovisor/crashes]";
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -258,6 +259,9 @@ pub(crate) struct ProtectionOptions {
     /// Fail unless the monitor itself runs in a jail (this version has none)
     #[arg(long)]
     require_jail: bool,
+    /// Check this often that the monitor's own code and tables are what they were, and stop the sandbox if not (off: never)
+    #[arg(long, value_name = "TIME|off", default_value = "10s", value_parser = values::period)]
+    pub(crate) integrity: Period,
     /// Never rewrite system-call instructions of the program (this version never does)
     #[arg(long)]
     no_patch: bool,

@@ -10,6 +10,7 @@
 mod check;
 mod cli;
 mod control;
+mod crash;
 mod environment;
 mod failure;
 mod identity;
@@ -31,6 +32,7 @@ use run::Beginning;
 
 fn main() -> ExitCode {
     exit_on_panic();
+    crash::report_bug_checks();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     if terminal::keep_if_asked(&arguments) {
         return ExitCode::SUCCESS;
@@ -57,7 +59,10 @@ fn exit_on_panic() {
     std::panic::set_hook(Box::new(move |panic| {
         terminal::restore_after_panic();
         report(panic);
-        complain(&"internal error: this is a bug of picovisor's; please report what is printed above");
+        let kept = crash::keep_panic(panic);
+        complain(&format_args!(
+            "internal error: this is a bug of picovisor's; please report what is printed above{kept}"
+        ));
         std::process::exit(OURS.into());
     }));
 }

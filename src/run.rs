@@ -5,7 +5,7 @@ use rustix::process::{Signal, getpid, kill_process};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use vmm::pico::{Host, HostConfig, HostOpening};
+use vmm::pico::{Guardian, Host, HostConfig, HostOpening};
 use vmm::signals::{HostSignal, HostSignals};
 use vmm::threads::Owner;
 
@@ -33,6 +33,10 @@ const FORWARDED: [Signal; 9] = [
 
 /// The stack of the thread that passes signals on: it makes a few calls.
 const SIGNAL_THREAD_STACK: usize = 64 << 10;
+
+/// How long a sandbox runs before the first check of the monitor's integrity: most are over by then, and should not pay for
+/// a thread.
+const UNCHECKED: Duration = Duration::from_secs(1);
 
 /// What is under way before the command line is understood, because it takes long and does not depend on it.
 pub(crate) struct Beginning {
@@ -75,6 +79,7 @@ pub(crate) fn run(options: &RunOptions, beginning: Result<Beginning, Failure>) -
     let outside = sandbox.terminal().zip(keeper);
     let console = outside.map(|(outside, keeper)| Console::start(threads, outside, &terminal, keeper)).transpose()?;
     let timed_out = Arc::new(AtomicBool::new(false));
+    let first_check = |period: Duration| (Instant::now() + period.min(UNCHECKED), period, monitor.host.guardian());
     let forwarder = Forwarder {
         signals,
         sandbox: sandbox.clone(),
@@ -82,6 +87,7 @@ pub(crate) fn run(options: &RunOptions, beginning: Result<Beginning, Failure>) -
         terminal: terminal.clone(),
         deadline: timeout.and_then(|timeout| started.checked_add(timeout)),
         timed_out: timed_out.clone(),
+        integrity: options.protection.integrity.0.map(first_check),
     };
     threads
         .spawn("signals", SIGNAL_THREAD_STACK, Owner::System, move || forwarder.run())
@@ -156,6 +162,8 @@ struct Forwarder {
     terminal: Arc<TerminalModes>,
     deadline: Option<Instant>,
     timed_out: Arc<AtomicBool>,
+    /// When the thread that checks the monitor's integrity is to begin, and how often it is to look.
+    integrity: Option<(Instant, Duration, Guardian)>,
 }
 
 impl Forwarder {
@@ -167,21 +175,31 @@ impl Forwarder {
         }
     }
 
+    /// Lets integrity be checked from now on, if it is time.
+    fn check_integrity(&mut self) {
+        let due = self.integrity.take_if(|(at, ..)| Instant::now() >= *at);
+        if let Some((_, period, guardian)) = due
+            && let Err(error) = guardian.start(period)
+        {
+            tracing::warn!(%error, "the monitor's integrity is not checked");
+        }
+    }
+
     /// Runs until the process exits.
-    fn run(self) {
+    fn run(mut self) {
         // Here, beside the first process, whose start does not wait for the event loop's.
         self.server.start();
-        loop {
-            let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let is_over = |deadline: Option<Instant>| deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        while !is_over(self.deadline) {
+            let next = [self.deadline, self.integrity.as_ref().map(|(at, ..)| *at)].into_iter().flatten().min();
+            let left = next.map(|next| next.saturating_duration_since(Instant::now()));
             match self.signals.wait(left) {
                 Ok(Some(signal)) => self.pass_on(signal),
-                Ok(None) => break,
+                Ok(None) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => return complain(&format_args!("signals are not passed on: {}", plain(&error))),
             }
-            if left == Some(Duration::ZERO) {
-                break;
-            }
+            self.check_integrity();
         }
         self.timed_out.store(true, Ordering::Relaxed);
         self.sandbox.terminate();

@@ -46,6 +46,15 @@ pub(super) fn time(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// How often something is done; `None`: never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Period(pub(crate) Option<Duration>);
+
+/// Parses a time as [`time`] does, or `off`.
+pub(super) fn period(text: &str) -> Result<Period, String> {
+    if text == "off" { Ok(Period(None)) } else { time(text).map(|time| Period(Some(time))) }
+}
+
 /// Splits `1.5GiB` into `1.5` and `GiB`.
 fn split_unit(text: &str) -> (&str, &str) {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -240,6 +249,13 @@ mod tests {
         for text in ["", "0", "0s", "s", "5 m", "1w", "-3", "1e3", "999999999d", "0.0000000001s"] {
             assert!(time(text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn periods() {
+        assert_eq!(period("off"), Ok(Period(None)));
+        assert_eq!(period("2s"), Ok(Period(Some(Duration::from_secs(2)))));
+        assert!(period("0").is_err() && period("never").is_err());
     }
 
     #[test]

@@ -50,6 +50,7 @@ fn help_names_every_option_and_teaches() {
         "--strace",
         "--no-jail",
         "--require-jail",
+        "--integrity",
         "--no-patch",
         "Examples:",
         "Exit status:",

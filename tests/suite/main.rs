@@ -14,6 +14,7 @@ mod herds;
 mod memory;
 mod network;
 mod programs;
+mod protection;
 mod signals;
 mod terminal;
 mod tidy;

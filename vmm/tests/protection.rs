@@ -264,7 +264,7 @@ fn be_stopped() {
     rig.start(spin());
     rig.script.wait_for(|events| events.contains(&Event::Note(1)));
     let ranges = named(&rig.host.protected_ranges().unwrap(), "the interrupt descriptor table");
-    rig.host.guard(Duration::from_millis(1)).unwrap();
+    rig.host.guardian().start(Duration::from_millis(1)).unwrap();
     // Nobody answers: this process is to be ended meanwhile.
     let (_keep, never) = channel::<()>();
     let _ = tampered(&memory().unwrap(), ranges[0].address() + 4095, || never.recv_timeout(Duration::from_secs(60)));

@@ -1,6 +1,6 @@
 //! The guard of a host: the check of its protected ranges, on request and by a thread of System's, and what a mismatch ends in.
 //!
-//! The thread is not there before somebody asks for it ([`Host::guard`]), and looks at a slice each time it wakes.
+//! The thread is not there before somebody asks for it ([`Guardian::start`]), and looks at a slice each time it wakes.
 
 use super::host::{Host, Shared};
 use super::protected::ProtectedRange;
@@ -76,25 +76,36 @@ impl Host {
         Ok(ranges)
     }
 
-    /// Seals the monitor's image, and starts a thread that checks a slice of what is protected now and each `period`. A mismatch
-    /// stops the sandbox ([`crate::bugcheck`]). Only the first call counts.
-    ///
-    /// # Errors
-    /// The host gave no thread.
-    pub fn guard(&self, period: Duration) -> io::Result<()> {
-        let mut thread = self.shared().guard().thread.lock().unwrap_or_else(PoisonError::into_inner);
-        if thread.is_none() {
-            let shared = self.shared().clone();
-            let body = move || keep_watch(&shared, period);
-            *thread = Some(self.threads().spawn("integrity", STACK, Owner::System, body)?);
-        }
-        Ok(())
+    /// Whoever holds this may start the thread that checks integrity, and need not hold the host.
+    pub fn guardian(&self) -> Guardian {
+        Guardian(self.shared().clone())
     }
 
     /// How well constant memory is protected from change. Seals the image, if that was not done.
     pub fn protection(&self) -> Protection {
         let trap_code = self.shared().workers.as_ref().and_then(|workers| workers.sealing());
         Protection { callbacks: self.shared().registry().sealing(), trap_code, image: seal_image() }
+    }
+}
+
+/// Starts the thread that checks a host's integrity.
+#[derive(Debug)]
+pub struct Guardian(Arc<Shared>);
+
+impl Guardian {
+    /// Starts a thread that takes the digests now, if that was not done, and checks a slice of what is protected each `period`. A
+    /// mismatch stops the sandbox ([`crate::bugcheck`]). Only the first call counts, and none once the host is gone.
+    ///
+    /// # Errors
+    /// The host gave no thread.
+    pub fn start(&self, period: Duration) -> io::Result<()> {
+        let mut thread = self.0.guard().thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if thread.is_none() {
+            let shared = self.0.clone();
+            let body = move || keep_watch(&shared, period);
+            *thread = Some(self.0.threads().spawn("integrity", STACK, Owner::System, body)?);
+        }
+        Ok(())
     }
 }
 

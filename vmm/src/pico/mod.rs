@@ -22,7 +22,7 @@ pub mod walk;
 pub use access::{ProcessAccess, ThreadAccess};
 pub(crate) use frame::reset_area;
 pub use frame::{CpuState, DetachedCpu, TrapFrame};
-pub use guard::Protection;
+pub use guard::{Guardian, Protection};
 pub use host::{CreateError, Gone, Host, HostConfig, HostOpening, OpenError, Registration};
 pub use process::{Process, ProcessAttributes, ProcessFlags, ProcessKind};
 pub use protected::ProtectedRange;

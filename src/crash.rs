@@ -1,0 +1,188 @@
+//! Crash reports: what is left of a sandbox that a bug check or a panic has ended, as a file for whoever wants to know why.
+//!
+//! Reports lie in `$PICOVISOR_CRASH_DIR`, or else in `picovisor/crashes` of the user's folder for state (`$XDG_STATE_HOME`,
+//! `~/.local/state`), or else in a folder of the user's own below the temporary one. They are the user's only to read,
+//! never replace one another, and the oldest go when there are too many. Nothing of a program is in them but registers.
+
+use rustix::process::{getpid, getuid};
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+use vmm::bugcheck::{self, Code, Report};
+
+use crate::complain;
+use crate::failure::{OURS, plain};
+
+/// Reports that are kept.
+const KEPT: usize = 20;
+/// How their names begin and end.
+const NAME: (&str, &str) = ("crash-", ".txt");
+
+/// Makes bug checks end in a report, a line for the user, and the exit status of our failures.
+pub(crate) fn report_bug_checks() {
+    bugcheck::set_handler(Box::new(|report| {
+        crate::terminal::restore_after_panic();
+        let Report { code, summary, .. } = report;
+        complain(&format_args!("bug check {code}: {summary}; the sandbox was stopped{}", kept(report)));
+        OURS.into()
+    }));
+}
+
+/// Writes the report of a panic; returns what a line for the user says of it.
+pub(crate) fn keep_panic(panic: &std::panic::PanicHookInfo<'_>) -> String {
+    let mut report = Report::new(Code::UnhandledException, panic.to_string());
+    report.parameters.push(("thread", std::thread::current().name().unwrap_or("unnamed").to_owned()));
+    let trace = std::backtrace::Backtrace::force_capture();
+    report.sections.push(("Backtrace", trace.to_string()));
+    kept(&report)
+}
+
+/// Keeps a report; returns what a line for the user says of it.
+fn kept(report: &Report) -> String {
+    match keep(report) {
+        Ok(path) => format!("; the report is in {}", path.display()),
+        Err(error) => format!("; its report could not be written: {}", plain(&error)),
+    }
+}
+
+fn keep(report: &Report) -> io::Result<PathBuf> {
+    let folder = folder()?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let path = write(&folder, &utc(now), report)?;
+    tidy(&folder);
+    Ok(path)
+}
+
+/// The folder of reports, which exists and is the user's.
+fn folder() -> io::Result<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    if let Some(folder) = std::env::var_os("PICOVISOR_CRASH_DIR") {
+        return make(folder.into());
+    }
+    let state = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
+    let made = state.map(|state| make(state.join("picovisor/crashes")));
+    if let Some(Ok(folder)) = made {
+        return Ok(folder);
+    }
+    let folder = make(std::env::temp_dir().join(format!("picovisor-crashes-{}", getuid().as_raw())))?;
+    // Others may make folders there, too.
+    let found = std::fs::symlink_metadata(&folder)?;
+    let ours = found.is_dir() && found.uid() == getuid().as_raw() && found.mode() & 0o077 == 0;
+    if ours { Ok(folder) } else { Err(io::Error::other(format!("{} is not ours alone", folder.display()))) }
+}
+
+fn make(folder: PathBuf) -> io::Result<PathBuf> {
+    DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+    Ok(folder)
+}
+
+/// Writes a report to a new file.
+fn write(folder: &Path, time: &str, report: &Report) -> io::Result<PathBuf> {
+    let (begin, end) = NAME;
+    let pid = getpid().as_raw_nonzero();
+    let (mut file, path) = create(|try_number| {
+        let more = if try_number == 0 { String::new() } else { format!("-{try_number}") };
+        folder.join(format!("{begin}{time}-{pid}{more}{end}"))
+    })?;
+    let system = rustix::system::uname();
+    let text = format!(
+        "Crash report of picovisor {}, process {pid}, {time}, on {} {}\n\n{report}",
+        env!("CARGO_PKG_VERSION"),
+        system.sysname().to_string_lossy(),
+        system.release().to_string_lossy(),
+    );
+    file.write_all(text.as_bytes())?;
+    Ok(path)
+}
+
+/// Creates the first of the paths that does not exist, for the user alone.
+fn create(path: impl Fn(u32) -> PathBuf) -> io::Result<(File, PathBuf)> {
+    for try_number in 0.. {
+        let path = path(try_number);
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+            Ok(file) => return Ok((file, path)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && try_number < 100 => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
+/// Removes the oldest reports beyond those that are kept. What cannot be removed stays.
+fn tidy(folder: &Path) {
+    let is_report = |name: &str| name.starts_with(NAME.0) && name.ends_with(NAME.1);
+    let names = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<_> = names.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.retain(|name| is_report(name));
+    // Their times come first in the names.
+    names.sort();
+    for name in names.iter().rev().skip(KEPT) {
+        let _ = std::fs::remove_file(folder.join(name));
+    }
+}
+
+/// A time as `20261121T161900Z`.
+fn utc(seconds: u64) -> String {
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Days since 0000-03-01, whose years end with the leap day (Howard Hinnant's chrono-compatible algorithms).
+    let shifted = days + 719_468;
+    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_utc() {
+        let times = [
+            (0, "19700101T000000Z"),
+            (951_782_399, "20000228T235959Z"),
+            (951_782_400, "20000229T000000Z"),
+            (951_868_800, "20000301T000000Z"),
+            (4_107_542_399, "21000228T235959Z"),
+            (4_107_542_400, "21000301T000000Z"),
+            (1_795_278_000, "20261121T162000Z"),
+        ];
+        for (seconds, text) in times {
+            assert_eq!(utc(seconds), text);
+        }
+    }
+
+    #[test]
+    fn reports_are_private_and_never_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let report = Report::new(Code::CriticalStructureCorruption, "a test");
+        let first = write(folder.path(), "20260101T000000Z", &report).unwrap();
+        let second = write(folder.path(), "20260101T000000Z", &report).unwrap();
+        assert_ne!(first, second);
+        for path in [first, second] {
+            assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+            assert!(std::fs::read_to_string(&path).unwrap().contains("bug check 0x109"));
+        }
+    }
+
+    #[test]
+    fn the_oldest_reports_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let report = Report::new(Code::UnhandledException, "a test");
+        let write = |day| write(folder.path(), &format!("202601{day:02}T000000Z"), &report).unwrap();
+        let paths: Vec<_> = (1..=KEPT + 3).map(write).collect();
+        let other = folder.path().join("crash-course.md");
+        std::fs::write(&other, "not ours").unwrap();
+        tidy(folder.path());
+        let there: Vec<_> = paths.iter().map(|path| path.exists()).collect();
+        assert_eq!(there, [&[false; 3][..], &[true; KEPT]].concat());
+        assert!(other.exists());
+    }
+}
