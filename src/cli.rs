@@ -3,6 +3,7 @@
 //! Option names follow Docker, bubblewrap and gVisor where their meaning is the same. An option whose mechanism this version
 //! lacks says so when it is used ([`RunOptions::unsupported`]): none is accepted and ignored.
 
+mod provider;
 mod tools;
 mod values;
 
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::failure::Failure;
+pub(crate) use provider::{KeygenOptions, ProviderCommand, SignOptions, VerifyOptions};
 pub(crate) use tools::{InspectOptions, KillOptions, ProcessOptions, PsOptions, WaitOptions};
 pub(crate) use values::{BindSpec, EnvSpec, Period, UserSpec, env as parse_env};
 
@@ -84,6 +86,9 @@ pub(crate) enum Command {
     Inspect(InspectOptions),
     /// Tell whether this machine can run sandboxes, how, and what is missing
     Check(CheckOptions),
+    /// Make keys, and sign and verify providers that come as shared objects
+    #[command(subcommand, long_about = provider::ABOUT, after_long_help = provider::EXAMPLES)]
+    Provider(ProviderCommand),
     /// Print the completion script for a shell
     ///
     /// For bash: picovisor completions bash > /etc/bash_completion.d/picovisor

@@ -18,6 +18,7 @@ mod logging;
 mod report;
 mod run;
 mod settings;
+mod signing;
 mod terminal;
 mod tools;
 
@@ -77,6 +78,7 @@ fn execute(cli: Cli, beginning: Option<Result<Beginning, Failure>>) -> Result<u8
         Command::Wait(options) => tools::act::wait(&options),
         Command::Inspect(options) => tools::inspect::inspect(&options),
         Command::Check(options) => check::check(&options),
+        Command::Provider(command) => signing::execute(&command),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "picovisor", &mut script);

@@ -16,6 +16,7 @@ mod network;
 mod programs;
 mod protection;
 mod signals;
+mod signing;
 mod terminal;
 mod tidy;
 mod tools;

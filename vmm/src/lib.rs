@@ -11,6 +11,7 @@ pub mod addr;
 pub mod bugcheck;
 pub mod clock;
 pub mod events;
+pub mod foreign;
 pub mod inherited;
 mod kvm;
 mod machine;
