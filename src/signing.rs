@@ -57,9 +57,9 @@ fn sign(options: &SignOptions) -> Result<String, Failure> {
     let path = signature_path(&options.object);
     let text = Signature::new(statement, &key).text();
     if options.force {
-        replace(&path, text.as_bytes())?
+        replace(&path, text.as_bytes())?;
     } else {
-        create(&path, text.as_bytes(), 0o644)?
+        create(&path, text.as_bytes(), 0o644)?;
     }
     Ok(format!("signature   {}\nname        {name}\nkey         {}\n", path.display(), key.public().id()))
 }

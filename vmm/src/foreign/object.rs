@@ -88,6 +88,16 @@ impl VerifiedObject {
         &self.path
     }
 
+    /// The sealed memory that holds it.
+    pub(super) fn memory(&self) -> &File {
+        &self.memory
+    }
+
+    /// Its bytes.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// What was signed.
     pub fn statement(&self) -> &Statement {
         &self.statement

@@ -4,7 +4,7 @@ use super::containers::Containers;
 use super::guard::Guard;
 use super::process::{Process, ProcessAttributes};
 use super::provider::Provider;
-use super::registry::{RegisterError, Registry};
+use super::registry::{Claim, RegisterError, Registry};
 use crate::clock::Counter;
 use crate::kvm::{HostReport, Opening, Workers};
 use crate::memory::{GuestMemory, MemoryError};
@@ -119,6 +119,12 @@ impl Shared {
     /// A number no other process or thread of this host ever has.
     pub(super) fn new_id(&self) -> u64 {
         self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Makes a process without a parent, and closes registration.
+    fn create_process(self: &Arc<Self>, attributes: ProcessAttributes) -> Result<Arc<Process>, CreateError> {
+        self.registry.seal().map_err(|_| CreateError::HostExhausted)?;
+        Process::create(self, None, attributes.kind(), attributes)
     }
 
     /// The monitor's host threads.
@@ -275,6 +281,16 @@ impl Host {
         Ok(Registration { registry: &self.shared.registry })
     }
 
+    /// Keeps the provider's place while one is being loaded.
+    pub(crate) fn claim(&self) -> Result<Claim<'_>, RegisterError> {
+        self.shared.registry.claim()
+    }
+
+    /// A way back to this host for its provider.
+    pub(crate) fn link(&self) -> HostLink {
+        HostLink(Arc::downgrade(&self.shared))
+    }
+
     /// Guest memory.
     pub fn memory(&self) -> &Arc<GuestMemory> {
         &self.shared.memory
@@ -294,8 +310,23 @@ impl Host {
     /// Makes a process without a parent, and closes registration. With a context it is a pico process, without one a
     /// minimal process, which no provider serves and which runs no thread.
     pub fn create_process(&self, attributes: ProcessAttributes) -> Result<Arc<Process>, CreateError> {
-        self.shared.registry.seal().map_err(|_| CreateError::HostExhausted)?;
-        Process::create(&self.shared, None, attributes.kind(), attributes)
+        self.shared.create_process(attributes)
+    }
+}
+
+/// A way to a host that does not keep it: what a foreign provider's routines go through.
+#[derive(Clone, Debug)]
+pub(crate) struct HostLink(Weak<Shared>);
+
+impl HostLink {
+    /// As [`Host::create_process`].
+    pub(crate) fn create_process(&self, attributes: ProcessAttributes) -> Result<Arc<Process>, CreateError> {
+        self.0.upgrade().ok_or(CreateError::Over)?.create_process(attributes)
+    }
+
+    /// As [`Registration::hand_over`].
+    pub(crate) fn hand_over(&self, provider: Arc<dyn Provider>) -> Result<(), RegisterError> {
+        self.0.upgrade().ok_or(RegisterError::Sealed)?.registry.hand_over(provider)
     }
 }
 

@@ -23,12 +23,14 @@ pub use access::{ProcessAccess, ThreadAccess};
 pub(crate) use frame::reset_area;
 pub use frame::{CpuState, DetachedCpu, TrapFrame};
 pub use guard::{Guardian, Protection};
+pub(crate) use host::HostLink;
 pub use host::{CreateError, Gone, Host, HostConfig, HostOpening, OpenError, Registration};
 pub use process::{Process, ProcessAttributes, ProcessFlags, ProcessKind};
 pub use protected::ProtectedRange;
 pub use provider::{
     Activity, Chance, Context, Disposition, ExceptionRecord, ExitReason, ProcessDetails, Provider, SubsystemType,
 };
+pub(crate) use registry::Claim;
 pub use registry::RegisterError;
 pub use stacks::ThreadStack;
 pub use stop::{NotStopped, Stopped, ThreadStatus};
