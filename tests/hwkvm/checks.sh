@@ -5,6 +5,9 @@
 # What hangs is named, and the rest still runs. On a busy host the longest takes 20 seconds.
 limit="timeout -s KILL 100"
 
+# There is no compiler here.
+export PICOVISOR_TEST_OBJECTS="$ROOT/objects"
+
 for binary in "$ROOT"/tests/*; do
   [ -x "$binary" ] || continue # a list of filters
   echo "binary ${binary##*/}"

@@ -58,7 +58,7 @@ def cargo(*arguments):
 
 def make_tree(tree):
     """Fills a folder with what the machines need."""
-    for folder in ["tests", "bin", "programs", "etc"]:
+    for folder in ["tests", "objects", "bin", "programs", "etc"]:
         (tree / folder).mkdir()
     for name, (kind, executable) in cargo("test", "-p", "vmm", "--no-run", "--tests").items():
         shutil.copy(executable, tree / "tests" / f"{name}-{kind}")
@@ -70,6 +70,7 @@ def make_tree(tree):
         source = ROOT / "tests" / "programs" / f"{program}.c"
         compiler = os.environ.get("CC", "cc")
         subprocess.run([compiler, "-O2", "-w", "-static", "-o", tree / "programs" / program, source], check=True)
+    subprocess.run(["sh", ROOT / "vmm" / "tests" / "foreign" / "build.sh", tree / "objects"], check=True)
     shutil.copy(HERE / "checks.sh", tree / "checks.sh")
     (tree / "etc" / "words").write_text("".join(f"word {number * 7919 % 1000}\n" for number in range(1000)))
     # Debug information is most of the binaries, and the machine's disk is its memory.

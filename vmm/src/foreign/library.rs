@@ -1,8 +1,7 @@
 //! A shared object in this process: the dynamic linker's four calls, and nothing of what they load.
 
 use std::ffi::{CStr, CString, c_void};
-use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::os::fd::{IntoRawFd, OwnedFd};
 use std::ptr::NonNull;
 
 /// A shared object that the dynamic linker has loaded. Dropping it unloads it.
@@ -14,13 +13,16 @@ pub(super) struct Library {
 impl Library {
     /// Loads the object that a file holds, with all its symbols bound, and seen by nobody else. Its constructors run.
     ///
+    /// The file stays open for good: the linker knows objects by the names of their files, and would take whatever had this
+    /// descriptor later for this object, without looking.
+    ///
     /// # Errors
     /// The dynamic linker's own words.
     ///
     /// # Safety
     /// The object's code is trusted: it runs with all the rights of this process.
-    pub(super) unsafe fn load(file: &File) -> Result<Self, String> {
-        let path = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(|error| error.to_string())?;
+    pub(super) unsafe fn load(file: OwnedFd) -> Result<Self, String> {
+        let path = CString::new(format!("/proc/self/fd/{}", file.into_raw_fd())).map_err(|error| error.to_string())?;
         // SAFETY: a string that ends with a zero byte; what the object's constructors do, the caller answers for.
         let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
         NonNull::new(handle).map(|handle| Self { handle }).ok_or_else(last_error)

@@ -82,9 +82,10 @@ pub fn load(host: &Host, path: &Path, ring: &Keyring, parameters: &[u8]) -> Resu
     if let Some(name) = needed.into_iter().find(|name| !library::is_loaded(name)) {
         return Err(LoadError::NeedsLibrary(name.to_string_lossy().into_owned()));
     }
+    let (memory, statement) = object.into_parts();
     claim.code_runs()?;
     // SAFETY: somebody who is trusted to say so has signed exactly these bytes, which nobody can change, for exactly this.
-    let library = unsafe { Library::load(object.memory()) }.map_err(LoadError::Link)?;
+    let library = unsafe { Library::load(memory) }.map_err(LoadError::Link)?;
     let entry = library.symbol(ENTRY).ok_or(LoadError::NoEntry)?;
     // SAFETY: the signer says that the object is a provider: its symbol of this name is a function of this type.
     let register = unsafe { std::mem::transmute::<*mut std::ffi::c_void, Register>(entry.as_ptr()) };
@@ -92,7 +93,7 @@ pub fn load(host: &Host, path: &Path, ring: &Keyring, parameters: &[u8]) -> Resu
     library.keep();
     // SAFETY: as above.
     let host = unsafe { register_with(host, claim, register, parameters) }?;
-    Ok(ForeignProvider { host, statement: Some(object.statement().clone()) })
+    Ok(ForeignProvider { host, statement: Some(statement) })
 }
 
 /// Calls a provider's entry and registers what comes of it.

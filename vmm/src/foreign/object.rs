@@ -9,6 +9,7 @@ use rustix::fs::{MemfdFlags, SealFlags};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -88,9 +89,9 @@ impl VerifiedObject {
         &self.path
     }
 
-    /// The sealed memory that holds it.
-    pub(super) fn memory(&self) -> &File {
-        &self.memory
+    /// Parts into the sealed memory that holds it, and what was signed.
+    pub(super) fn into_parts(self) -> (OwnedFd, Statement) {
+        (self.memory.into(), self.statement)
     }
 
     /// Its bytes.

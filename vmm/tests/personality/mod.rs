@@ -139,9 +139,13 @@ pub fn access(bits: u64) -> Access {
 }
 
 impl Script {
-    fn push(&self, event: Event) {
+    pub fn push(&self, event: Event) {
         self.record.lock().unwrap().events.push(event);
         self.changed.notify_all();
+    }
+
+    pub fn push_log(&self, bytes: &[u8]) {
+        self.record.lock().unwrap().log.extend_from_slice(bytes);
     }
 
     /// Waits until `done` holds of the events.
@@ -191,7 +195,7 @@ impl Provider for Script {
                 let mut bytes = vec![0; usize::try_from(rsi.min(4096)).unwrap()];
                 match Self::space(thread).read(UserAddr(rdi), &mut bytes) {
                     Ok(()) => {
-                        self.record.lock().unwrap().log.extend_from_slice(&bytes);
+                        self.push_log(&bytes);
                         rsi.min(4096)
                     }
                     Err(_) => u64::MAX,
