@@ -60,5 +60,5 @@ fn plan(state: &State, stack_pointer: UserAddr) -> ForkPlan {
         end: UserAddr(stack_pointer.page().0.saturating_add(HOT_STACK)),
     };
     let stack = state.tree.find(stack_pointer).and_then(|vma| vma.range.intersect(around));
-    ForkPlan { left_out, hot: stack.into_iter().collect() }
+    ForkPlan { left_out, hot: stack.into_iter().collect(), ..ForkPlan::default() }
 }

@@ -39,7 +39,7 @@ mod window;
 
 pub use file::HostFile;
 pub use object::MemoryObject;
-pub use space::{Access, AddressSpace, Fault, FaultKind, ForkPlan, IoError, PageState};
+pub use space::{Access, AddressSpace, Eagerness, Fault, FaultKind, ForkPlan, IoError, PageState};
 
 pub(crate) use arena::Frame;
 pub(crate) use entry::Entry;

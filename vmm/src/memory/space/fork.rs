@@ -36,6 +36,18 @@ pub struct ForkPlan {
     pub left_out: Vec<UserRange>,
     /// Ranges that are likely to be stored to soon: their pages are copied at once.
     pub hot: Vec<UserRange>,
+    /// Which pages are copied at once at all.
+    pub copies: Eagerness,
+}
+
+/// Which pages a fork copies at once, instead of sharing them until a store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Eagerness {
+    /// Those that are likely to be stored to soon, which costs memory and saves faults.
+    #[default]
+    Likely,
+    /// None.
+    Never,
 }
 
 /// Touched pages up to which a space is copied whole, 256 KiB: a small program's data, heap and stack.
@@ -65,19 +77,23 @@ impl AddressSpace {
                 MemoryObject::add_mapper(&mut object.edit(), &child.me);
             }
         }
-        let hot = state.recent.take().into_iter().collect();
+        let recent = state.recent.take();
+        let (hot, ranges) = match plan.copies {
+            Eagerness::Likely => (recent.into_iter().collect(), plan.hot.as_slice()),
+            Eagerness::Never => (HashSet::new(), [].as_slice()),
+        };
         let mut fork = Fork {
             memory,
             committed: Committed::new(memory),
             changes: Changes::new(memory),
             hot,
-            ranges: &plan.hot,
+            ranges,
             small: false,
         };
         let pieces = pieces(&state, &plan.left_out);
         // Looked for once: most pieces are gaps, and each look goes through every directory's cache lines.
         let blocks = state.tables.filled(&memory.arena, everything());
-        fork.small = fork.is_small(&pieces, &blocks);
+        fork.small = plan.copies == Eagerness::Likely && fork.is_small(&pieces, &blocks);
         let result = pieces.iter().try_for_each(|piece| fork.copy_piece(&mut to, piece, &blocks));
         fork.changes.finish(&self.sync);
         drop(outside);

@@ -114,7 +114,7 @@ impl Family {
                     return;
                 };
                 let left_out = range(left_out.0, left_out.1);
-                let plan = ForkPlan { left_out: vec![left_out], hot: vec![range(hot.0, hot.1)] };
+                let plan = ForkPlan { left_out: vec![left_out], hot: vec![range(hot.0, hot.1)], ..ForkPlan::default() };
                 let child = parent.fork(&plan).unwrap();
                 self.spaces[free] = Some(child);
                 let mut pages = self.model.spaces[&from].clone();

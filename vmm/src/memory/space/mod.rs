@@ -17,7 +17,7 @@ mod tests;
 
 pub use access::{Fault, FaultKind};
 pub(super) use edit::slots;
-pub use fork::ForkPlan;
+pub use fork::{Eagerness, ForkPlan};
 pub use io::IoError;
 use share::Recent;
 use source::{Source, Sources};
