@@ -6,9 +6,9 @@ mod personality;
 use personality::{Event, Script};
 use std::sync::Arc;
 use vmm::addr::{UserAddr, UserRange};
-use vmm::memory::Access;
+use vmm::memory::{Access, PageState};
 use vmm::pico::{
-    CreateError, ExitReason, Host, NotStopped, ProcessAttributes, ProcessFlags, ProcessKind, RegisterError,
+    CreateError, ExitReason, Host, NotStopped, Process, ProcessAttributes, ProcessFlags, ProcessKind, RegisterError,
     SubsystemType, ThreadAttributes,
 };
 use vmm::trap::Registers;
@@ -30,7 +30,7 @@ fn there_is_one_provider_and_one_hand_over() {
 fn registration_closes_with_the_first_process() {
     let host = host();
     let registration = host.register(Arc::new(Script::default())).unwrap();
-    host.create_process(ProcessAttributes::default()).unwrap();
+    host.create_process(ProcessAttributes::minimal(None)).unwrap();
     assert_eq!(registration.hand_over(Arc::new(Script::default())).unwrap_err(), RegisterError::Sealed);
     assert_eq!(host.register(Arc::new(Script::default())).unwrap_err(), RegisterError::Sealed);
 }
@@ -40,7 +40,7 @@ fn a_pico_process_needs_a_provider_and_a_minimal_process_does_not() {
     let host = host();
     let attributes = ProcessAttributes { context: Some(Arc::new(1_u32)), ..ProcessAttributes::default() };
     assert_eq!(host.create_process(attributes).unwrap_err(), CreateError::NoProvider);
-    let minimal = host.create_process(ProcessAttributes::default()).unwrap();
+    let minimal = host.create_process(ProcessAttributes::minimal(None)).unwrap();
     assert!(minimal.context().is_none() && minimal.threads().is_empty());
     // It runs no thread: nobody would serve it.
     assert_eq!(minimal.create_thread(attributes_of_thread()).unwrap_err(), CreateError::Unsupported);
@@ -53,25 +53,88 @@ fn attributes_of_thread() -> ThreadAttributes {
     ThreadAttributes { registers, fs_base: 0x10, gs_base: 0x20, xsave: None, context: Arc::new(7_u64) }
 }
 
+/// A host with the personality, and a process of it.
+fn parent() -> (Host, Arc<Process>) {
+    let host = host();
+    host.register(Arc::new(Script::default())).expect("the first provider");
+    let parent = host.create_process(personality::attributes()).expect("a process");
+    (host, parent)
+}
+
+fn with_flags(flags: ProcessFlags) -> ProcessAttributes {
+    ProcessAttributes { flags, ..personality::attributes() }
+}
+
 #[test]
 fn children_know_their_parent_and_share_a_space_if_asked() {
-    let host = host();
-    let parent = host.create_process(ProcessAttributes::default()).unwrap();
+    let (_host, parent) = parent();
     let space = Some(parent.space());
-    let child = parent.create_child(ProcessAttributes { space, ..ProcessAttributes::default() }).unwrap();
+    let child = parent.create_child(ProcessAttributes { space, ..personality::attributes() }).unwrap();
     assert_eq!(child.parent(), Some(parent.id()));
     assert!(Arc::ptr_eq(&child.space(), &parent.space()));
-    let other = parent.create_child(ProcessAttributes::default()).unwrap();
+    let other = parent.create_child(personality::attributes()).unwrap();
     assert!(!Arc::ptr_eq(&other.space(), &parent.space()));
-    let copy = ProcessAttributes { flags: ProcessFlags::CLONE_PARENT, ..ProcessAttributes::default() };
-    let page = UserRange::new(UserAddr(0x1000), 0x1000).unwrap();
+}
+
+const PAGE: UserAddr = UserAddr(0x1000);
+
+#[test]
+fn clone_parent_copies_the_address_space() {
+    let (_host, parent) = parent();
+    let page = UserRange::new(PAGE, 0x1000).unwrap();
     parent.space().map_anonymous(page, Access::READ | Access::WRITE, false).unwrap();
-    parent.space().write(page.start, b"before").unwrap();
-    let copy = parent.create_child(copy).unwrap();
-    parent.space().poke(page.start, b"after ").unwrap();
+    parent.space().write(PAGE, b"before").unwrap();
+    let copy = parent.create_child(with_flags(ProcessFlags::CLONE_PARENT)).unwrap();
+    parent.space().poke(PAGE, b"after ").unwrap();
     let mut bytes = [0; 6];
-    copy.space().read(page.start, &mut bytes).unwrap();
+    copy.space().read(PAGE, &mut bytes).unwrap();
     assert_eq!(&bytes, b"before");
+}
+
+#[test]
+fn clone_reduced_commit_copies_no_page_up_front() {
+    let (host, parent) = parent();
+    let page = UserRange::new(PAGE, 0x1000).unwrap();
+    let all = Access::READ | Access::WRITE;
+    parent.space().map_anonymous(page, all, false).unwrap();
+    parent.space().write(PAGE, b"shared").unwrap();
+    let reduced = ProcessFlags::CLONE_PARENT | ProcessFlags::CLONE_REDUCED_COMMIT;
+    let sharing = parent.create_child(with_flags(reduced)).unwrap();
+    for process in [&parent, &sharing] {
+        assert_eq!(process.space().page_state(PAGE), PageState::CopyOnWrite(all));
+    }
+    // Without the flag a small space is copied whole: its pages are about to be stored to.
+    let other = host.create_process(personality::attributes()).unwrap();
+    other.space().map_anonymous(page, all, false).unwrap();
+    other.space().write(PAGE, b"copied").unwrap();
+    let copied = other.create_child(with_flags(ProcessFlags::CLONE_PARENT)).unwrap();
+    for process in [&other, &copied] {
+        assert_eq!(process.space().page_state(PAGE), PageState::Mapped(all));
+    }
+}
+
+#[test]
+fn attributes_that_mean_nothing_here_are_refused() {
+    let (host, parent) = parent();
+    let refused = |attributes| parent.create_child(attributes).unwrap_err() == CreateError::Unsupported;
+    let minimal = || ProcessAttributes::minimal(None);
+    let (context, name) = (personality::attributes().context, Some(Box::from(*b"name")));
+    // All processes of a host are in one resource group.
+    assert!(refused(with_flags(ProcessFlags::BREAKAWAY)));
+    // A process is a pico process or a minimal process, and only the latter is named by the host.
+    assert!(refused(ProcessAttributes::default()));
+    assert!(refused(ProcessAttributes { context, ..minimal() }));
+    assert!(refused(ProcessAttributes { name, ..personality::attributes() }));
+    // A minimal process begins empty.
+    assert!(refused(ProcessAttributes { space: Some(parent.space()), ..minimal() }));
+    assert!(refused(ProcessAttributes { flags: ProcessFlags::MINIMAL | ProcessFlags::CLONE_PARENT, ..minimal() }));
+    // One space or the other; and how a copy is made matters only if there is one.
+    let both = ProcessAttributes { space: Some(parent.space()), ..with_flags(ProcessFlags::CLONE_PARENT) };
+    assert!(refused(both));
+    assert!(refused(with_flags(ProcessFlags::CLONE_REDUCED_COMMIT)));
+    for flags in [ProcessFlags::CLONE_PARENT, ProcessFlags::INHERIT_HANDLES] {
+        assert_eq!(host.create_process(with_flags(flags)).unwrap_err(), CreateError::Unsupported);
+    }
 }
 
 #[test]

@@ -6,8 +6,9 @@
 //! | Memory Compression | the store of compressed pages, in its address space, and the thread that fills it |
 //! | Secure System | nothing; it exists while the monitor is jailed, so that tools can show that it is |
 
+use super::attributes::{ProcessAttributes, ProcessKind};
 use super::host::{CreateError, Shared};
-use super::process::{Process, ProcessAttributes, ProcessKind};
+use super::process::Process;
 use std::sync::{Arc, OnceLock};
 
 /// The containers of a host.
@@ -42,5 +43,5 @@ impl Containers {
 }
 
 fn container(host: &Arc<Shared>, kind: ProcessKind) -> Result<Arc<Process>, CreateError> {
-    Process::create(host, None, kind, ProcessAttributes::default())
+    Process::create(host, None, kind, ProcessAttributes::minimal(None))
 }

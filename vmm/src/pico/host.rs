@@ -1,8 +1,10 @@
 //! The host's side of the contract (NT: `PS_PICO_ROUTINES`): opening a machine, registering its provider, making processes.
 
+use super::attributes::ProcessAttributes;
 use super::containers::Containers;
 use super::guard::Guard;
-use super::process::{Process, ProcessAttributes};
+use super::observe::{Notice, Observers};
+use super::process::Process;
 use super::provider::Provider;
 use super::registry::{Claim, RegisterError, Registry};
 use crate::clock::Counter;
@@ -73,6 +75,7 @@ pub(super) struct Shared {
     processes: Mutex<Processes>,
     /// What processes that are gone have used.
     gone: Mutex<Gone>,
+    observers: Arc<Observers>,
     guard: Guard,
 }
 
@@ -125,6 +128,11 @@ impl Shared {
     fn create_process(self: &Arc<Self>, attributes: ProcessAttributes) -> Result<Arc<Process>, CreateError> {
         self.registry.seal().map_err(|_| CreateError::HostExhausted)?;
         Process::create(self, None, attributes.kind(), attributes)
+    }
+
+    /// Tells whoever observes the host what happened; no lock of this module may be held.
+    pub(super) fn tell(&self, notice: &Notice<'_>) {
+        self.observers.tell(notice);
     }
 
     /// The monitor's host threads.
@@ -228,6 +236,7 @@ impl Host {
             next_id: AtomicU64::new(1),
             processes: Mutex::default(),
             gone: Mutex::default(),
+            observers: Arc::default(),
             guard: Guard::default(),
         });
         Ok(Self { containers: Containers::new(&shared)?, shared })
@@ -307,8 +316,12 @@ impl Host {
         self.shared.workers.as_ref().map(|workers| workers.report())
     }
 
-    /// Makes a process without a parent, and closes registration. With a context it is a pico process, without one a
-    /// minimal process, which no provider serves and which runs no thread.
+    /// Those who observe the host.
+    pub(super) fn observers(&self) -> &Arc<Observers> {
+        &self.shared.observers
+    }
+
+    /// Makes a process without a parent, a pico process or a minimal process, and closes registration.
     pub fn create_process(&self, attributes: ProcessAttributes) -> Result<Arc<Process>, CreateError> {
         self.shared.create_process(attributes)
     }

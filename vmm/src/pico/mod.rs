@@ -5,10 +5,17 @@
 //! two jobs: it schedules threads and it commits memory.
 
 mod access;
+mod attributes;
 mod containers;
+mod context;
 mod frame;
 mod guard;
+mod handle;
 mod host;
+mod info;
+pub mod io;
+mod minimal;
+mod observe;
 mod process;
 mod protected;
 mod provider;
@@ -20,12 +27,18 @@ mod thread;
 pub mod walk;
 
 pub use access::{ProcessAccess, ThreadAccess};
+pub use attributes::{ProcessAttributes, ProcessFlags, ProcessKind};
+pub use context::{ContextError, ContextParts, ThreadContext};
 pub(crate) use frame::reset_area;
 pub use frame::{CpuState, DetachedCpu, TrapFrame};
 pub use guard::{Guardian, Protection};
+pub use handle::{HandleError, ProcessHandle, ThreadHandle};
 pub(crate) use host::HostLink;
 pub use host::{CreateError, Gone, Host, HostConfig, HostOpening, OpenError, Registration};
-pub use process::{Process, ProcessAttributes, ProcessFlags, ProcessKind};
+pub use info::{ProcessInfo, ThreadInfo};
+pub use minimal::MinimalThread;
+pub use observe::{Notice, Observation};
+pub use process::Process;
 pub use protected::ProtectedRange;
 pub use provider::{
     Activity, Chance, Context, Disposition, ExceptionRecord, ExitReason, ProcessDetails, Provider, SubsystemType,

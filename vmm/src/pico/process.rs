@@ -1,85 +1,16 @@
 //! Processes: an address space, a context, and the threads in it.
 
+use super::attributes::{ProcessAttributes, ProcessFlags, ProcessKind};
+use super::handle::HandleTable;
 use super::host::{CreateError, Shared};
-use super::provider::{Context, ExitReason};
+use super::observe::Notice;
+use super::provider::{Context, ExitReason, Provider};
 use super::thread::{Thread, ThreadAttributes};
-use crate::memory::{AddressSpace, ForkPlan};
-use crate::threads::Owner;
+use crate::memory::{AddressSpace, Eagerness, ForkPlan};
 use crate::usage::{Meter, Usage};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-
-bitflags::bitflags! {
-    /// How a new process relates to its parent (NT: the flags of `CreateProcess`).
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct ProcessFlags: u32 {
-        /// Copy the parent's address space: fork. A parent that wants a say in how gives a copy of its own making as
-        /// [`ProcessAttributes::space`] instead.
-        const CLONE_PARENT = 1;
-        /// The child holds the parent's handles too.
-        const INHERIT_HANDLES = 2;
-        /// Do not charge the copy's memory up front. It never is: a shared frame counts once until a store breaks the sharing.
-        const CLONE_REDUCED_COMMIT = 4;
-        /// The child leaves the parent's resource group.
-        const BREAKAWAY = 8;
-    }
-}
-
-/// What a new process is made of.
-#[derive(Debug, Default)]
-pub struct ProcessAttributes {
-    /// Relation to the parent.
-    pub flags: ProcessFlags,
-    /// The address space it runs in; `None`: a new, empty one (or the copy that `CLONE_PARENT` asks for).
-    pub space: Option<Arc<AddressSpace>>,
-    /// The provider's object behind the process; `None` makes a minimal process.
-    pub context: Option<Context>,
-}
-
-/// What a process is to the host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProcessKind {
-    /// The minimal process that holds the monitor's threads and descriptors.
-    System,
-    /// The minimal process that holds the store of compressed pages.
-    MemoryCompression,
-    /// The minimal process that exists while the monitor is jailed.
-    SecureSystem,
-    /// A minimal process that somebody made: an address space and nothing more.
-    Minimal,
-    /// A process that the provider serves.
-    Pico,
-}
-
-impl ProcessKind {
-    /// The threads that belong to a process of this kind.
-    fn owner(self) -> Option<Owner> {
-        match self {
-            Self::System => Some(Owner::System),
-            Self::MemoryCompression => Some(Owner::MemoryCompression),
-            Self::SecureSystem => Some(Owner::SecureSystem),
-            Self::Minimal | Self::Pico => None,
-        }
-    }
-
-    /// The name of a process that has none of its own.
-    fn name(self) -> &'static [u8] {
-        match self {
-            Self::System => b"System",
-            Self::MemoryCompression => b"Memory Compression",
-            Self::SecureSystem => b"Secure System",
-            Self::Minimal | Self::Pico => b"",
-        }
-    }
-}
-
-impl ProcessAttributes {
-    /// What a process with these attributes is.
-    pub(super) fn kind(&self) -> ProcessKind {
-        if self.context.is_some() { ProcessKind::Pico } else { ProcessKind::Minimal }
-    }
-}
 
 /// A process: a container of an address space and threads.
 #[derive(Debug)]
@@ -87,6 +18,8 @@ pub struct Process {
     id: u64,
     parent: Option<u64>,
     kind: ProcessKind,
+    /// The name of a minimal process that was given one.
+    name: Option<Box<[u8]>>,
     pub(super) host: Arc<Shared>,
     context: Option<Context>,
     space: Mutex<Arc<AddressSpace>>,
@@ -94,7 +27,10 @@ pub struct Process {
     space_version: AtomicU64,
     threads: Mutex<Threads>,
     time: Mutex<Time>,
+    handles: Arc<HandleTable>,
     over: AtomicBool,
+    /// Whether its end has been told.
+    ended: AtomicBool,
 }
 
 /// The CPU time of a process's threads.
@@ -111,6 +47,8 @@ struct Threads {
     live: Vec<Arc<Thread>>,
     /// How many suspensions of the process are not resumed yet.
     suspended: u32,
+    /// Threads of a minimal process.
+    minimal: usize,
     /// Whether there ever was a thread: a process ends with its last one.
     any: bool,
 }
@@ -122,31 +60,37 @@ impl Process {
         kind: ProcessKind,
         attributes: ProcessAttributes,
     ) -> Result<Arc<Self>, CreateError> {
-        let ProcessAttributes { flags, space, context } = attributes;
+        attributes.check(parent.is_some())?;
+        let ProcessAttributes { flags, space, context, name } = attributes;
         if context.is_some() && host.provider().is_none() {
             return Err(CreateError::NoProvider);
         }
         let space = match (space, parent) {
             (Some(space), _) => space,
-            (None, Some(parent)) if flags.contains(ProcessFlags::CLONE_PARENT) => {
-                parent.space().fork(&ForkPlan::default())?
-            }
-            (None, None) if flags.contains(ProcessFlags::CLONE_PARENT) => return Err(CreateError::Unsupported),
+            (None, Some(parent)) if flags.contains(ProcessFlags::CLONE_PARENT) => parent.space().fork(&plan(flags))?,
             (None, _) => host.memory().new_space()?,
         };
+        let inherited = parent.filter(|_| flags.contains(ProcessFlags::INHERIT_HANDLES));
+        let handles = inherited.map(|parent| parent.handles.copy()).unwrap_or_default();
         let process = Arc::new(Self {
             id: host.new_id(),
             parent: parent.map(|parent| parent.id),
             kind,
+            name,
             host: host.clone(),
             context,
             space: Mutex::new(space),
             space_version: AtomicU64::new(0),
             threads: Mutex::default(),
             time: Mutex::default(),
+            handles: Arc::new(handles),
             over: AtomicBool::new(false),
+            // Nobody has heard of it yet.
+            ended: AtomicBool::new(true),
         });
         host.enlist(&process)?;
+        process.ended.store(false, Ordering::Release);
+        host.tell(&Notice::ProcessCreated(&process));
         Ok(process)
     }
 
@@ -166,6 +110,8 @@ impl Process {
         (0..threads.suspended).for_each(|_| thread.suspend());
         threads.live.push(thread.clone());
         threads.any = true;
+        drop(threads);
+        self.host.tell(&Notice::ThreadCreated(&thread));
         Ok(thread)
     }
 
@@ -188,7 +134,7 @@ impl Process {
     pub fn name(&self) -> Vec<u8> {
         match (&self.context, self.host.provider()) {
             (Some(context), Some(provider)) => provider.process_name(context),
-            _ => self.kind.name().to_vec(),
+            _ => self.name.as_deref().unwrap_or(self.kind.name()).to_vec(),
         }
     }
 
@@ -211,6 +157,49 @@ impl Process {
         let mut time = self.lock_time();
         time.meters.retain(|other| !Arc::ptr_eq(other, meter));
         time.ended = time.ended.plus(&meter.usage());
+    }
+
+    /// The provider in charge of the host's pico processes, if there is one.
+    pub(super) fn provider(&self) -> Option<&dyn Provider> {
+        self.host.provider().map(|provider| &**provider)
+    }
+
+    /// The handles that it holds.
+    pub(super) fn handle_table(&self) -> &Arc<HandleTable> {
+        &self.handles
+    }
+
+    /// How many threads it has, host threads that belong to it included.
+    pub fn thread_count(&self) -> usize {
+        let host = self.kind.owner().map(|owner| {
+            self.host.threads().list().iter().filter(|thread| thread.owner == owner && !thread.lent).count()
+        });
+        host.unwrap_or_else(|| {
+            let threads = self.lock_threads();
+            threads.live.len() + threads.minimal
+        })
+    }
+
+    /// A thread of a minimal process begins.
+    pub(super) fn minimal_thread_begins(&self) -> Result<(), CreateError> {
+        let mut threads = self.lock_threads();
+        if self.is_over() {
+            return Err(CreateError::Over);
+        }
+        threads.minimal += 1;
+        Ok(())
+    }
+
+    /// A thread of a minimal process has ended, or did not begin.
+    pub(super) fn minimal_thread_ended(&self) {
+        let last = {
+            let mut threads = self.lock_threads();
+            threads.minimal -= 1;
+            threads.minimal == 0 && self.is_over()
+        };
+        if last {
+            self.notify_exit(ExitReason::Terminated);
+        }
     }
 
     /// The provider's object, or `None` for a minimal process.
@@ -247,12 +236,13 @@ impl Process {
         }
     }
 
-    /// Ends the process: its threads leave user mode, and the provider hears of each, and then of the process.
+    /// Ends the process: its threads leave user mode, and the provider hears of each, and then of the process. Minimal
+    /// threads end by themselves, and the process with the last of them.
     pub fn terminate(&self) {
         let threads = {
             let mut threads = self.lock_threads();
             self.over.store(true, Ordering::Release);
-            if threads.live.is_empty() && !threads.any {
+            if threads.live.is_empty() && !threads.any && threads.minimal == 0 {
                 threads.any = true;
                 drop(threads);
                 self.notify_exit(ExitReason::Terminated);
@@ -292,7 +282,8 @@ impl Process {
 
     /// Tells whether nothing of the process can run any longer.
     pub(super) fn is_ended(&self) -> bool {
-        self.is_over() && self.lock_threads().live.is_empty()
+        let threads = self.lock_threads();
+        self.is_over() && threads.live.is_empty() && threads.minimal == 0
     }
 
     /// Takes an ended thread off the list; with the last one the process ends.
@@ -315,6 +306,10 @@ impl Process {
         if let (Some(context), Some(provider)) = (&self.context, self.host.provider()) {
             provider.exit_process(context, reason);
         }
+        self.handles.close();
+        if !self.ended.swap(true, Ordering::AcqRel) {
+            self.host.tell(&Notice::ProcessEnded(self, reason));
+        }
     }
 
     fn lock_time(&self) -> MutexGuard<'_, Time> {
@@ -328,7 +323,17 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if !*self.ended.get_mut() {
+            self.host.tell(&Notice::ProcessEnded(self, ExitReason::Terminated));
+        }
         let time = self.time.get_mut().unwrap_or_else(PoisonError::into_inner);
         self.host.forget(time.ended.total());
     }
+}
+
+/// How the parent's address space is copied.
+fn plan(flags: ProcessFlags) -> ForkPlan {
+    let reduced = flags.contains(ProcessFlags::CLONE_REDUCED_COMMIT);
+    let copies = if reduced { Eagerness::Never } else { Eagerness::Likely };
+    ForkPlan { copies, ..ForkPlan::default() }
 }

@@ -2,6 +2,7 @@
 
 use super::frame::TrapFrame;
 use super::host::CreateError;
+use super::observe::Notice;
 use super::provider::{Chance, Disposition, ExceptionRecord, ExitReason, Provider};
 use super::thread::{Phase, Thread};
 use crate::trap::{Attention, Exception, Resume, Trap, UserMode};
@@ -72,6 +73,7 @@ fn ended(thread: &Arc<Thread>, reason: ExitReason) {
     if let Some(provider) = thread.process().host.provider() {
         provider.exit_thread(thread.context(), reason);
     }
+    thread.process().host.tell(&Notice::ThreadEnded(thread, reason));
     thread.process().thread_ended(thread, reason);
 }
 

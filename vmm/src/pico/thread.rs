@@ -218,7 +218,7 @@ impl Thread {
         Ok(())
     }
 
-    fn stopped(&self) -> Result<MutexGuard<'_, State>, NotStopped> {
+    pub(super) fn stopped(&self) -> Result<MutexGuard<'_, State>, NotStopped> {
         let state = self.state();
         if matches!(state.phase, Phase::Created | Phase::Parked) { Ok(state) } else { Err(NotStopped) }
     }

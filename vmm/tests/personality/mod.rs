@@ -80,6 +80,7 @@ pub enum Event {
     Exception { vector: u8, error: u32, address: u64, rip: u64 },
     Unhandled(Chance),
     IoFault(u64),
+    Terminate,
     Kick,
     Exit(u64),
     ThreadEnd(ExitReason),
@@ -315,8 +316,10 @@ impl Provider for Script {
     }
 
     fn terminate_process(&self, process: &Context) {
+        self.push(Event::Terminate);
         let state = state_of(process);
-        if let Some(process) = state.process.lock().unwrap().clone() {
+        let process = state.process.lock().unwrap().clone();
+        if let Some(process) = process {
             process.terminate();
         }
     }
@@ -377,6 +380,19 @@ pub fn attributes() -> ProcessAttributes {
     ProcessAttributes { context: Some(Arc::new(state)), ..ProcessAttributes::default() }
 }
 
+/// Tells the personality which process one of its own is; the rig's are told.
+pub fn known(process: Arc<Process>) -> Arc<Process> {
+    let context = process.context().expect("a pico process").clone();
+    *state_of(&context).process.lock().unwrap() = Some(process.clone());
+    process
+}
+
+/// The context of a new thread.
+pub fn thread_context(process: &Process) -> Context {
+    let context = process.context().expect("a pico process").clone();
+    Arc::new(ThreadState::new(&context.downcast().expect("this personality made the context")))
+}
+
 /// Where stores after a fork are settled: pages that are shared are copied, and pages that were left behind are mapped.
 pub const FORKED: std::ops::Range<u64> = 0x6000_0000..0x8000_0000;
 
@@ -402,7 +418,8 @@ fn fork(thread: &ThreadState, registers: Registers) -> Arc<Thread> {
     let parent = thread.process.process.lock().unwrap().clone().expect("the process runs");
     let state = Arc::new(ProcessState { process: Mutex::default() });
     let flags = ProcessFlags::CLONE_PARENT;
-    let attributes = ProcessAttributes { flags, space: None, context: Some(state.clone()) };
+    let context: Option<Context> = Some(state.clone());
+    let attributes = ProcessAttributes { flags, context, ..ProcessAttributes::default() };
     let child = parent.create_child(attributes).expect("a copy of the process");
     *state.process.lock().unwrap() = Some(child.clone());
     let context = ThreadState::new(&state);

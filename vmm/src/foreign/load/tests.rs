@@ -330,7 +330,7 @@ fn there_is_one_provider_and_a_failed_one_closes_registration() {
     assert_eq!(register_error(register(&host, &full())), RegisterError::Spoilt);
 
     let host = self::host();
-    host.create_process(crate::pico::ProcessAttributes::default()).unwrap();
+    host.create_process(crate::pico::ProcessAttributes::minimal(None)).unwrap();
     assert_eq!(register_error(register(&host, &full())), RegisterError::Sealed);
 }
 
