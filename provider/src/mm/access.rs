@@ -6,9 +6,7 @@ use super::MemoryMap;
 use crate::errno::Errno;
 use vmm::addr::{PAGE_SIZE, USER_END, UserAddr, UserRange};
 use vmm::memory::{Fault, FaultKind};
-
-/// Tries at one address without progress: more than one only if another thread keeps unmapping it.
-const MAX_TRIES: u32 = 16;
+use vmm::pico::io;
 
 impl MemoryMap {
     /// Copies from user memory, resolving faults; `EFAULT` where the map does not permit it.
@@ -79,13 +77,7 @@ impl MemoryMap {
             return Err(Errno::EINVAL);
         }
         checked_range(at, 4)?;
-        for _ in 0..MAX_TRIES {
-            match access() {
-                Ok(value) => return Ok(value),
-                Err(fault) => self.resolve(fault)?,
-            }
-        }
-        Err(Errno::EFAULT)
+        io::resolving(access, |fault| self.resolve(*fault).is_ok()).map_err(|_| Errno::EFAULT)
     }
 
     /// Runs `step(address, bytes done)` until all of `range` is done or a fault cannot be resolved; returns the bytes done.
@@ -94,22 +86,12 @@ impl MemoryMap {
         range: UserRange,
         mut step: impl FnMut(UserAddr, usize) -> Result<(), Fault>,
     ) -> Result<usize, Errno> {
-        let mut at = range.start;
-        let mut tries = 0;
-        while at < range.end {
-            let done = at.0 - range.start.0;
-            match step(at, usize::try_from(done).unwrap_or(usize::MAX)) {
-                Ok(()) => at = range.end,
-                Err(fault) => {
-                    tries = if fault.address > at { 0 } else { tries + 1 };
-                    at = fault.address.max(at).min(range.end);
-                    if tries > MAX_TRIES || self.resolve(fault).is_err() {
-                        return partial(at.0 - range.start.0);
-                    }
-                }
-            }
+        let start = range.start.0;
+        let step = |at: UserAddr| step(at, usize::try_from(at.0 - start).unwrap_or(usize::MAX));
+        match io::transfer(range, step, |fault| self.resolve(*fault).is_ok()) {
+            Ok(()) => partial(range.len()).or(Ok(0)),
+            Err(fault) => partial(fault.address.0 - start),
         }
-        partial(range.len()).or(Ok(0))
     }
 
     /// Asks the map about a fault of the monitor's own access; a bus error is beyond help.
