@@ -1,6 +1,6 @@
 //! The host half of Picovisor: KVM, guest memory, page tables, virtual CPUs, traps, and the pico-process contract.
 //!
-//! This crate knows no error number, no system-call number, no program format and no path: a second personality
+//! This crate knows no error number, no system-call number, no program format and no path of a program: a second personality
 //! needs no change here. Data flows one way: a [`Trap`](trap::Trap) leaves a virtual CPU, the thread loop of
 //! [`pico`] hands it to the registered [`Provider`](pico::Provider), and the provider edits memory through an
 //! [`AddressSpace`](memory::AddressSpace).

@@ -66,8 +66,8 @@ pub enum StartError {
 /// has left it, or what it has left behind.
 #[derive(Debug)]
 pub struct ForeignProvider {
-    host: &'static ForeignHost,
-    statement: Option<Statement>,
+    pub(super) host: &'static ForeignHost,
+    pub(super) statement: Option<Statement>,
 }
 
 /// Loads a provider for `host` from a file that a key of `ring` vouches for, and registers it. `parameters` are between
@@ -100,7 +100,7 @@ pub fn load(host: &Host, path: &Path, ring: &Keyring, parameters: &[u8]) -> Resu
 ///
 /// # Safety
 /// `register` is a provider's entry, as the contract has it.
-unsafe fn register_with(
+pub(super) unsafe fn register_with(
     host: &Host,
     claim: Claim<'_>,
     register: Register,
@@ -148,6 +148,3 @@ impl ForeignProvider {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

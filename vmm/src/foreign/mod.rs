@@ -30,6 +30,8 @@ mod provider;
 mod routines;
 mod signature;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod text;
 mod visit;
 
