@@ -73,21 +73,23 @@ typedef struct PicoFrame {
 } PicoFrame;
 
 /* Parts of a PicoThreadContext. */
-#define PICO_CONTEXT_REGISTERS 1u
-#define PICO_CONTEXT_BASES 2u
-#define PICO_CONTEXT_EXTENDED 4u
-#define PICO_CONTEXT_DEBUG 8u /* set only */
+#define PICO_CONTEXT_CONTROL 1u  /* rip, rsp, rflags */
+#define PICO_CONTEXT_INTEGER 2u  /* the other general registers */
+#define PICO_CONTEXT_BASES 4u    /* of FS and GS */
+#define PICO_CONTEXT_EXTENDED 8u /* x87, SSE, AVX and what else XSAVE covers */
+#define PICO_CONTEXT_DEBUG 16u   /* the debug registers; of a frame they can be set only */
 
 /* A thread's processor state. Minimum: all of it. */
 typedef struct PicoThreadContext {
     uint64_t size;
-    uint64_t parts; /* in: which are read or written */
+    uint64_t parts; /* in: which are read or written; out, when read: which are there */
     PicoRegisters registers;
     uint64_t fs_base, gs_base;
     uint64_t debug_addresses[4]; /* DR0 to DR3 */
     uint64_t debug_control;      /* DR7; bits that are not about the four are dropped */
+    uint64_t debug_status;       /* DR6; read only */
     void *extended;              /* an XSAVE area in the standard format */
-    uint64_t extended_size;      /* in: bytes at `extended`; out, when read: bytes that the area has */
+    uint64_t extended_size;      /* in: bytes at `extended`; out, when read, be there room or not: bytes of the area */
 } PicoThreadContext;
 
 /* Flags of a PicoProcessAttributes. */
@@ -95,12 +97,13 @@ typedef struct PicoThreadContext {
 #define PICO_INHERIT_HANDLES 2u      /* the child holds the parent's handles too */
 #define PICO_CLONE_REDUCED_COMMIT 4u /* don't charge the copy's memory up front */
 #define PICO_BREAKAWAY 8u            /* leave the parent's resource group */
+#define PICO_MINIMAL 0x10000u        /* make a minimal process, which no provider serves */
 
-/* What a new process is made of. Minimum: all of it. */
+/* What a new process is made of: a context makes a pico process, PICO_MINIMAL a minimal one. Minimum: all of it. */
 typedef struct PicoProcessAttributes {
     uint64_t size;
     PicoProcess *parent; /* or null */
-    void *context;       /* the provider's own; null makes a minimal process, which no provider serves */
+    void *context;       /* the provider's own, or null */
     uint64_t flags;
 } PicoProcessAttributes;
 
@@ -112,6 +115,11 @@ typedef struct PicoThreadAttributes {
     PicoRegisters registers; /* rip: the start address; rsp: the user stack */
     uint64_t fs_base, gs_base;
 } PicoThreadAttributes;
+
+/* How a suspended thread stands still. */
+#define PICO_PARKED 0u      /* outside user mode and outside its provider */
+#define PICO_IN_PROVIDER 1u /* its provider is serving it, and it cannot enter user mode before it is resumed */
+#define PICO_THREAD_ENDED 2u
 
 /* Bits of an access to user memory. */
 #define PICO_READ 1u
@@ -180,8 +188,9 @@ typedef struct PicoRoutines {
     /* Null for a minimal process. */
     void *(*GetProcessContext)(PicoProcess *process);
     void *(*GetThreadContext)(PicoThread *thread);
-    /* Of a thread that is stopped: not started, or suspended and parked. */
+    /* Of a thread that is stopped; of one that its provider serves, only the registers that it trapped with are there. */
     PicoStatus (*GetContextThreadInternal)(PicoThread *thread, PicoThreadContext *context);
+    /* Of a thread that is parked or has not started. */
     PicoStatus (*SetContextThreadInternal)(PicoThread *thread, const PicoThreadContext *context);
     /* Suspensions count. The thread stops before it next enters user mode. */
     PicoStatus (*SuspendThread)(PicoThread *thread);
@@ -198,6 +207,8 @@ typedef struct PicoRoutines {
     PicoStatus (*StartThread)(PicoThread *thread);
     /* Makes sure that the provider is called before the thread executes much more of its program. */
     PicoStatus (*KickThread)(PicoThread *thread);
+    /* Waits until a suspended thread has left user mode, and tells how it stands still. */
+    PicoStatus (*WaitThreadStopped)(PicoThread *thread, uint32_t *stopped);
     /* The state behind a frame. */
     PicoStatus (*GetFrameContext)(PicoFrame *frame, PicoThreadContext *context);
     PicoStatus (*SetFrameContext)(PicoFrame *frame, const PicoThreadContext *context);

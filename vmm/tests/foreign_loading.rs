@@ -63,7 +63,7 @@ fn nothing_is_loaded_beside_a_rust_provider_or_after_a_process() {
     host.register(Arc::new(Script::default())).unwrap();
     assert!(matches!(script().load(&host, "").unwrap_err(), LoadError::Register(RegisterError::Taken)));
     let host = self::host();
-    host.create_process(ProcessAttributes::default()).unwrap();
+    host.create_process(ProcessAttributes::minimal(None)).unwrap();
     assert!(matches!(script().load(&host, "").unwrap_err(), LoadError::Register(RegisterError::Sealed)));
 }
 

@@ -373,7 +373,8 @@ in_both_forms! {
         wait_mark(&process);
         process.request_termination();
         form.wait_ended(1);
-        let ends = [Event::ThreadEnd(ExitReason::Terminated), Event::ProcessEnd(ExitReason::Terminated)];
+        let reason = ExitReason::Terminated;
+        let ends = [Event::Terminate, Event::ThreadEnd(reason), Event::ProcessEnd(reason)];
         assert_eq!(form.script().events(), ends);
         assert!(process.is_over());
     }

@@ -102,15 +102,7 @@ pub(super) struct Frame {
     pub(super) cpu: *mut c_void,
 }
 
-/// Parts of a [`ThreadContext`].
-pub(super) mod part {
-    pub(crate) const REGISTERS: u64 = 1;
-    pub(crate) const BASES: u64 = 2;
-    pub(crate) const EXTENDED: u64 = 4;
-    pub(crate) const DEBUG: u64 = 8;
-}
-
-/// `PicoThreadContext`.
+/// `PicoThreadContext`. Its parts are [`ContextParts`](crate::pico::ContextParts).
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ThreadContext {
@@ -121,6 +113,7 @@ pub(super) struct ThreadContext {
     pub(super) gs_base: u64,
     pub(super) debug_addresses: [u64; 4],
     pub(super) debug_control: u64,
+    pub(super) debug_status: u64,
     pub(super) extended: *mut u8,
     pub(super) extended_size: u64,
 }
@@ -145,6 +138,13 @@ pub(super) struct ThreadAttributes {
     pub(super) registers: CRegisters,
     pub(super) fs_base: u64,
     pub(super) gs_base: u64,
+}
+
+/// How a suspended thread stands still.
+pub(super) mod stopped {
+    pub(crate) const PARKED: u32 = 0;
+    pub(crate) const IN_PROVIDER: u32 = 1;
+    pub(crate) const ENDED: u32 = 2;
 }
 
 /// States of a [`Page`].
@@ -220,6 +220,7 @@ pub(super) struct Routines {
     pub(super) hand_over: unsafe extern "C" fn(Host, *const ProviderRoutines) -> Status,
     pub(super) start_thread: unsafe extern "C" fn(Thread) -> Status,
     pub(super) kick_thread: unsafe extern "C" fn(Thread) -> Status,
+    pub(super) wait_thread_stopped: unsafe extern "C" fn(Thread, *mut u32) -> Status,
     pub(super) get_frame_context: unsafe extern "C" fn(*mut Frame, *mut ThreadContext) -> Status,
     pub(super) set_frame_context: unsafe extern "C" fn(*mut Frame, *const ThreadContext) -> Status,
     pub(super) reference_process: unsafe extern "C" fn(Process),

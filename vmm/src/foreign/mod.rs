@@ -9,7 +9,8 @@
 //! | `elf`, `library` | what the object needs; the dynamic linker |
 //! | `abi` | the structures of `include/pico.h` |
 //! | `tables` | reading structures whatever their size; a provider's callbacks |
-//! | `context`, `frame`, `visit` | what crosses the C ABI: contexts, references, registers, stack frames |
+//! | `context`, `frame`, `visit` | what crosses the C ABI: a provider's contexts, references, trap frames, stack frames |
+//! | `contexts` | routines that read and change processor state |
 //! | `routines` | the host's table |
 //! | `provider` | a provider's table as a [`Provider`](crate::pico::Provider) |
 //! | `load` | all of it in its order |
@@ -20,6 +21,7 @@
 
 mod abi;
 mod context;
+mod contexts;
 mod elf;
 mod frame;
 mod keys;

@@ -3,15 +3,15 @@
 //! Pointers are checked for null, sizes, ranges and flags for sense. That a pointer which is not null is what the contract
 //! says is up to the provider: it is trusted, which is why it is signed.
 
-use super::abi::{self, Page, ProviderRoutines, Routines, Status, ThreadContext, Visitor, page, status};
+use super::abi::{self, Page, ProviderRoutines, Routines, Status, Visitor, page, status, stopped};
 use super::context::{ForeignContext, borrow, lend, pointer};
 use super::tables::{self, Callbacks, TableError};
-use super::{frame, provider, visit};
+use super::{contexts, provider, visit};
 use crate::addr::{USER_END, UserAddr, UserRange};
 use crate::memory::{Access, MemoryError, PageState};
 use crate::pico::{
-    Context, CreateError, HostLink, Process, ProcessAttributes, ProcessFlags, RegisterError, Thread, ThreadAttributes,
-    walk,
+    Context, CreateError, HostLink, NotStopped, Process, ProcessAttributes, ProcessFlags, RegisterError, Stopped,
+    Thread, ThreadAttributes, walk,
 };
 use std::ffi::c_void;
 use std::sync::{Arc, OnceLock};
@@ -25,18 +25,19 @@ pub(super) static ROUTINES: Routines = Routines {
     create_thread,
     get_process_context,
     get_thread_context,
-    get_context_thread_internal,
-    set_context_thread_internal,
+    get_context_thread_internal: contexts::get_thread,
+    set_context_thread_internal: contexts::set_thread,
     suspend_thread,
     resume_thread,
     terminate_thread,
-    set_thread_descriptor_base: frame::set_base,
+    set_thread_descriptor_base: contexts::set_base,
     terminate_process,
     hand_over,
     start_thread,
     kick_thread,
-    get_frame_context: frame::get_frame,
-    set_frame_context: frame::set_frame,
+    wait_thread_stopped,
+    get_frame_context: contexts::get_frame,
+    set_frame_context: contexts::set_frame,
     reference_process: reference::<Process>,
     release_process: release::<Process>,
     reference_thread: reference::<Thread>,
@@ -87,7 +88,7 @@ unsafe fn host_of(host: *const c_void) -> Option<&'static ForeignHost> {
     unsafe { host.cast::<ForeignHost>().as_ref() }
 }
 
-fn refused(error: &TableError) -> Status {
+pub(super) fn refused(error: &TableError) -> Status {
     match error {
         TableError::TooSmall { .. } => status::TOO_SMALL,
         TableError::Version { .. } => status::UNSUPPORTED,
@@ -198,34 +199,6 @@ unsafe extern "C" fn get_thread_context(thread: *const c_void) -> *mut c_void {
     thread.map_or(std::ptr::null_mut(), |thread| pointer(thread.context()))
 }
 
-unsafe extern "C" fn get_context_thread_internal(thread: *const c_void, context: *mut ThreadContext) -> Status {
-    // SAFETY: the contract.
-    let Some(thread) = (unsafe { borrow::<Thread>(thread) }) else { return status::INVALID };
-    // SAFETY: the contract.
-    let mut wanted = match unsafe { tables::read(context) } {
-        Ok(wanted) => wanted,
-        Err(error) => return refused(&error),
-    };
-    match frame::get_thread(&thread, &mut wanted) {
-        Ok(()) => {
-            // SAFETY: it was read from there, so it is aligned and has at least the bytes of a context of this version.
-            unsafe { context.write(wanted) };
-            status::OK
-        }
-        Err(status) => status,
-    }
-}
-
-unsafe extern "C" fn set_context_thread_internal(thread: *const c_void, context: *const ThreadContext) -> Status {
-    // SAFETY: the contract.
-    let Some(thread) = (unsafe { borrow::<Thread>(thread) }) else { return status::INVALID };
-    // SAFETY: the contract.
-    match unsafe { tables::read(context) } {
-        Ok(wanted) => done(frame::set_thread(&thread, &wanted), |status| status),
-        Err(error) => refused(&error),
-    }
-}
-
 /// Does something with a thread or a process.
 ///
 /// # Safety
@@ -274,6 +247,25 @@ unsafe extern "C" fn kick_thread(thread: *const c_void) -> Status {
     };
     // SAFETY: the contract.
     unsafe { with(thread, kick) }
+}
+
+unsafe extern "C" fn wait_thread_stopped(thread: *const c_void, how: *mut u32) -> Status {
+    let wait = |thread: &Arc<Thread>| match thread.wait_stopped() {
+        Ok(_) if how.is_null() => status::INVALID,
+        Ok(found) => {
+            let number = match found {
+                Stopped::Parked => stopped::PARKED,
+                Stopped::InProvider => stopped::IN_PROVIDER,
+                Stopped::Ended => stopped::ENDED,
+            };
+            // SAFETY: it is not null; the contract says that a number can be stored there.
+            unsafe { how.write(number) };
+            status::OK
+        }
+        Err(NotStopped) => status::NOT_STOPPED,
+    };
+    // SAFETY: the contract.
+    unsafe { with(thread, wait) }
 }
 
 unsafe extern "C" fn terminate_process(process: *const c_void) -> Status {

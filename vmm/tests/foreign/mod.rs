@@ -135,6 +135,7 @@ impl Recorder {
                     self.given_back[usize::from(narrow(a))].fetch_add(1, Ordering::SeqCst);
                     continue;
                 }
+                10 => Event::Terminate,
                 other => panic!("the object has said {other}, which is nothing"),
             };
             self.script.push(event);

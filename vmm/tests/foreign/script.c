@@ -72,7 +72,7 @@ __attribute__((constructor)) static void witness(void)
 
 /* What happens. */
 
-enum kind { NOTE, EXCEPTION, UNHANDLED_CHANCE, IO_FAULT, KICK, EXIT, THREAD_END, PROCESS_END, LOG, GIVEN_BACK };
+enum kind { NOTE, EXCEPTION, UNHANDLED_CHANCE, IO_FAULT, KICK, EXIT, THREAD_END, PROCESS_END, LOG, GIVEN_BACK, TERMINATE };
 
 static long events = -1;
 static uint32_t ended;
@@ -364,6 +364,7 @@ static PicoProcess *living(struct process *process)
 
 static void terminate_process(void *context)
 {
+    push(TERMINATE, 0, 0, 0, 0);
     PicoProcess *object = living(context);
     if (object) {
         routines->TerminateProcess(object);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::memory::Access;
-use crate::pico::{ProcessAccess, ProcessFlags, ThreadAccess};
+use crate::pico::{ContextParts, ProcessAccess, ProcessFlags, ThreadAccess};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::mem::offset_of;
@@ -36,7 +36,7 @@ fn structures() -> String {
     same!(to, Frame, "PicoFrame" { size: "size", registers: "registers", cpu: "cpu" });
     same!(to, ThreadContext, "PicoThreadContext" {
         size: "size", parts: "parts", registers: "registers", fs_base: "fs_base", gs_base: "gs_base",
-        debug_addresses: "debug_addresses", debug_control: "debug_control", extended: "extended",
+        debug_addresses: "debug_addresses", debug_control: "debug_control", debug_status: "debug_status", extended: "extended",
         extended_size: "extended_size",
     });
     same!(to, ProcessAttributes, "PicoProcessAttributes" {
@@ -60,7 +60,7 @@ fn structures() -> String {
         set_context_thread_internal: "SetContextThreadInternal", suspend_thread: "SuspendThread",
         resume_thread: "ResumeThread", terminate_thread: "TerminateThread",
         set_thread_descriptor_base: "SetThreadDescriptorBase", terminate_process: "TerminateProcess",
-        hand_over: "HandOver", start_thread: "StartThread", kick_thread: "KickThread",
+        hand_over: "HandOver", start_thread: "StartThread", kick_thread: "KickThread", wait_thread_stopped: "WaitThreadStopped",
         get_frame_context: "GetFrameContext", set_frame_context: "SetFrameContext",
         reference_process: "ReferenceProcess", release_process: "ReleaseProcess",
         reference_thread: "ReferenceThread", release_thread: "ReleaseThread", map_memory: "MapMemory",
@@ -117,15 +117,20 @@ fn constants() -> String {
         ("NOT_HANDLED", disposition::NOT_HANDLED),
     ];
     statuses.iter().for_each(|(name, value)| assert_that(&mut to, &format!("PICO_{name}"), value));
-    let numbers = [
-        ("CONTEXT_REGISTERS", part::REGISTERS),
-        ("CONTEXT_BASES", part::BASES),
-        ("CONTEXT_EXTENDED", part::EXTENDED),
-        ("CONTEXT_DEBUG", part::DEBUG),
+    let numbers: [(&str, u64); 44] = [
+        ("CONTEXT_CONTROL", ContextParts::CONTROL.bits().into()),
+        ("CONTEXT_INTEGER", ContextParts::INTEGER.bits().into()),
+        ("CONTEXT_BASES", ContextParts::BASES.bits().into()),
+        ("CONTEXT_EXTENDED", ContextParts::EXTENDED.bits().into()),
+        ("CONTEXT_DEBUG", ContextParts::DEBUG.bits().into()),
+        ("PARKED", stopped::PARKED.into()),
+        ("IN_PROVIDER", stopped::IN_PROVIDER.into()),
+        ("THREAD_ENDED", stopped::ENDED.into()),
         ("CLONE_PARENT", ProcessFlags::CLONE_PARENT.bits().into()),
         ("INHERIT_HANDLES", ProcessFlags::INHERIT_HANDLES.bits().into()),
         ("CLONE_REDUCED_COMMIT", ProcessFlags::CLONE_REDUCED_COMMIT.bits().into()),
         ("BREAKAWAY", ProcessFlags::BREAKAWAY.bits().into()),
+        ("MINIMAL", ProcessFlags::MINIMAL.bits().into()),
         ("READ", Access::READ.bits().into()),
         ("WRITE", Access::WRITE.bits().into()),
         ("EXECUTE", Access::EXEC.bits().into()),

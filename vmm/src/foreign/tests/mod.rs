@@ -15,7 +15,7 @@ use super::load::{LoadError, register_with};
 use super::provider::Adapter;
 use super::routines::{ForeignHost, ROUTINES};
 use super::tables::{Callbacks, TableError};
-use crate::pico::{Context, Host};
+use crate::pico::{Context, ContextParts, Host};
 use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
 use std::mem::offset_of;
@@ -238,15 +238,16 @@ pub(super) fn thread(process: *const c_void, context: usize, rip: u64) -> Result
     }
 }
 
-pub(super) fn empty_context(parts: u64) -> ThreadContext {
+pub(super) fn empty_context(parts: ContextParts) -> ThreadContext {
     ThreadContext {
         size: size_of::<ThreadContext>() as u64,
-        parts,
+        parts: parts.bits().into(),
         registers: CRegisters::default(),
         fs_base: 0,
         gs_base: 0,
         debug_addresses: [0; 4],
         debug_control: 0,
+        debug_status: 0,
         extended: std::ptr::null_mut(),
         extended_size: 0,
     }

@@ -1,11 +1,11 @@
 //! The host's routines as a provider calls them: objects, contexts, memory, frames, stacks.
 
 use super::super::abi::{CRegisters, Frame, Page, ProviderRoutines, StackFrame, ThreadContext, Visitor, disposition};
-use super::super::abi::{page, part, status};
+use super::super::abi::{page, status, stopped};
 use super::super::context::borrow;
 use super::super::routines::ROUTINES;
 use super::{adapter, calls, context, empty_context, full, host, process, register, thread};
-use crate::pico::{CpuState, DetachedCpu, Disposition, Process, Provider, Thread, TrapFrame};
+use crate::pico::{ContextParts, CpuState, DetachedCpu, Disposition, Process, Provider, Thread, TrapFrame};
 use crate::trap::Registers;
 use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
@@ -42,7 +42,9 @@ fn contexts_are_given_back_exactly_once_when_nobody_holds_them() {
 fn contexts_of_what_was_not_made_stay_the_providers() {
     let host = host();
     register(&host, &full()).unwrap();
-    // A copy of no parent.
+    // A copy of no parent, neither a pico nor a minimal process, and both.
+    assert_eq!(process(std::ptr::null(), 0, 0).unwrap_err(), status::UNSUPPORTED);
+    assert_eq!(process(std::ptr::null(), 1, 0x10000).unwrap_err(), status::UNSUPPORTED);
     assert_eq!(process(std::ptr::null(), 1, 1).unwrap_err(), status::UNSUPPORTED);
     assert_eq!(process(std::ptr::null(), 1, 1 << 40).unwrap_err(), status::INVALID);
     let process = process(std::ptr::null(), 1, 0).unwrap();
@@ -80,25 +82,46 @@ fn a_stopped_threads_context_is_read_and_changed() {
     let thread = thread(process, 2, 0x1000).unwrap();
     // SAFETY: a thread of ours, which this host has no processor for.
     assert_eq!(unsafe { (ROUTINES.start_thread)(thread) }, status::EXHAUSTED);
-    let mut context = empty_context(part::REGISTERS | part::BASES);
+    let mut area = [0_u8; 1024];
+    let mut context = empty_context(ContextParts::all());
     // SAFETY: a thread of ours, and a context, in this whole test.
     let get = |context: &mut ThreadContext| unsafe { (ROUTINES.get_context_thread_internal)(thread, context) };
     // SAFETY: as above.
     let set = |context: &ThreadContext| unsafe { (ROUTINES.set_context_thread_internal)(thread, context) };
-    assert_eq!(get(&mut context), status::OK);
+    assert_eq!((get(&mut context), context.extended_size), (status::TOO_SMALL, 576));
+    (context.extended, context.extended_size) = (area.as_mut_ptr(), 1024);
+    assert_eq!((get(&mut context), context.extended_size), (status::OK, 576));
     assert_eq!((context.registers.rip, context.fs_base, context.gs_base), (0x1000, 0x10, 0x20));
-    (context.registers.rip, context.fs_base) = (0x2000, 0x30);
+    (context.registers.rip, context.registers.general[1], context.fs_base) = (0x2000, 5, 0x30);
+    (context.debug_addresses[0], context.debug_control) = (0x4000, 1);
     assert_eq!(set(&context), status::OK);
-    assert_eq!(get(&mut context), status::OK);
-    assert_eq!((context.registers.rip, context.fs_base, context.gs_base), (0x2000, 0x30, 0x20));
-    assert_eq!(set(&ThreadContext { fs_base: 1 << 47, ..context }), status::INVALID);
-    let far = CRegisters { rip: crate::addr::USER_END, ..context.registers };
-    assert_eq!(set(&ThreadContext { registers: far, ..context }), status::INVALID);
+    // Parts that are not asked for stay as they are, on both sides.
+    let control = CRegisters { rip: 0x2004, ..CRegisters::default() };
+    let parts = ContextParts::CONTROL.bits().into();
+    assert_eq!(set(&ThreadContext { parts, registers: control, ..context }), status::OK);
+    let mut again = empty_context(ContextParts::all() - ContextParts::EXTENDED);
+    assert_eq!(get(&mut again), status::OK);
+    assert_eq!((again.registers.rip, again.registers.general[1]), (0x2004, 5));
+    assert_eq!((again.fs_base, again.gs_base, again.debug_addresses[0]), (0x30, 0x20, 0x4000));
+    assert_eq!(set(&ThreadContext { fs_base: 1 << 60, ..context }), status::INVALID);
     assert_eq!(set(&ThreadContext { parts: 1 << 20, ..context }), status::INVALID);
+    assert_eq!(set(&ThreadContext { extended_size: 100, ..context }), status::INVALID);
+    assert_eq!(set(&ThreadContext { extended: std::ptr::null_mut(), ..context }), status::INVALID);
     assert_eq!(set(&ThreadContext { size: 8, ..context }), status::TOO_SMALL);
+    let mut how = 9;
     // SAFETY: as above.
-    unsafe { (ROUTINES.terminate_thread)(thread) };
-    assert_eq!(get(&mut context), status::NOT_STOPPED);
+    unsafe {
+        assert_eq!((ROUTINES.wait_thread_stopped)(thread, &raw mut how), status::NOT_STOPPED);
+        assert_eq!((ROUTINES.suspend_thread)(thread), status::OK);
+        assert_eq!((ROUTINES.wait_thread_stopped)(thread, std::ptr::null_mut()), status::INVALID);
+        assert_eq!((ROUTINES.wait_thread_stopped)(thread, &raw mut how), status::OK);
+        assert_eq!(how, stopped::PARKED);
+        assert_eq!((ROUTINES.resume_thread)(thread), status::OK);
+        assert_eq!((ROUTINES.terminate_thread)(thread), status::OK);
+        assert_eq!((ROUTINES.wait_thread_stopped)(thread, &raw mut how), status::OK);
+    }
+    assert_eq!(how, stopped::ENDED);
+    assert_eq!(get(&mut again), status::NOT_STOPPED);
 }
 
 #[test]
@@ -164,7 +187,7 @@ fn the_state_behind_a_frame_is_read_and_changed() {
     let mut cpu = DetachedCpu::default();
     FRAME_WORK.set(|frame| {
         let mut area = [0_u8; 1024];
-        let mut context = empty_context(part::REGISTERS | part::BASES | part::EXTENDED);
+        let mut context = empty_context(ContextParts::all() - ContextParts::DEBUG);
         (context.extended, context.extended_size) = (area.as_mut_ptr(), 64);
         // SAFETY: the callback's frame, and contexts with areas of the sizes they say, in this whole function.
         unsafe {
@@ -173,6 +196,7 @@ fn the_state_behind_a_frame_is_read_and_changed() {
             assert_eq!((ROUTINES.set_thread_descriptor_base)(frame, 2, 0x2000), status::INVALID);
             assert_eq!((ROUTINES.set_thread_descriptor_base)(frame, 0, 1 << 63), status::INVALID);
             assert_eq!((ROUTINES.get_frame_context)(frame, &raw mut context), status::TOO_SMALL);
+            assert_eq!(context.extended_size, 576);
             context.extended_size = 1024;
             assert_eq!((ROUTINES.get_frame_context)(frame, &raw mut context), status::OK);
         }
@@ -187,7 +211,7 @@ fn the_state_behind_a_frame_is_read_and_changed() {
             context.gs_base = 1 << 50;
             assert_eq!((ROUTINES.set_frame_context)(frame, &raw const context), status::INVALID);
             assert_eq!((ROUTINES.get_frame_context)(std::ptr::null_mut(), &raw mut context), status::INVALID);
-            assert_eq!((ROUTINES.get_frame_context)(frame, std::ptr::null_mut()), status::TOO_SMALL);
+            assert_eq!((ROUTINES.get_frame_context)(frame, std::ptr::null_mut()), status::INVALID);
         }
     });
     let mut frame = TrapFrame { registers: Registers { rip: 7, ..Registers::default() }, cpu: &mut cpu };
