@@ -12,6 +12,7 @@ use crate::futex::Futexes;
 use crate::ipc::Ipc;
 use crate::net::Network;
 use crate::ptrace::Bonds;
+use crate::statistics::Statistics;
 use crate::sync::{Mutex, Rank};
 use crate::syscall::trace::Tracer;
 use crate::task::{ExitStatus, Families, Names, Namespaces, Pid, TaskTable, ThreadGroup, UtsNamespace, WaitQueue};
@@ -68,6 +69,7 @@ pub struct Kernel {
     host_events: HostEvents,
     signal_arrivals: WaitQueue,
     counters: Counters,
+    statistics: Statistics,
     tracer: Option<Tracer>,
     /// None in a test, and where its page found no memory: then the host's clocks are asked.
     clock: OnceLock<Clock>,
@@ -145,6 +147,7 @@ impl Kernel {
             host_events: HostEvents::new(threads.clone()),
             signal_arrivals: WaitQueue::default(),
             counters: Counters::default(),
+            statistics: Statistics::default(),
             tracer,
             clock: OnceLock::new(),
             vdso: OnceLock::new(),
@@ -328,6 +331,11 @@ impl Kernel {
     /// Who is told when host descriptors become ready.
     pub(crate) fn host_events(&self) -> &HostEvents {
         &self.host_events
+    }
+
+    /// What programs have done, counted.
+    pub fn statistics(&self) -> &Statistics {
+        &self.statistics
     }
 
     /// What was asked for and not served.

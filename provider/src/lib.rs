@@ -23,6 +23,7 @@ pub mod ptrace;
 pub mod sandbox;
 pub mod seccomp;
 pub mod signal;
+pub mod statistics;
 pub mod sync;
 pub mod syscall;
 pub mod task;
@@ -32,4 +33,6 @@ pub mod time;
 pub mod user;
 
 pub use fs::tty::OutsideEnd;
-pub use sandbox::{NoProcess, Origin, ProcessState, ProcessView, Sandbox, SandboxEnd, StartError};
+pub use sandbox::{
+    Executed, Execution, NoProcess, Origin, ProcessState, ProcessView, ProgramStdio, Sandbox, SandboxEnd, StartError,
+};

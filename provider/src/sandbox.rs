@@ -1,12 +1,14 @@
 //! A sandbox from outside: what the command line starts, waits for, and signals.
 
+mod exec;
 mod view;
 
+pub use exec::{Executed, Execution, ProgramStdio};
 pub use view::{NoProcess, ProcessState, ProcessView};
 
 use crate::config::Config;
 use crate::errno::Errno;
-use crate::exec::{self, LoadError};
+use crate::exec::{self as program, LoadError};
 use crate::fs::tty::{self, OutsideEnd};
 use crate::fs::{FdTable, LastLink, ViewError, stdio};
 use crate::kernel::{Change, Kernel, Outcome};
@@ -139,12 +141,12 @@ impl Sandbox {
         let mut current = CurrentTask::new(task.clone(), frame);
         let terminal = connect(&current).map_err(StartError::Stdio)?;
         inherit_ignored_signals(&task);
-        enter_working_directory(&current)?;
+        enter_directory(&current, kernel.config().workdir.clone())?;
         host.check()?;
         let clock = Clock::new(host.memory(), host.counter()).map_err(|error| StartError::Memory(error.into()))?;
         kernel.set_clock(clock);
         let config = kernel.config();
-        exec::start(&mut current, &config.program, &config.args, &config.env)?;
+        program::start(&mut current, &config.program, &config.args, &config.env)?;
         run(host, &mut current)?;
         Ok(Self { kernel, init: task.group().clone(), terminal })
     }
@@ -260,9 +262,8 @@ fn host_umask() -> u32 {
     mask.bits()
 }
 
-/// Goes to the configured directory, or to the caller's if the view has it.
-fn enter_working_directory(task: &CurrentTask<'_>) -> Result<(), StartError> {
-    let wanted = task.kernel().config().workdir.clone();
+/// Goes to the wanted directory, or to the monitor's if the view has it.
+fn enter_directory(task: &CurrentTask<'_>, wanted: Option<PathBuf>) -> Result<(), StartError> {
     let path = wanted.clone().or_else(|| std::env::current_dir().ok());
     let Some(path) = path else { return Ok(()) };
     let walked = task.kernel().namespace().walk(task, None, path.as_os_str().as_bytes(), LastLink::Follow);

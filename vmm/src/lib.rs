@@ -20,6 +20,7 @@ pub mod peer;
 pub mod pico;
 pub mod protect;
 pub mod signals;
+pub mod statistics;
 pub mod threads;
 pub mod trap;
 pub mod usage;

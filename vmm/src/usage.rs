@@ -1,6 +1,12 @@
 //! CPU time of host threads: what a pico thread has used, since one host thread runs it.
 
+mod spans;
+
+pub use spans::CpuSplit;
+pub(crate) use spans::Span;
+
 use crate::threads;
+use spans::Spans;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -110,6 +116,20 @@ impl CpuClock {
 #[derive(Debug, Default)]
 pub struct Meter {
     state: Mutex<Metered>,
+    spans: Spans,
+}
+
+/// A pico thread that waits, until this is dropped.
+#[derive(Debug)]
+pub struct Resting<'m> {
+    meter: &'m Meter,
+    before: Span,
+}
+
+impl Drop for Resting<'_> {
+    fn drop(&mut self) {
+        self.meter.spans.switch(self.before);
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -134,11 +154,13 @@ impl Meter {
         let mut state = self.state();
         (state.begin, state.clock) = (Usage::of_this_thread(), Some(CpuClock::of_this_thread()));
         threads::lend(state.begin.total());
+        self.spans.switch(Span::Provider);
     }
 
     /// The calling host thread serves the pico thread no longer.
     pub(crate) fn end(&self) {
         self.sample();
+        self.spans.switch(Span::Rest);
         let mut state = self.state();
         state.clock = None;
         threads::take_back(state.begin.total() + state.sampled.total());
@@ -149,6 +171,23 @@ impl Meter {
         threads::was_lent(usage.total());
         let mut state = self.state();
         state.others = state.others.plus(usage);
+    }
+
+    /// The pico thread's time goes to user mode, or to its provider, from now on; for the host thread that serves it.
+    pub(crate) fn switch(&self, to: Span) {
+        self.spans.switch(to);
+    }
+
+    /// The pico thread waits until the guard is dropped; for the host thread that serves it.
+    pub fn rest(&self) -> Resting<'_> {
+        Resting { meter: self, before: self.spans.switch(Span::Rest) }
+    }
+
+    /// CPU time by what it went to. What others did was done in user mode.
+    pub fn split(&self) -> CpuSplit {
+        let others = self.state().others.total();
+        let own = self.usage().total().saturating_sub(others);
+        self.spans.divide(own).plus(&CpuSplit { user: others, ..CpuSplit::default() })
     }
 
     /// Looks at everything; for the host thread that serves the pico thread.

@@ -62,12 +62,14 @@ fn page_fault(task: &mut CurrentTask<'_>, exception: Exception) {
     let fault = if error & fault_code::PROTECTION_KEY != 0 {
         FaultSignal { signal: Signal::SIGSEGV.raw(), code: SignalCode::SEGV_PKUERR.0, address }
     } else {
-        match task.mm().resolve_fault(address, access_of(error)) {
-            Ok(()) => return,
+        let access = access_of(error);
+        match task.mm().resolve_fault(address, access) {
+            Ok(()) => return task.kernel().statistics().fault(access),
             Err(fault) if fault.is_out_of_memory() && task.make_room() => return,
             Err(fault) => fault,
         }
     };
+    task.kernel().statistics().failed_fault();
     // So that nobody learns what the kernel half holds, all of it looks present (sanitize_error_code in arch/x86/mm/fault.c).
     let hidden = if address.0 >= USER_END { fault_code::PRESENT } else { 0 };
     task.note_exception(Vector::PAGE_FAULT, error | hidden, Some(address));

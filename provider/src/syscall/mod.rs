@@ -83,6 +83,7 @@ use crate::task::CurrentTask;
 
 /// Serves call `number`. A number that the table does not have is `ENOSYS`, and is counted.
 pub fn dispatch(task: &mut CurrentTask<'_>, number: u64, args: &RawArgs) -> Result<Outcome, Errno> {
+    task.kernel().statistics().call(number);
     match table::find(number) {
         Some(syscall) => (syscall.call)(task, args),
         None => {

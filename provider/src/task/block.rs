@@ -220,11 +220,11 @@ impl CurrentTask<'_> {
             } else if let Some(alarm) = &alarm {
                 let mut sources = waiter.hosts.clone();
                 sources.push((alarm.as_fd(), PollFlags::IN));
-                self.parker().poll(&sources, None)?;
+                self.asleep(|parker| parker.poll(&sources, None))?;
             } else if waiter.hosts.is_empty() {
-                self.parker().park(remaining);
+                self.asleep(|parker| parker.park(remaining));
             } else {
-                self.parker().poll(&waiter.hosts, remaining)?;
+                self.asleep(|parker| parker.poll(&waiter.hosts, remaining))?;
             }
         }
     }
@@ -243,8 +243,16 @@ impl CurrentTask<'_> {
             if over() {
                 return;
             }
-            self.parker().park(None);
+            self.asleep(|parker| parker.park(None));
         }
+    }
+
+    /// Sleeps as `how` does. That is nobody's CPU time, and a wake-up when it is over.
+    fn asleep<T>(&self, how: impl FnOnce(&Parker) -> T) -> T {
+        let _rest = self.task().meter.get().map(|meter| meter.rest());
+        let result = how(self.parker());
+        self.kernel().statistics().wake_up();
+        result
     }
 
     /// Waits until a file that answered `EAGAIN` may answer otherwise, and tries `operation` again; `ERESTARTSYS` if a signal comes.

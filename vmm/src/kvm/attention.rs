@@ -1,6 +1,7 @@
 //! What other threads want from a pico thread, and how it gets to know.
 
 use super::door::Door;
+use crate::statistics::Kicks;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
@@ -10,6 +11,7 @@ use std::thread::Thread;
 pub(crate) struct Attention {
     raised: AtomicU32,
     whereabouts: Mutex<Whereabouts>,
+    kicks: Arc<Kicks>,
 }
 
 /// Where a request finds the thread.
@@ -34,14 +36,23 @@ impl Attention {
     /// The thread is to give its virtual CPU to another.
     pub(crate) const YIELD: u32 = 8;
 
+    /// Makes the requests of a thread, which are counted in `kicks`.
+    pub(crate) fn new(kicks: &Arc<Kicks>) -> Self {
+        Self { kicks: kicks.clone(), ..Self::default() }
+    }
+
     /// Raises a request; a thread in user mode is interrupted.
     pub(crate) fn raise(&self, request: u32) {
         self.raised.fetch_or(request, Ordering::SeqCst);
-        match &*self.whereabouts() {
-            Whereabouts::Awake => {}
+        let interrupted = match &*self.whereabouts() {
+            Whereabouts::Awake => false,
             Whereabouts::Behind(door) => door.kick(),
-            Whereabouts::Parked(thread) => thread.unpark(),
-        }
+            Whereabouts::Parked(thread) => {
+                thread.unpark();
+                false
+            }
+        };
+        self.kicks.add(interrupted);
     }
 
     /// Takes a request back.

@@ -97,13 +97,15 @@ impl Door {
         }
     }
 
-    /// Calls the virtual CPU out if it is inside.
-    pub(crate) fn kick(&self) {
-        if self.inside.load(Ordering::SeqCst) {
+    /// Calls the virtual CPU out if it is inside; tells whether it was.
+    pub(crate) fn kick(&self) -> bool {
+        let inside = self.inside.load(Ordering::SeqCst);
+        if inside {
             let process = std::process::id();
             // SAFETY: sends a signal that has a handler to a thread of this process; it touches no memory.
             unsafe { libc::syscall(libc::SYS_tgkill, process, self.tid, kick_signal()) };
         }
+        inside
     }
 
     /// Tells whether the virtual CPU is inside, in `space`.

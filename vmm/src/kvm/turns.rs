@@ -245,10 +245,12 @@ impl<'a> Borrower<'a> {
 
     /// Runs the thread in user mode on a borrowed virtual CPU until it leaves.
     fn burst(&mut self, space: &Arc<AddressSpace>, registers: &mut Registers) -> Result<Trap, RunError> {
+        // What the worker uses goes to the meter below.
+        let _rest = self.meter.rest();
         let Some(worker) = self.turns.borrow(&self.attention)? else { return Ok(Trap::Kicked) };
         let (reply, answer) = channel();
         let (mut state, mut running) = (std::mem::take(&mut self.saved.state), *registers);
-        let (space, attention, meter) = (space.clone(), self.attention.clone(), self.meter.clone());
+        let (space, attention, meter) = (space.clone(), self.attention.clone(), Arc::clone(&self.meter));
         worker.send(Order::Burst(Box::new(move |vcpu: &mut Vcpu| {
             let before = Usage::of_this_thread();
             vcpu.attach(&attention);

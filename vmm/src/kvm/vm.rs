@@ -119,7 +119,7 @@ impl Vm {
         let Ok(doors) = self.doors.try_lock().map(|doors| doors.clone()) else { return Vec::new() };
         let deadline = Instant::now() + patience;
         while doors.iter().any(|door| door.is_occupied()) && Instant::now() < deadline {
-            doors.iter().for_each(|door| door.kick());
+            doors.iter().for_each(|door| _ = door.kick());
             std::thread::sleep(HALT_POLL);
         }
         doors.iter().map(|door| HaltedCpu { thread: door.thread(), registers: door.stood_at() }).collect()
@@ -162,7 +162,7 @@ impl Machine for Vm {
         let doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
         let inside: Vec<_> = doors.iter().filter(|door| door.is_inside(identity)).cloned().collect();
         drop(doors);
-        inside.iter().for_each(|door| door.kick());
+        inside.iter().for_each(|door| _ = door.kick());
         inside.iter().for_each(|door| door.wait_outside(identity));
         Box::new(Held { vm: self, space })
     }

@@ -10,6 +10,7 @@ use super::registry::{Claim, RegisterError, Registry};
 use crate::clock::Counter;
 use crate::kvm::{HostReport, Opening, Workers};
 use crate::memory::{GuestMemory, MemoryError};
+use crate::statistics::Statistics;
 use crate::threads::HostThreads;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -76,6 +77,7 @@ pub(super) struct Shared {
     /// What processes that are gone have used.
     gone: Mutex<Gone>,
     observers: Arc<Observers>,
+    statistics: Statistics,
     guard: Guard,
 }
 
@@ -133,6 +135,11 @@ impl Shared {
     /// Tells whoever observes the host what happened; no lock of this module may be held.
     pub(super) fn tell(&self, notice: &Notice<'_>) {
         self.observers.tell(notice);
+    }
+
+    /// What happens, counted.
+    pub(super) fn statistics(&self) -> &Statistics {
+        &self.statistics
     }
 
     /// The monitor's host threads.
@@ -237,6 +244,7 @@ impl Host {
             processes: Mutex::default(),
             gone: Mutex::default(),
             observers: Arc::default(),
+            statistics: Statistics::default(),
             guard: Guard::default(),
         });
         Ok(Self { containers: Containers::new(&shared)?, shared })
@@ -275,6 +283,11 @@ impl Host {
     /// Every process that is not gone, in the order of their numbers: the containers, then the others.
     pub fn processes(&self) -> Vec<Arc<Process>> {
         self.shared.processes()
+    }
+
+    /// What has happened so far, counted.
+    pub fn statistics(&self) -> &Statistics {
+        self.shared.statistics()
     }
 
     /// What processes that are gone have used.

@@ -7,7 +7,7 @@ use super::observe::Notice;
 use super::provider::{Context, ExitReason, Provider};
 use super::thread::{Thread, ThreadAttributes};
 use crate::memory::{AddressSpace, Eagerness, ForkPlan};
-use crate::usage::{Meter, Usage};
+use crate::usage::{CpuSplit, Meter, Usage};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -38,6 +38,8 @@ pub struct Process {
 struct Time {
     /// What threads that have ended used.
     ended: Usage,
+    /// The same, by what it went to.
+    ended_split: CpuSplit,
     /// The meters of the others.
     meters: Vec<Arc<Meter>>,
 }
@@ -147,6 +149,15 @@ impl Process {
         time.ended.total() + time.meters.iter().map(|meter| meter.usage().total()).sum::<Duration>()
     }
 
+    /// The same time by what it went to: user mode, or the provider. A container's all goes to the host's own work.
+    pub fn cpu_split(&self) -> CpuSplit {
+        if let Some(owner) = self.kind.owner() {
+            return CpuSplit { provider: self.host.threads().used(owner), ..CpuSplit::default() };
+        }
+        let time = self.lock_time();
+        time.meters.iter().fold(time.ended_split, |sum, meter| sum.plus(&meter.split()))
+    }
+
     /// A thread begins to use CPU time.
     pub(super) fn time_begins(&self, meter: &Arc<Meter>) {
         self.lock_time().meters.push(meter.clone());
@@ -157,6 +168,7 @@ impl Process {
         let mut time = self.lock_time();
         time.meters.retain(|other| !Arc::ptr_eq(other, meter));
         time.ended = time.ended.plus(&meter.usage());
+        time.ended_split = time.ended_split.plus(&meter.split());
     }
 
     /// The provider in charge of the host's pico processes, if there is one.

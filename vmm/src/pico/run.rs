@@ -6,6 +6,7 @@ use super::observe::Notice;
 use super::provider::{Chance, Disposition, ExceptionRecord, ExitReason, Provider};
 use super::thread::{Phase, Thread};
 use crate::trap::{Attention, Exception, Resume, Trap, UserMode};
+use crate::usage::Span;
 use std::sync::{Arc, PoisonError};
 
 /// Finds a virtual CPU for a new thread and lets it run there.
@@ -89,13 +90,17 @@ fn serve(thread: &Thread, cpu: &mut dyn UserMode, provider: &dyn Provider) -> Ex
         if now != version {
             (version, space) = (now, process.space());
         }
-        let trap = match cpu.run(&space, resume, &mut registers, &thread.attention) {
+        thread.meter.switch(Span::User);
+        let left = cpu.run(&space, resume, &mut registers, &thread.attention);
+        thread.meter.switch(Span::Provider);
+        let trap = match left {
             Ok(trap) => trap,
             Err(failure) => {
                 tracing::error!(thread = thread.id(), %failure, "a thread cannot run on");
                 return ExitReason::Failed;
             }
         };
+        process.host.statistics().trap(trap);
         if trap == Trap::Kicked {
             if thread.attention.is_raised(Attention::TERMINATE) {
                 return ExitReason::Terminated;
@@ -151,6 +156,7 @@ fn dispatch_exception(
 
 /// Waits out a suspension, with the thread's state open to [`Thread::set_registers`] and its like.
 fn park(thread: &Thread, cpu: &mut dyn UserMode, registers: &mut crate::trap::Registers) {
+    let _rest = thread.meter.rest();
     let mut saved = cpu.save();
     saved.registers = *registers;
     let mut state = thread.state();

@@ -70,7 +70,7 @@ impl Thread {
             id: process.host.new_id(),
             process: process.clone(),
             context,
-            attention: Arc::default(),
+            attention: Arc::new(Attention::new(process.host.statistics().kicks())),
             meter: Arc::default(),
             state: Mutex::new(State { phase: Phase::Created, suspended: 0, saved }),
             resumed: Condvar::new(),

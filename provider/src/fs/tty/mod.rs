@@ -258,12 +258,21 @@ pub(crate) fn open_multiplexer(task: &CurrentTask<'_>, flags: OpenFlags) -> Resu
     Ok(Arc::new(MasterFile::new(task.kernel(), terminal, flags)))
 }
 
+/// Makes a pseudo-terminal that controls the session of `leader`'s, whose outside the monitor holds; see [`OutsideEnd`].
+pub(crate) fn open_for_leader(
+    kernel: &Arc<Kernel>,
+    uid: u32,
+    leader: Pid,
+) -> Result<(Arc<Terminal>, OutsideEnd), Errno> {
+    let terminal = kernel.terminals().add_pty(uid)?;
+    *terminal.control.lock() = Control { session: Some(leader), foreground: Some(leader) };
+    let outside = OutsideEnd::new(kernel, Arc::clone(&terminal));
+    Ok((terminal, outside))
+}
+
 /// Makes a pseudo-terminal for the first process, whose outside the monitor holds; see [`OutsideEnd`].
 pub(crate) fn open_for_caller(kernel: &Arc<Kernel>, uid: u32) -> Result<(Arc<Terminal>, OutsideEnd), Errno> {
-    let terminal = kernel.terminals().add_pty(uid)?;
-    let init = Some(crate::kernel::INIT);
-    *terminal.control.lock() = Control { session: init, foreground: init };
-    let outside = OutsideEnd::new(kernel, Arc::clone(&terminal));
+    let (terminal, outside) = open_for_leader(kernel, uid, crate::kernel::INIT)?;
     // Before the caller's becomes raw; what is none keeps what a new terminal starts with.
     if let Ok(modes) = host::settings::get(rustix::stdio::stdin()) {
         outside.adopt(&modes);
