@@ -14,8 +14,11 @@ use std::time::Duration;
 
 use crate::failure::Failure;
 pub(crate) use provider::{KeygenOptions, ProviderCommand, SignOptions, VerifyOptions};
-pub(crate) use tools::{InspectOptions, KillOptions, ProcessOptions, PsOptions, WaitOptions};
-pub(crate) use values::{BindSpec, EnvSpec, Period, UserSpec, env as parse_env};
+pub(crate) use tools::{
+    ExecOptions, InspectOptions, KillOptions, ProcessOptions, PsOptions, StackOptions, StatsFormat, StatsOptions,
+    WaitOptions,
+};
+pub(crate) use values::{BindSpec, EnvSpec, Period, UserSpec, env as parse_env, user as parse_user};
 
 const ABOUT: &str = "Run Linux programs in a sandbox: a KVM virtual machine with no guest operating system in it";
 
@@ -82,6 +85,13 @@ pub(crate) enum Command {
     /// Wait until a sandbox ends, and exit with its status
     #[command(after_help = tools::WAIT_AFTER)]
     Wait(WaitOptions),
+    /// Run another program in a sandbox that is running
+    #[command(after_help = tools::EXEC_AFTER, override_usage = "picovisor exec [OPTIONS] SANDBOX [--] PROGRAM [ARGS]...")]
+    Exec(ExecOptions),
+    /// Show the user stacks of all threads
+    Stack(StackOptions),
+    /// Show what has happened in sandboxes: traps, calls, faults, memory, CPU time
+    Stats(StatsOptions),
     /// Show how a sandbox was started, as JSON
     Inspect(InspectOptions),
     /// Tell whether this machine can run sandboxes, how, and what is missing

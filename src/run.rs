@@ -143,7 +143,7 @@ fn start_failure(options: &RunOptions, error: &StartError) -> Failure {
 }
 
 /// Blocks the forwarded signals here and in every thread that is started from now on.
-fn block_signals() -> Result<HostSignals, Failure> {
+pub(crate) fn block_signals() -> Result<HostSignals, Failure> {
     let numbers = FORWARDED.map(Signal::as_raw);
     HostSignals::block(&numbers).map_err(|error| Failure::ours(format_args!("signals: {}", plain(&error))))
 }

@@ -65,6 +65,12 @@ impl TerminalModes {
         *TO_RESTORE.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
+    /// Lets every byte through until the guard is dropped.
+    pub(crate) fn raw(self: &Arc<Self>) -> Result<RawMode, Failure> {
+        self.make_raw()?;
+        Ok(RawMode(self.clone()))
+    }
+
     /// Lets every byte through: the terminal inside edits, echoes and makes signals.
     fn make_raw(&self) -> Result<(), Failure> {
         let Some((stdin, modes)) = &self.saved else { return Ok(()) };
@@ -73,6 +79,16 @@ impl TerminalModes {
         *TO_RESTORE.lock().unwrap_or_else(PoisonError::into_inner) = Some(modes.clone());
         let changed = tcsetattr(stdin, OptionalActions::Drain, &raw);
         changed.map_err(|error| Failure::ours(format_args!("-t: {}", plain(&error.into()))))
+    }
+}
+
+/// A terminal that lets every byte through, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct RawMode(Arc<TerminalModes>);
+
+impl Drop for RawMode {
+    fn drop(&mut self) {
+        self.0.restore();
     }
 }
 

@@ -67,6 +67,9 @@ pub enum StartError {
     /// The host could not make the process or its thread.
     #[error("{0}")]
     Create(#[from] CreateError),
+    /// The sandbox has ended.
+    #[error("the sandbox has ended")]
+    Over,
     /// The host serves another sandbox already.
     #[error("{0}")]
     Register(#[from] RegisterError),

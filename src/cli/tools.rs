@@ -1,7 +1,11 @@
 //! The options of the commands that see running sandboxes and act on them.
 
-use clap::Args;
+use clap::{Args, ValueEnum, ValueHint};
 use provider::signal::Signal;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use super::EnvSpec;
 
 pub(super) const PS_AFTER: &str = "\
 Columns:
@@ -32,6 +36,19 @@ Examples:
 pub(super) const WAIT_AFTER: &str = "\
 Exit status:
   that of the sandbox's `picovisor run`; 125 if it cannot be waited for.";
+
+pub(super) const EXEC_AFTER: &str = "\
+The program sees what the sandbox's first program sees: its files, processes, network and limits. Its standard input, output and error \
+are the caller's, and so are signals. It is ended with the sandbox, and gets SIGHUP when this command goes first.
+
+Examples:
+  picovisor exec web ls -l /tmp
+  picovisor exec -it web bash
+  picovisor exec -e DEBUG=1 -w /srv web ./check
+
+Exit status:
+  the program's own; 128 + N if signal N ended it; 137 if the sandbox ended first;
+  125 if picovisor failed, 126 if the program cannot be executed, 127 if it was not found.";
 
 /// The sandbox that a command is about.
 const SANDBOX: &str = "The sandbox: its name, its id, or the beginning of its id";
@@ -92,6 +109,73 @@ pub(crate) struct InspectOptions {
     /// The sandboxes
     #[arg(value_name = "SANDBOX", required = true)]
     pub(crate) sandboxes: Vec<String>,
+}
+
+/// `picovisor exec`.
+#[derive(Args, Debug)]
+pub(crate) struct ExecOptions {
+    /// Give the program a terminal of its own, connected to the caller's, which is raw meanwhile
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+    /// Accepted for Docker's users: standard input is always connected
+    #[arg(short, long, hide = true)]
+    interactive: bool,
+    /// Set an environment variable besides the sandbox's, or pass on the caller's if only the name is given (may be repeated)
+    #[arg(short, long, value_name = "NAME[=VALUE]", value_parser = super::os(super::values::env))]
+    pub(crate) env: Vec<EnvSpec>,
+    /// Start in this folder of the sandbox
+    #[arg(short, long, value_name = "DIR", value_parser = super::os(super::values::inner_path))]
+    pub(crate) workdir: Option<PathBuf>,
+    /// User and group inside: ids, or names that the sandbox knows [default: the sandbox's]
+    #[arg(short, long, value_name = "UID[:GID]", value_parser = user)]
+    pub(crate) user: Option<String>,
+    #[arg(help = SANDBOX)]
+    pub(crate) sandbox: String,
+    /// The program (a path, or a name to look up in the sandbox's PATH) and its arguments
+    #[arg(value_name = "PROGRAM [ARGS]", required = true, num_args = 1.., trailing_var_arg = true)]
+    #[arg(allow_hyphen_values = true, value_hint = ValueHint::CommandWithArguments)]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// `picovisor stack`.
+#[derive(Args, Debug)]
+pub(crate) struct StackOptions {
+    /// Print JSON instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The sandbox, or SANDBOX:PID
+    #[arg(value_name = "SANDBOX[:PID]")]
+    pub(crate) sandbox: String,
+    /// The process, by its number inside [default: all]
+    #[arg(value_parser = clap::value_parser!(i32).range(1..))]
+    pub(crate) pid: Option<i32>,
+}
+
+/// `picovisor stats`.
+#[derive(Args, Debug)]
+pub(crate) struct StatsOptions {
+    /// For people, for programs, or for Prometheus to scrape
+    #[arg(long, value_enum, default_value_t = StatsFormat::Text)]
+    pub(crate) format: StatsFormat,
+    /// Only these sandboxes
+    #[arg(value_name = "SANDBOX")]
+    pub(crate) sandboxes: Vec<String>,
+}
+
+/// The form of statistics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StatsFormat {
+    /// For people
+    Text,
+    /// A JSON array
+    Json,
+    /// Prometheus's text format
+    Prometheus,
+}
+
+/// A user as the sandbox is asked for it: whether there is one is for the sandbox to say.
+fn user(text: &str) -> Result<String, String> {
+    super::values::user(text).map(|_| text.to_owned())
 }
 
 /// A signal's number: from 1 to 64, or a name with or without SIG, such as TERM or RTMIN+2 (as programs count these).

@@ -146,7 +146,7 @@ pub(crate) struct UserSpec {
 }
 
 /// Parses `USER[:GROUP]`.
-pub(super) fn user(text: &str) -> Result<UserSpec, String> {
+pub(crate) fn user(text: &str) -> Result<UserSpec, String> {
     let (user, group) = match text.split_once(':') {
         Some((user, group)) => (user, Some(group.to_owned())),
         None => (text, None),

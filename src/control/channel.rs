@@ -199,6 +199,12 @@ impl Channel {
         Ok(())
     }
 
+    /// Closes the connection for both sides; what was sent is still received.
+    pub(crate) fn hang_up(&self) {
+        // Fails only if the other side was faster.
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+    }
+
     /// Tells whether the other side has gone away; what it has sent and nobody has received keeps it here.
     pub(crate) fn is_closed(&self) -> bool {
         let mut byte = [0];

@@ -4,6 +4,7 @@
 //! its default: only a change of meaning needs another [`super::channel::VERSION`].
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What a tool asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +33,23 @@ pub(crate) enum Request {
         /// Which process.
         pid: Option<i32>,
     },
+    /// What has happened so far: [`Reply::Statistics`].
+    Statistics,
+    /// The user stacks of a process, or of all: [`Reply::Stacks`].
+    Stacks {
+        /// Which process.
+        pid: Option<i32>,
+    },
+    /// Run a program: [`Reply::Started`] and [`Reply::Ended`], or [`Reply::NotStarted`]. Descriptors come along: standard input, output and
+    /// error, or one socket that stands for a terminal's line. The connection is the program's from then on.
+    Execute(Box<Execute>),
+    /// A signal for the program that was executed on this connection. Not answered.
+    Forward {
+        /// The signal's number.
+        signal: i32,
+    },
+    /// The window of the program that was executed on this connection has another size. Not answered.
+    Resize(Window),
     /// Say when it ends: [`Reply::Done`] at once, [`Reply::Ended`] then.
     Wait,
 }
@@ -45,13 +63,145 @@ pub(crate) enum Reply {
     Sandbox(Box<SandboxReport>),
     /// How it was configured.
     Inspection(serde_json::Value),
-    /// It has ended.
+    /// It has ended, or the program that was executed has.
     Ended {
-        /// The exit status of its `picovisor run`.
+        /// The exit status: of its `picovisor run`, or of the program, as that would have it.
         status: u8,
+    },
+    /// What has happened so far.
+    Statistics(Box<StatisticsReport>),
+    /// User stacks.
+    Stacks(Vec<ProcessStacks>),
+    /// The program runs.
+    Started {
+        /// As which process.
+        pid: i32,
+    },
+    /// The program cannot run.
+    NotStarted {
+        /// The exit status that says so.
+        status: u8,
+        /// Why.
+        why: String,
     },
     /// It is not done, and why.
     Refused(String),
+}
+
+/// A program that is to run in a sandbox. Its strings are the host's: bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Execute {
+    /// Its path or its name, and its arguments.
+    pub(crate) command: Vec<Vec<u8>>,
+    /// `NAME=value`: what is added to the sandbox's environment.
+    pub(crate) environment: Vec<Vec<u8>>,
+    /// The working directory.
+    pub(crate) workdir: Option<Vec<u8>>,
+    /// User and perhaps group, as `--user` has them.
+    pub(crate) user: Option<String>,
+    /// It gets a terminal of its own, of this size.
+    pub(crate) terminal: Option<Window>,
+}
+
+/// The size of a terminal's window, in characters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Window {
+    pub(crate) rows: u16,
+    pub(crate) columns: u16,
+}
+
+/// What has happened in a sandbox since it started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct StatisticsReport {
+    /// The sandbox's id.
+    pub(crate) id: String,
+    /// What `--name` called it.
+    pub(crate) name: Option<String>,
+    /// How long it has been running.
+    pub(crate) running_ms: u64,
+    /// Times that a program was left for the provider, by why: `system-call`, `kick`, and exceptions by the processor's name.
+    pub(crate) traps: BTreeMap<String, u64>,
+    /// System calls by name.
+    pub(crate) calls: BTreeMap<String, u64>,
+    /// What was asked for and not served.
+    pub(crate) unsupported: BTreeMap<String, u64>,
+    /// Times that a program need not be left: `spared-kick`, a request for a thread that was outside anyway; `host-fault`, a page that the
+    /// host's kernel supplied.
+    pub(crate) exits_avoided: BTreeMap<String, u64>,
+    /// Page faults that the provider saw, by what was tried: `read`, `write`, `fetch`; `failed` became signals.
+    pub(crate) faults: BTreeMap<String, u64>,
+    /// Page faults of the monitor that needed the host's disk.
+    pub(crate) major_faults: u64,
+    /// Times that a thread which slept in a call went on.
+    pub(crate) wake_ups: u64,
+    /// Times that a running program was interrupted because another asked for it.
+    pub(crate) kicks: u64,
+    /// Processes inside.
+    pub(crate) processes: u64,
+    /// Their threads.
+    pub(crate) threads: u64,
+    /// Bytes that they may fill.
+    pub(crate) commit: u64,
+    /// Bytes that they have in memory, each process's counted by itself.
+    pub(crate) resident: u64,
+    /// Bytes of guest memory that the sandbox holds.
+    pub(crate) memory_held: u64,
+    /// Bytes of guest memory that it may hold.
+    pub(crate) memory_limit: u64,
+    /// Bytes that are compressed, before that.
+    pub(crate) compressed: u64,
+    /// Bytes that they take in the store.
+    pub(crate) compressed_size: u64,
+    /// CPU time of the programs' own code.
+    pub(crate) cpu_user_ns: u64,
+    /// CPU time of the provider and the host on their behalf.
+    pub(crate) cpu_provider_ns: u64,
+    /// CPU time of System, Memory Compression and Secure System.
+    pub(crate) cpu_host_ns: u64,
+    /// CPU time of processes that are gone.
+    pub(crate) cpu_ended_ns: u64,
+}
+
+/// The user stacks of a process.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct ProcessStacks {
+    /// Its number inside.
+    pub(crate) pid: i32,
+    /// Its name.
+    pub(crate) name: String,
+    /// Its threads.
+    pub(crate) threads: Vec<ThreadStack>,
+}
+
+/// The user stack of a thread.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct ThreadStack {
+    /// Its number inside.
+    pub(crate) number: u64,
+    /// Its name.
+    pub(crate) name: String,
+    /// Where it was met: `user`, `provider`, `ended`.
+    pub(crate) place: String,
+    /// Its frames, innermost first.
+    pub(crate) frames: Vec<Frame>,
+}
+
+/// A frame of a stack.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Frame {
+    /// Where its code goes on.
+    pub(crate) address: u64,
+    /// How it was found: `registers`, `unwind-table`, `frame-pointer`.
+    pub(crate) found: String,
+    /// The file whose code it is, and the offset in it.
+    pub(crate) module: Option<(String, u64)>,
+    /// The function, and how far behind its beginning.
+    pub(crate) symbol: Option<(String, u64)>,
 }
 
 /// A sandbox.

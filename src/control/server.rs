@@ -14,9 +14,10 @@ use vmm::threads::{HostThreads, Owner};
 
 use super::address::Listener;
 use super::channel::{Channel, ChannelError, LONGEST_REQUEST, Received};
-use super::messages::{Reply, Request};
+use super::messages::{Execute, Reply, Request};
 use super::service::Monitor;
 use crate::complain;
+use crate::failure::Failure;
 
 /// Connections that are served at the same time.
 const SERVED: usize = 32;
@@ -147,6 +148,7 @@ impl Shared {
             let received: Result<Received<Request>, _> = channel.receive(LONGEST_REQUEST, Some(IDLE));
             let sent = match received {
                 Ok((Request::Wait, _)) => return self.wait(channel),
+                Ok((Request::Execute(what), fds)) => return self.execute(&what, fds, channel),
                 Ok((request, fds)) => match self.monitor.upgrade() {
                     Some(monitor) => self.answer(|| monitor.answer(&request, fds, channel)),
                     // The sandbox is being taken down.
@@ -163,6 +165,25 @@ impl Shared {
                 return;
             }
         }
+    }
+
+    /// Runs a program for whoever is at the other end, which takes a thread for itself.
+    fn execute(&self, what: &Execute, fds: Vec<OwnedFd>, channel: &Arc<Channel>) {
+        let started = match self.monitor.upgrade() {
+            Some(monitor) => monitor.execute(what, fds),
+            None => return,
+        };
+        let refused = match started {
+            Ok(attended) => {
+                let own = channel.clone();
+                match self.threads.spawn("exec", STACK, Owner::System, move || attended.serve(&own)) {
+                    Ok(_) => return,
+                    Err(error) => Failure::ours(format_args!("no thread for it: {error}")),
+                }
+            }
+            Err(failure) => failure,
+        };
+        let _ = channel.send(&Reply::NotStarted { status: refused.status(), why: refused.to_string() });
     }
 
     /// Answers a request, which the sandbox's end waits for.

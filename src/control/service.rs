@@ -1,8 +1,11 @@
 //! What a sandbox does when a tool asks for it.
 
+mod execution;
 mod handles;
 mod inspection;
 mod processes;
+mod stacks;
+mod statistics;
 
 use provider::{NoProcess, Origin, Sandbox};
 use rustix::process::Signal;
@@ -49,7 +52,12 @@ impl Monitor {
             Request::Signal { pid, signal } => self.signal(*pid, *signal).map(|()| Reply::Done),
             Request::Suspend { pid } => self.suspend(*pid).map(|()| Reply::Done),
             Request::Resume { pid } => self.resume(*pid).map(|()| Reply::Done),
-            Request::Wait => Err("waiting is not asked for here".to_owned()),
+            Request::Statistics => Ok(Reply::Statistics(Box::new(self.statistics()))),
+            Request::Stacks { pid } => self.stacks(*pid).map(Reply::Stacks),
+            Request::Wait | Request::Execute(_) => Err("that takes a connection of its own".to_owned()),
+            Request::Forward { .. } | Request::Resize(_) => {
+                Err("no program was executed on this connection".to_owned())
+            }
         };
         channel.send(&reply.unwrap_or_else(Reply::Refused))
     }

@@ -32,10 +32,11 @@ const COLUMNS: [(&str, Align); 13] = [
 
 /// Prints the sandboxes that are asked for.
 pub(crate) fn ps(options: &PsOptions) -> Result<u8, Failure> {
-    let reports = match options.sandboxes.as_slice() {
-        [] => of_all(),
+    let mut reports: Vec<SandboxReport> = match options.sandboxes.as_slice() {
+        [] => of_all(report_of),
         references => references.iter().map(|reference| one(reference)).collect(),
     }?;
+    reports.sort_by(|a, b| (a.started_ms, &a.id).cmp(&(b.started_ms, &b.id)));
     let text = if options.json {
         json(&serde_json::to_value(&reports).map_err(Failure::ours)?)
     } else if options.quiet {
@@ -55,7 +56,7 @@ fn one(reference: &str) -> Result<SandboxReport, Failure> {
     report_of(&connection).map_err(|error| error.of(&connection.address))
 }
 
-fn report_of(connection: &Connection) -> Result<SandboxReport, AskError> {
+pub(crate) fn report_of(connection: &Connection) -> Result<SandboxReport, AskError> {
     match connection.ask(&Request::Processes)? {
         Reply::Sandbox(report) => Ok(*report),
         other => Err(AskError::Refused(connection.odd(&other).to_string())),
@@ -63,10 +64,10 @@ fn report_of(connection: &Connection) -> Result<SandboxReport, AskError> {
 }
 
 /// Asks every sandbox of this user's. One that is gone by now is none; one that does not answer is complained about.
-pub(crate) fn of_all() -> Result<Vec<SandboxReport>, Failure> {
+pub(crate) fn of_all<T: Send>(question: impl Fn(&Connection) -> Result<T, AskError> + Sync) -> Result<Vec<T>, Failure> {
     let mut reports = Vec::new();
     for some in sandboxes()?.chunks(AT_ONCE) {
-        let ask = |address: &Address| Connection::open(address).and_then(|connection| report_of(&connection));
+        let ask = &|address: &Address| Connection::open(address).and_then(|connection| question(&connection));
         let answers = std::thread::scope(|scope| {
             let asked: Vec<_> = some.iter().map(|address| scope.spawn(move || ask(address))).collect();
             // A panic has ended the process.
@@ -81,7 +82,6 @@ pub(crate) fn of_all() -> Result<Vec<SandboxReport>, Failure> {
             }
         }
     }
-    reports.sort_by(|a, b| (a.started_ms, &a.id).cmp(&(b.started_ms, &b.id)));
     Ok(reports)
 }
 

@@ -30,9 +30,18 @@ pub struct Usage {
 impl Usage {
     /// What the calling host thread has used since it started.
     pub fn of_this_thread() -> Self {
+        Self::of(libc::RUSAGE_THREAD)
+    }
+
+    /// What the monitor's threads have used, those that have ended included.
+    pub fn of_this_process() -> Self {
+        Self::of(libc::RUSAGE_SELF)
+    }
+
+    fn of(whom: libc::c_int) -> Self {
         let mut raw = std::mem::MaybeUninit::<libc::rusage>::zeroed();
         // SAFETY: the call writes one rusage to the pointer, which has room for exactly one.
-        unsafe { libc::getrusage(libc::RUSAGE_THREAD, raw.as_mut_ptr()) };
+        unsafe { libc::getrusage(whom, raw.as_mut_ptr()) };
         // SAFETY: it was zeroed, which is a value of every field, and then perhaps written whole.
         let raw = unsafe { raw.assume_init() };
         Self {

@@ -124,7 +124,7 @@ impl Sandbox {
         self.kernel.families().add_first(current.group());
         if self.init.exit_status().is_some() {
             // Who kills everybody at the sandbox's end may not have seen it.
-            return Err(StartError::Memory(Errno::ESRCH));
+            return Err(StartError::Over);
         }
         run(host, current)?;
         Ok(terminal)

@@ -61,7 +61,8 @@ impl Monitor {
     fn pico(&self, process: &Process, view: &ProcessView) -> ProcessReport {
         let mut report = inside(view);
         (report.id, report.kind) = (process.id(), kind(process.kind()).to_owned());
-        report.cpu_provider_ns = nanoseconds(process.cpu_time());
+        let split = process.cpu_split();
+        (report.cpu_user_ns, report.cpu_provider_ns) = (nanoseconds(split.user), nanoseconds(split.provider));
         if self.suspended().contains(&process.id()) {
             report.state = "suspended".to_owned();
         }
@@ -156,6 +157,6 @@ pub(super) fn milliseconds(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn number(count: usize) -> u64 {
+pub(super) fn number(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
 }
