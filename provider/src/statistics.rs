@@ -17,6 +17,7 @@ pub struct Statistics {
     fetch_faults: AtomicU64,
     failed_faults: AtomicU64,
     wake_ups: AtomicU64,
+    spared_signals: AtomicU64,
 }
 
 /// Page faults that the provider was asked about.
@@ -43,6 +44,7 @@ impl Default for Statistics {
             fetch_faults: zero(),
             failed_faults: zero(),
             wake_ups: zero(),
+            spared_signals: zero(),
         }
     }
 }
@@ -73,6 +75,11 @@ impl Statistics {
         add(&self.wake_ups);
     }
 
+    /// Counts a signal that interrupted nobody: its thread was not in user mode, and sees it before it returns there.
+    pub(crate) fn spared_signal(&self) {
+        add(&self.spared_signals);
+    }
+
     /// The calls that were made, by name, and how often; those without a name last.
     pub fn calls(&self) -> Vec<(String, u64)> {
         let named = |(number, counter): (u64, &AtomicU64)| {
@@ -91,6 +98,11 @@ impl Statistics {
             fetch: self.fetch_faults.load(Ordering::Relaxed),
             failed: self.failed_faults.load(Ordering::Relaxed),
         }
+    }
+
+    /// How many signals interrupted nobody.
+    pub fn spared_signals(&self) -> u64 {
+        self.spared_signals.load(Ordering::Relaxed)
     }
 
     /// How often a thread that slept in a call went on.
@@ -122,6 +134,9 @@ mod tests {
         statistics.failed_fault();
         assert_eq!(statistics.faults(), FaultCounts { read: 1, write: 2, fetch: 1, failed: 1 });
         statistics.wake_up();
+        statistics.spared_signal();
+        statistics.spared_signal();
+        assert_eq!(statistics.spared_signals(), 2);
         assert_eq!(statistics.wake_ups(), 1);
     }
 }

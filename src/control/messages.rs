@@ -127,8 +127,8 @@ pub(crate) struct StatisticsReport {
     pub(crate) calls: BTreeMap<String, u64>,
     /// What was asked for and not served.
     pub(crate) unsupported: BTreeMap<String, u64>,
-    /// Times that a program need not be left: `spared-kick`, a request for a thread that was outside anyway; `host-fault`, a page that the
-    /// host's kernel supplied.
+    /// Times that a program need not be left: for a `signal` or a `kick`, since its thread was outside anyway; for a `host-fault`, which
+    /// the host's kernel resolved.
     pub(crate) exits_avoided: BTreeMap<String, u64>,
     /// Page faults that the provider saw, by what was tried: `read`, `write`, `fetch`; `failed` became signals.
     pub(crate) faults: BTreeMap<String, u64>,

@@ -1,4 +1,4 @@
-//! Tools and running sandboxes: `ps`, `kill`, `suspend`, `resume`, `wait`, `inspect`, and clients that do not behave.
+//! Tools and running sandboxes: `ps`, `kill`, `suspend`, `resume`, `wait`, `inspect`, `stats`, `stack`, and clients that do not behave.
 //!
 //! Others may run sandboxes at the same time, so each test looks at its own alone.
 
@@ -13,14 +13,14 @@ use std::process::{Child, ChildStdout};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A sandbox that runs the waiter, which has said that it is ready.
-struct Running {
-    name: String,
+pub(crate) struct Running {
+    pub(crate) name: String,
     child: Child,
     output: BufReader<ChildStdout>,
 }
 
 impl Running {
-    fn start(way: &str, signals: u32) -> Self {
+    pub(crate) fn start(way: &str, signals: u32) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let waiter = Command::new(program("waiter.c", Link::Static)).arg(way).arg(signals.to_string()).input("");
@@ -31,14 +31,14 @@ impl Running {
         running
     }
 
-    fn line(&mut self) -> String {
+    pub(crate) fn line(&mut self) -> String {
         let mut line = String::new();
         self.output.read_line(&mut line).unwrap();
         line.trim_end().to_owned()
     }
 
     /// Its end: what it still printed, and its status.
-    fn end(mut self) -> (String, i32) {
+    pub(crate) fn end(mut self) -> (String, i32) {
         let mut rest = String::new();
         self.output.read_to_string(&mut rest).unwrap();
         let status = self.child.wait().unwrap();
@@ -46,7 +46,7 @@ impl Running {
     }
 
     /// What `ps --json` says of it.
-    fn report(&self) -> Value {
+    pub(crate) fn report(&self) -> Value {
         let outcome = tool(&["ps", "--json", &self.name]);
         assert_eq!(outcome.status, 0, "{outcome:?}");
         let mut reports: Value = serde_json::from_slice(&outcome.out).unwrap();
@@ -79,14 +79,14 @@ fn tool(args: &[&str]) -> Outcome {
 }
 
 #[track_caller]
-fn succeed(args: &[&str]) -> String {
+pub(crate) fn succeed(args: &[&str]) -> String {
     let outcome = tool(args);
     assert_eq!((outcome.status, outcome.errors().as_str()), (0, ""), "{args:?}: {outcome:?}");
     outcome.text()
 }
 
 #[track_caller]
-fn fail(args: &[&str]) -> String {
+pub(crate) fn fail(args: &[&str]) -> String {
     let outcome = tool(args);
     assert_eq!(outcome.status, 125, "{args:?}: {outcome:?}");
     outcome.errors()
@@ -305,12 +305,79 @@ fn the_cpu_times_of_all_processes_add_up_to_the_monitors() {
     let sum = processes + nanoseconds(&report["cpu_ended_ns"]);
     let total = nanoseconds(&report["cpu_ns"]);
     assert!(sum.abs_diff(total) * 50 <= total, "{sum} of {total} ns: {report:#}");
+    // The program computes, and makes no calls.
+    let waiter = process(&report, "pico");
+    assert!(nanoseconds(&waiter["cpu_user_ns"]) * 10 > of(&waiter) * 9, "{waiter}");
     // And that is what the host shows, in ticks of 10 ms: utime and stime.
     succeed(&["suspend", &sandbox.name]);
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", sandbox.monitor())).unwrap();
     let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
     let ticks = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
     assert!((ticks + 2) * 10_000_000 >= total, "{ticks} ticks, {total} ns");
+}
+
+#[test]
+fn stats_count_what_happens() {
+    need_kvm!();
+    let mut sandbox = Running::start("pause", 2);
+    let stats = |sandbox: &Running| {
+        let text = succeed(&["stats", "--format", "json", &sandbox.name]);
+        let mut reports: Value = serde_json::from_str(&text).unwrap();
+        reports[0].take()
+    };
+    // It is ready a moment before it waits.
+    let first = loop {
+        let report = stats(&sandbox);
+        if report["calls"]["rt_sigsuspend"] == 1 {
+            break report;
+        }
+    };
+    let sum = |counts: &Value| counts.as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum::<u64>();
+    // Each call is a trap, the one that waits included, and each page fault an exception.
+    assert_eq!(first["traps"]["system-call"], sum(&first["calls"]), "{first:#}");
+    assert!(first["calls"]["write"].as_u64().unwrap() >= 1, "{first:#}");
+    assert!(sum(&first["faults"]) <= first["traps"]["#PF"].as_u64().unwrap_or(0), "{first:#}");
+    assert_eq!(first["faults"]["failed"], 0);
+    assert_eq!((&first["processes"], &first["threads"]), (&1.into(), &1.into()));
+    assert!(first["resident"].as_u64() > Some(0) && first["memory_held"].as_u64() > Some(0), "{first:#}");
+    assert!(first["exits_avoided"]["host-fault"].as_u64() > Some(0), "{first:#}");
+
+    succeed(&["kill", "-s", "USR1", &sandbox.name]);
+    assert_eq!((sandbox.line(), sandbox.line()), ("signal 10".to_owned(), "ready".to_owned()));
+    let second = stats(&sandbox);
+    assert!(second["wake_ups"].as_u64() > first["wake_ups"].as_u64(), "{second:#}");
+    assert!(second["calls"]["write"].as_u64() > first["calls"]["write"].as_u64(), "{second:#}");
+    // The signal was for a thread that slept in a call.
+    let spared = |report: &Value| report["exits_avoided"]["signal"].as_u64().unwrap();
+    assert!(spared(&second) > spared(&first), "{second:#}");
+
+    let text = succeed(&["stats", "--format", "prometheus", &sandbox.name]);
+    let sample = format!("name=\"{}\",call=\"rt_sigsuspend\"}} ", sandbox.name);
+    assert!(
+        text.lines().any(|line| line.starts_with("picovisor_system_calls_total{") && line.contains(&sample)),
+        "{text}"
+    );
+    assert!(text.contains("# TYPE picovisor_traps_total counter\n"), "{text}");
+    let text = succeed(&["stats", &sandbox.name]);
+    assert!(text.starts_with(&sandbox.name) && text.contains("system-call"), "{text}");
+    succeed(&["kill", &sandbox.name]);
+}
+
+#[test]
+fn stack_shows_the_threads_of_a_process() {
+    need_kvm!();
+    let sandbox = Running::start("pause", 1);
+    let whole = succeed(&["stack", &sandbox.name]);
+    assert!(whole.starts_with("process 1 (waiter") && whole.contains("thread 1 (waiter"), "{whole}");
+    assert!(whole.contains(" in a system call\n    #0   0x"), "{whole}");
+    assert_eq!(succeed(&["stack", &format!("{}:1", sandbox.name)]), whole);
+    let json: Value = serde_json::from_str(&succeed(&["stack", "--json", &sandbox.name, "1"])).unwrap();
+    assert_eq!((&json[0]["pid"], &json[0]["threads"][0]["place"]), (&1.into(), &"provider".into()));
+    assert_eq!(json[0]["threads"][0]["frames"][0]["found"], "registers");
+    assert!(fail(&["stack", &sandbox.name, "77"]).contains("it has no process 77"));
+    // It goes on as if nothing had been.
+    succeed(&["kill", "-s", "USR1", &sandbox.name]);
+    assert_eq!(sandbox.end(), ("signal 10\n".to_owned(), 7));
 }
 
 /// A message as tools send it.

@@ -8,6 +8,7 @@ mod cli;
 mod conformance;
 mod control;
 mod errors;
+mod exec;
 mod files;
 mod harness;
 mod herds;

@@ -18,7 +18,7 @@ use std::process::{Child, Command};
 const PATIENCE: Timespec = Timespec { tv_sec: 120, tv_nsec: 0 };
 
 /// A terminal with a program in it.
-struct Screen {
+pub(crate) struct Screen {
     outside: OwnedFd,
     modes: Termios,
     program: Child,
@@ -29,7 +29,7 @@ struct Screen {
 
 impl Screen {
     /// Starts `argv` in a session of its own in a new terminal, in a sandbox or not.
-    fn start(sandbox: bool, argv: &[&str]) -> Self {
+    pub(crate) fn start(sandbox: bool, argv: &[&str]) -> Self {
         let outside = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&outside).unwrap();
         unlockpt(&outside).unwrap();
@@ -57,7 +57,7 @@ impl Screen {
     }
 
     /// Waits until `text` is printed behind what was waited for before.
-    fn wait_for(&mut self, text: &str) {
+    pub(crate) fn wait_for(&mut self, text: &str) {
         loop {
             let new = &self.printed[self.seen..];
             if let Some(at) = new.windows(text.len()).position(|part| part == text.as_bytes()) {
@@ -72,12 +72,12 @@ impl Screen {
         }
     }
 
-    fn type_in(&self, text: &str) {
+    pub(crate) fn type_in(&self, text: &str) {
         assert_eq!(rustix::io::write(&self.outside, text.as_bytes()), Ok(text.len()));
     }
 
     /// Whether the terminal has the modes that it had at the start.
-    fn is_as_before(&self) -> bool {
+    pub(crate) fn is_as_before(&self) -> bool {
         // The outside answers with the modes of the inside.
         format!("{:?}", tcgetattr(&self.outside).unwrap()) == format!("{:?}", self.modes)
     }
@@ -88,7 +88,7 @@ impl Screen {
     }
 
     /// Waits for the end; answers what was printed and the exit code. The terminal has the modes again that it had.
-    fn finish(mut self) -> (String, Option<i32>) {
+    pub(crate) fn finish(mut self) -> (String, Option<i32>) {
         let status = self.program.wait().unwrap();
         let mut terminal = [PollFd::new(&self.outside, PollFlags::empty())];
         assert_eq!(poll(&mut terminal, Some(&PATIENCE)), Ok(1), "somebody still has the terminal");

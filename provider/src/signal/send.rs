@@ -138,6 +138,8 @@ pub fn notify(task: &Task) {
     task.parker().wake();
     if task.signals().is_in_user_mode() {
         task.kick();
+    } else {
+        task.kernel().statistics().spared_signal();
     }
 }
 

@@ -27,7 +27,11 @@ impl Monitor {
             traps: traps.into_iter().chain(exceptions).collect(),
             calls: programs.calls().into_iter().collect(),
             unsupported: self.sandbox.counters().into_iter().collect(),
-            exits_avoided: named([("spared-kick", counts.kicks_spared), ("host-fault", host.minor_faults)]),
+            exits_avoided: named([
+                ("signal", programs.spared_signals()),
+                ("kick", counts.kicks_spared),
+                ("host-fault", host.minor_faults),
+            ]),
             faults: named([
                 ("read", faults.read),
                 ("write", faults.write),
