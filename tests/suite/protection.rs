@@ -27,7 +27,7 @@ fn tamper(child: &Child) -> bool {
     let memory = OpenOptions::new().write(true).open(format!("/proc/{}/mem", child.id()));
     let changed = memory.and_then(|memory| memory.write_all_at(&[0xa5], start + PADDING));
     if let Err(error) = &changed {
-        println!("skipped: this host's policy keeps the monitor's memory from being changed: {error}");
+        eprintln!("skipped: this host's policy keeps the monitor's memory from being changed: {error}");
     }
     changed.is_ok()
 }
