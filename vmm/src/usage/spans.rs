@@ -44,9 +44,11 @@ impl CpuSplit {
     /// Divides `total` as `user` is to `provider`; all of it goes to the provider if neither has had any time.
     fn of(total: Duration, user: u64, provider: u64) -> Self {
         let whole = u128::from(user) + u128::from(provider);
-        let share = (total.as_nanos() * u128::from(user)).checked_div(whole).unwrap_or(0);
-        // No more than `total`, which fits.
-        let user = Duration::from_nanos(u64::try_from(share).unwrap_or(u64::MAX)).min(total);
+        // Centuries, which is as much as fits.
+        let nanoseconds = u64::try_from(total.as_nanos()).unwrap_or(u64::MAX);
+        let share = (u128::from(nanoseconds) * u128::from(user)).checked_div(whole).unwrap_or(0);
+        // No more than `nanoseconds`.
+        let user = Duration::from_nanos(u64::try_from(share).unwrap_or(nanoseconds));
         Self { user, provider: total - user }
     }
 }
