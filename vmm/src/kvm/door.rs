@@ -11,6 +11,7 @@ use std::io;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 thread_local! {
     /// The `immediate_exit` byte of the thread's virtual CPU, for the signal handler.
@@ -52,6 +53,9 @@ pub(super) fn install_handler() -> io::Result<()> {
     });
     result.map_err(io::Error::from_raw_os_error)
 }
+
+/// After how long a virtual CPU that must leave for good is called once more.
+const CALL_AGAIN: Duration = Duration::from_millis(1);
 
 /// The door of one virtual CPU.
 #[derive(Debug)]
@@ -113,9 +117,16 @@ impl Door {
         self.inside.load(Ordering::SeqCst) && self.space.load(Ordering::Relaxed) == space
     }
 
-    /// Tells whether the virtual CPU is inside, wherever.
-    pub(super) fn is_occupied(&self) -> bool {
-        self.inside.load(Ordering::SeqCst)
+    /// Calls the virtual CPU out, wherever it is inside, until it is or `deadline` has passed.
+    pub(super) fn clear(&self, deadline: Instant) {
+        self.waiters.fetch_add(1, Ordering::SeqCst);
+        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        while self.inside.load(Ordering::SeqCst) && Instant::now() < deadline {
+            self.kick();
+            (lock, _) = self.left.wait_timeout(lock, CALL_AGAIN).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(lock);
+        self.waiters.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// The host thread that runs the virtual CPU.

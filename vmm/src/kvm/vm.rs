@@ -54,9 +54,6 @@ pub(crate) struct HaltedCpu {
     pub(crate) registers: Option<Registers>,
 }
 
-/// How often a halt looks whether everybody is out.
-const HALT_POLL: Duration = Duration::from_micros(200);
-
 // SAFETY: the dummy's page is never accessed, only named to KVM, under its lock.
 unsafe impl Send for Vm {}
 // SAFETY: as above.
@@ -118,10 +115,8 @@ impl Vm {
         self.halted.store(true, Ordering::SeqCst);
         let Ok(doors) = self.doors.try_lock().map(|doors| doors.clone()) else { return Vec::new() };
         let deadline = Instant::now() + patience;
-        while doors.iter().any(|door| door.is_occupied()) && Instant::now() < deadline {
-            doors.iter().for_each(|door| _ = door.kick());
-            std::thread::sleep(HALT_POLL);
-        }
+        doors.iter().for_each(|door| _ = door.kick());
+        doors.iter().for_each(|door| door.clear(deadline));
         doors.iter().map(|door| HaltedCpu { thread: door.thread(), registers: door.stood_at() }).collect()
     }
 
