@@ -232,9 +232,11 @@ fn copies_are_whole_and_go_straight_to_the_host() {
     }
 }
 
-/// Whether a line of strace's is one of these calls.
+/// Whether a line of strace's is one of these calls, or the end of one that another thread's line has come into.
 fn moved_by(line: &str, calls: &[&str]) -> bool {
     let call = line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ');
+    let resumed = call.strip_prefix("<... ").map(|call| call.replacen(" resumed>", "(", 1));
+    let call = resumed.as_deref().unwrap_or(call);
     calls.iter().any(|name| call.starts_with(name))
 }
 
