@@ -16,7 +16,7 @@ use crate::failure::Failure;
 pub(crate) use provider::{KeygenOptions, ProviderCommand, SignOptions, VerifyOptions};
 pub(crate) use tools::{
     ExecOptions, InspectOptions, KillOptions, ProcessOptions, PsOptions, StackOptions, StatsFormat, StatsOptions,
-    WaitOptions,
+    TopOptions, WaitOptions,
 };
 pub(crate) use values::{BindSpec, EnvSpec, Period, UserSpec, env as parse_env, user as parse_user};
 
@@ -75,6 +75,9 @@ pub(crate) enum Command {
     /// List running sandboxes and their processes
     #[command(after_help = tools::PS_AFTER)]
     Ps(PsOptions),
+    /// Show the processes of all sandboxes, the busiest first, again and again
+    #[command(after_help = tools::TOP_AFTER)]
+    Top(TopOptions),
     /// Send a signal to a sandbox, by default one that ends it
     #[command(after_help = tools::KILL_AFTER)]
     Kill(KillOptions),

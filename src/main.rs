@@ -78,6 +78,7 @@ fn execute(cli: Cli, beginning: Option<Result<Beginning, Failure>>) -> Result<u8
         Command::Wait(options) => tools::act::wait(&options),
         Command::Stack(options) => tools::stack::stack(&options),
         Command::Stats(options) => tools::stats::stats(&options),
+        Command::Top(options) => tools::top::top(&options),
         Command::Exec(options) => tools::exec::exec(&options),
         Command::Inspect(options) => tools::inspect::inspect(&options),
         Command::Check(options) => check::check(&options),

@@ -4,7 +4,7 @@ mod keeper;
 
 use provider::OutsideEnd;
 use provider::config::TerminalSize;
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use std::io::{Stdin, stdin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -66,9 +66,26 @@ impl TerminalModes {
     }
 
     /// Lets every byte through until the guard is dropped.
-    pub(crate) fn raw(self: &Arc<Self>) -> Result<RawMode, Failure> {
+    pub(crate) fn raw(self: &Arc<Self>) -> Result<OtherModes, Failure> {
         self.make_raw()?;
-        Ok(RawMode(self.clone()))
+        Ok(OtherModes(self.clone()))
+    }
+
+    /// Hands every key over at once and shows none, until the guard is dropped. Keys that make signals still do.
+    pub(crate) fn keys(self: &Arc<Self>) -> Result<OtherModes, Failure> {
+        if let Some((stdin, modes)) = &self.saved {
+            let mut keys = modes.clone();
+            keys.local_modes -= LocalModes::ICANON | LocalModes::ECHO;
+            self.change(stdin, modes, &keys)?;
+        }
+        Ok(OtherModes(self.clone()))
+    }
+
+    /// Gives the terminal other modes, from which a panic restores it.
+    fn change(&self, stdin: &Stdin, old: &Termios, new: &Termios) -> Result<(), Failure> {
+        *TO_RESTORE.lock().unwrap_or_else(PoisonError::into_inner) = Some(old.clone());
+        let changed = tcsetattr(stdin, OptionalActions::Drain, new);
+        changed.map_err(|error| Failure::ours(format_args!("the terminal: {}", plain(&error.into()))))
     }
 
     /// Lets every byte through: the terminal inside edits, echoes and makes signals.
@@ -76,17 +93,15 @@ impl TerminalModes {
         let Some((stdin, modes)) = &self.saved else { return Ok(()) };
         let mut raw = modes.clone();
         raw.make_raw();
-        *TO_RESTORE.lock().unwrap_or_else(PoisonError::into_inner) = Some(modes.clone());
-        let changed = tcsetattr(stdin, OptionalActions::Drain, &raw);
-        changed.map_err(|error| Failure::ours(format_args!("-t: {}", plain(&error.into()))))
+        self.change(stdin, modes, &raw)
     }
 }
 
-/// A terminal that lets every byte through, until this is dropped.
+/// A terminal that has other modes, until this is dropped.
 #[derive(Debug)]
-pub(crate) struct RawMode(Arc<TerminalModes>);
+pub(crate) struct OtherModes(Arc<TerminalModes>);
 
-impl Drop for RawMode {
+impl Drop for OtherModes {
     fn drop(&mut self) {
         self.0.restore();
     }

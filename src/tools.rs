@@ -8,3 +8,4 @@ pub(crate) mod ps;
 pub(crate) mod stack;
 pub(crate) mod stats;
 mod table;
+pub(crate) mod top;

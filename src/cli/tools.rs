@@ -27,6 +27,12 @@ Examples:
   picovisor ps --json web
   picovisor ps -q | xargs -r -n1 picovisor kill";
 
+pub(super) const TOP_AFTER: &str = "\
+Keys:
+  c, m, t, s   order by CPU, memory, CPU time in all, or sandbox
+  space        look again at once
+  q            quit";
+
 pub(super) const KILL_AFTER: &str = "\
 Examples:
   picovisor kill web              end the sandbox
@@ -68,6 +74,17 @@ pub(crate) struct PsOptions {
     /// Only these sandboxes
     #[arg(value_name = "SANDBOX")]
     pub(crate) sandboxes: Vec<String>,
+}
+
+/// `picovisor top`.
+#[derive(Args, Debug)]
+pub(crate) struct TopOptions {
+    /// Seconds between two looks
+    #[arg(short, long, value_name = "SECONDS", default_value = "2", value_parser = interval)]
+    pub(crate) interval: f64,
+    /// Print one page and end
+    #[arg(long)]
+    pub(crate) once: bool,
 }
 
 /// `picovisor kill`.
@@ -173,6 +190,14 @@ pub(crate) enum StatsFormat {
     Prometheus,
 }
 
+/// Seconds between two looks: from a tenth to an hour.
+fn interval(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.1..=3600.0).contains(&seconds) => Ok(seconds),
+        _ => Err("use a number of seconds from 0.1 to 3600".into()),
+    }
+}
+
 /// A user as the sandbox is asked for it: whether there is one is for the sandbox to say.
 fn user(text: &str) -> Result<String, String> {
     super::values::user(text).map(|_| text.to_owned())
@@ -199,6 +224,14 @@ fn signal(text: &str) -> Result<i32, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn intervals_are_neither_too_short_nor_too_long() {
+        assert_eq!(interval("0.5"), Ok(0.5));
+        for wrong in ["0", "-1", "nan", "inf", "1e9", "x"] {
+            assert!(interval(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn signals_have_names_and_numbers() {

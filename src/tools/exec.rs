@@ -13,7 +13,7 @@ use crate::cli::{EnvSpec, ExecOptions};
 use crate::control::client::{AskError, Connection, find};
 use crate::control::messages::{Execute, Reply, Request, Window};
 use crate::failure::{Failure, plain};
-use crate::terminal::{RawMode, TerminalModes};
+use crate::terminal::{OtherModes, TerminalModes};
 use crate::{complain, run};
 
 /// The status when the sandbox ends first: SIGKILL ends everything in it.
@@ -54,7 +54,7 @@ pub(crate) fn exec(options: &ExecOptions) -> Result<u8, Failure> {
         // What was printed last. It ends when the other side has closed the line, as it has by now.
         let _ = screen.join();
     }
-    drop::<Option<RawMode>>(raw);
+    drop::<Option<OtherModes>>(raw);
     match end {
         Ok(Reply::Ended { status }) => Ok(status),
         Ok(other) => Err(connection.odd(&other)),

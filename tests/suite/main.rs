@@ -21,4 +21,5 @@ mod signing;
 mod terminal;
 mod tidy;
 mod tools;
+mod top;
 mod workloads;

@@ -52,7 +52,13 @@ impl Screen {
         Self { outside, modes, program, printed: Vec::new(), seen: 0 }
     }
 
-    fn text(&self) -> String {
+    /// Gives the terminal another size.
+    pub(crate) fn resize(&self, rows: u16, columns: u16) {
+        tcsetwinsize(&self.outside, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+    }
+
+    /// Everything that was printed.
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.printed).into_owned()
     }
 
@@ -82,7 +88,7 @@ impl Screen {
         format!("{:?}", tcgetattr(&self.outside).unwrap()) == format!("{:?}", self.modes)
     }
 
-    fn send(&self, signal: Signal) {
+    pub(crate) fn send(&self, signal: Signal) {
         // setsid(1) has become the program: it was not the leader of a process group.
         kill_process(Pid::from_child(&self.program), signal).unwrap();
     }
