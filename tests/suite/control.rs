@@ -53,6 +53,23 @@ impl Running {
         reports[0].take()
     }
 
+    /// What `stats` says of it, once it waits for its first signal: it is ready a moment before.
+    fn waiting(&self) -> Value {
+        loop {
+            let report = self.stats();
+            if report["calls"]["rt_sigsuspend"] == 1 {
+                return report;
+            }
+        }
+    }
+
+    /// What `stats` says of it.
+    fn stats(&self) -> Value {
+        let text = succeed(&["stats", "--format", "json", &self.name]);
+        let mut reports: Value = serde_json::from_str(&text).unwrap();
+        reports[0].take()
+    }
+
     fn monitor(&self) -> Pid {
         Pid::from_child(&self.child)
     }
@@ -320,18 +337,7 @@ fn the_cpu_times_of_all_processes_add_up_to_the_monitors() {
 fn stats_count_what_happens() {
     need_kvm!();
     let mut sandbox = Running::start("pause", 2);
-    let stats = |sandbox: &Running| {
-        let text = succeed(&["stats", "--format", "json", &sandbox.name]);
-        let mut reports: Value = serde_json::from_str(&text).unwrap();
-        reports[0].take()
-    };
-    // It is ready a moment before it waits.
-    let first = loop {
-        let report = stats(&sandbox);
-        if report["calls"]["rt_sigsuspend"] == 1 {
-            break report;
-        }
-    };
+    let first = sandbox.waiting();
     let sum = |counts: &Value| counts.as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum::<u64>();
     // Each call is a trap, the one that waits included, and each page fault an exception.
     assert_eq!(first["traps"]["system-call"], sum(&first["calls"]), "{first:#}");
@@ -344,7 +350,7 @@ fn stats_count_what_happens() {
 
     succeed(&["kill", "-s", "USR1", &sandbox.name]);
     assert_eq!((sandbox.line(), sandbox.line()), ("signal 10".to_owned(), "ready".to_owned()));
-    let second = stats(&sandbox);
+    let second = sandbox.stats();
     assert!(second["wake_ups"].as_u64() > first["wake_ups"].as_u64(), "{second:#}");
     assert!(second["calls"]["write"].as_u64() > first["calls"]["write"].as_u64(), "{second:#}");
     // The signal was for a thread that slept in a call.
@@ -367,6 +373,7 @@ fn stats_count_what_happens() {
 fn stack_shows_the_threads_of_a_process() {
     need_kvm!();
     let sandbox = Running::start("pause", 1);
+    sandbox.waiting();
     let whole = succeed(&["stack", &sandbox.name]);
     assert!(whole.starts_with("process 1 (waiter") && whole.contains("thread 1 (waiter"), "{whole}");
     assert!(whole.contains(" in a system call\n    #0   0x"), "{whole}");
@@ -420,7 +427,7 @@ fn clients_that_do_not_behave_hold_nobody_up() {
     let two = [message(1, br#"{"Signal":{"pid":null,"signal":0}}"#), message(1, br#"{"Suspend":{"pid":7}}"#)].concat();
     let answers = String::from_utf8_lossy(&answer_to(&sandbox, &two)).into_owned();
     assert!(answers.contains("\"Done\"") && answers.contains("it has no process 7"), "{answers:?}");
-    assert_eq!(process(&sandbox.report(), "pico")["state"], "sleeping");
+    sandbox.waiting();
     drop((idle, slow));
     succeed(&["kill", &sandbox.name]);
     assert_eq!(sandbox.end().1, 137);
