@@ -9,7 +9,7 @@ use vmm::protect::Sealing;
 
 use crate::cli::CheckOptions;
 use crate::failure::{Failure, OURS};
-use crate::print;
+use crate::{jail, print};
 
 /// Guest memory for the probe: what a start needs and little more.
 const PROBE_MEMORY: u64 = 64 << 20;
@@ -52,7 +52,7 @@ fn facts(report: &HostReport) -> Vec<(&'static str, String)> {
         ("memory slots", report.max_slots.to_string()),
         ("vector state", format!("XCR0 {:#x}", report.xcr0)),
         ("sealing", Sealing::probe().to_string()),
-        ("jail", "none in this version".to_owned()),
+        ("jail", jail::describe().unwrap_or_else(|why| format!("none: {why}"))),
     ]
 }
 
@@ -107,7 +107,8 @@ fn json(report: &HostReport) -> String {
         "max_slots": report.max_slots,
         "xcr0": report.xcr0,
         "sealing": format!("{:?}", Sealing::probe()),
-        "jail": null,
+        "jail": jail::describe().ok(),
+        "host_calls": jail::calls(),
         "capabilities": capabilities,
         "hidden": DEFAULT_HIDDEN,
     });

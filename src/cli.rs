@@ -1,7 +1,6 @@
 //! The command line as users see it: subcommands, options, help.
 //!
-//! Option names follow Docker, bubblewrap and gVisor where their meaning is the same. An option whose mechanism this version
-//! lacks says so when it is used ([`RunOptions::unsupported`]): none is accepted and ignored.
+//! Option names follow Docker, bubblewrap and gVisor where their meaning is the same.
 
 mod provider;
 mod tools;
@@ -12,7 +11,6 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::failure::Failure;
 pub(crate) use provider::{KeygenOptions, ProviderCommand, SignOptions, VerifyOptions};
 pub(crate) use tools::{
     ExecOptions, InspectOptions, KillOptions, ProcessOptions, PsOptions, StackOptions, StatsFormat, StatsOptions,
@@ -271,12 +269,12 @@ pub(crate) enum TraceChoice {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Protection")]
 pub(crate) struct ProtectionOptions {
-    /// Don't put the monitor itself into a jail (this version has none)
+    /// Don't put the monitor itself into a jail: it keeps the caller's rights, whatever happens to it
     #[arg(long, conflicts_with = "require_jail")]
-    no_jail: bool,
-    /// Fail unless the monitor itself runs in a jail (this version has none)
+    pub(crate) no_jail: bool,
+    /// Fail where the host has no jail for the monitor, in place of a warning
     #[arg(long)]
-    require_jail: bool,
+    pub(crate) require_jail: bool,
     /// Check this often that the monitor's own code and tables are what they were, and stop the sandbox if not (off: never)
     #[arg(long, value_name = "TIME|off", default_value = "10s", value_parser = values::period)]
     pub(crate) integrity: Period,
@@ -302,14 +300,6 @@ impl RunOptions {
     /// The program's arguments.
     pub(crate) fn args(&self) -> &[OsString] {
         &self.command[1..]
-    }
-
-    /// Refuses options whose mechanism this version lacks.
-    pub(crate) fn unsupported(&self) -> Result<(), Failure> {
-        if self.protection.require_jail {
-            return Err(Failure::ours("--require-jail: this version cannot put the monitor into a jail yet"));
-        }
-        Ok(())
     }
 
     /// Merges `--bind` and `--rw` into the order in which they were given.

@@ -14,6 +14,7 @@ mod crash;
 mod environment;
 mod failure;
 mod identity;
+mod jail;
 mod logging;
 mod report;
 mod run;

@@ -9,13 +9,13 @@ use vmm::pico::{Guardian, Host, HostConfig, HostOpening};
 use vmm::signals::{HostSignal, HostSignals};
 use vmm::threads::Owner;
 
-use crate::cli::RunOptions;
+use crate::cli::{NetworkChoice, RunOptions};
 use crate::control::address::{ListenError, Listener};
 use crate::control::server::Server;
 use crate::control::service::Monitor;
 use crate::failure::{Failure, TIMED_OUT, plain};
 use crate::terminal::{Console, Keeper, TerminalModes};
-use crate::{complain, report, settings};
+use crate::{complain, jail, report, settings};
 
 /// What other processes and the terminal send to the program by sending it to us. SIGKILL and SIGSTOP act on us, and so on all
 /// of the sandbox; SIGTTIN and SIGTTOU come from our own use of the terminal on the program's behalf.
@@ -56,7 +56,6 @@ impl Beginning {
 
 /// Runs the program and returns the exit status.
 pub(crate) fn run(options: &RunOptions, beginning: Result<Beginning, Failure>) -> Result<u8, Failure> {
-    options.unsupported()?;
     let terminal = Arc::new(TerminalModes::save());
     if options.network.tty && !terminal.is_terminal() {
         return Err(Failure::ours("-t: standard input is not a terminal"));
@@ -70,6 +69,7 @@ pub(crate) fn run(options: &RunOptions, beginning: Result<Beginning, Failure>) -
     let _main = host.threads().adopt("main");
     let listener = listen(options)?;
     let host = host.finish(&HostConfig { memory: config.limits.memory, vcpus: None }).map_err(Failure::ours)?;
+    enter_jail(options, &host)?;
     let sandbox = Arc::new(Sandbox::start(&host, config).map_err(|error| start_failure(options, &error))?);
 
     let monitor = Monitor::new(host, sandbox.clone(), listener.address.clone(), started);
@@ -117,6 +117,22 @@ pub(crate) fn run(options: &RunOptions, beginning: Result<Beginning, Failure>) -
     };
     server.finish(result.as_ref().map_or_else(Failure::status, |status| *status));
     result
+}
+
+/// Puts the monitor into its jail, before there is a program: what comes later in a start is allowed to a running one as well.
+fn enter_jail(options: &RunOptions, host: &Host) -> Result<(), Failure> {
+    if options.protection.no_jail {
+        complain(&"--no-jail: nothing keeps the monitor itself from what its caller may do");
+        return Ok(());
+    }
+    match jail::enter(options.network.net == NetworkChoice::Host) {
+        Ok(()) => host.enter_jail().map_err(Failure::ours),
+        Err(why) if options.protection.require_jail => Err(Failure::ours(format_args!("--require-jail: {why}"))),
+        Err(why) => {
+            complain(&format_args!("the monitor itself runs without a jail: {why}"));
+            Ok(())
+        }
+    }
 }
 
 /// Takes the addresses at which tools will reach the sandbox.

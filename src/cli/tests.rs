@@ -78,11 +78,3 @@ fn mistakes_are_one_clear_line() {
         assert_eq!(run(arguments).unwrap_err(), line, "{arguments:?}");
     }
 }
-
-#[test]
-fn what_this_version_lacks_is_refused() {
-    assert!(run(&["--require-jail", "ls"]).unwrap().unsupported().is_err());
-    for arguments in [["--no-jail", "ls"], ["--net=host", "ls"], ["--net=none", "ls"], ["--no-patch", "ls"]] {
-        assert!(run(&arguments).unwrap().unsupported().is_ok(), "{arguments:?}");
-    }
-}

@@ -48,8 +48,7 @@ fn wrong_options() {
 }
 
 #[test]
-fn options_that_this_version_lacks() {
-    expect(&["--require-jail", "true"], 125, &["--require-jail"]);
+fn options_that_need_what_is_not_there() {
     expect(&["-t", "true"], 125, &["-t", "terminal"]);
 }
 

@@ -12,6 +12,7 @@ mod exec;
 mod files;
 mod harness;
 mod herds;
+mod jail;
 mod memory;
 mod network;
 mod programs;

@@ -25,5 +25,5 @@ pub mod threads;
 pub mod trap;
 pub mod usage;
 
-pub use kvm::{Capability, HostReport, PagingFlavour, Refusal, TrapMethod, check};
+pub use kvm::{Capability, HostReport, KVM_REQUESTS, PagingFlavour, Refusal, TrapMethod, check};
 pub use machine::Paging;

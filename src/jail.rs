@@ -1,0 +1,57 @@
+//! The jail of the monitor: what a monitor that was taken over, or is confused, can still ask of the host.
+//!
+//! `no_new_privs`, and a seccomp filter for every thread that allows what a running monitor needs ([`rules`]) and nothing
+//! else. It is entered before the first process exists, and cannot be left. In builds with debug assertions a call outside
+//! the table ends the monitor (SIGSYS), so that a missing line is found; otherwise it fails with EPERM.
+//!
+//! What it leaves: a monitor that was taken over may open what its user may (paths are the provider's to keep to), and may
+//! make memory executable by mprotect(2), because flushing a guest's translations toggles that right.
+//!
+//! `clone3`, whose flags a filter cannot see, does not exist inside (ENOSYS), so that the C library uses `clone`.
+
+mod compile;
+mod rules;
+
+use rules::RULES;
+
+/// Puts the monitor into the jail: all its threads, those to come included.
+///
+/// # Errors
+/// Why the host has none.
+pub(crate) fn enter(network: bool) -> Result<(), String> {
+    let program = compile::program(network, std::process::id(), REFUSAL);
+    seccompiler::apply_filter_all_threads(&program).map_err(|error| format!("seccomp: {error}"))
+}
+
+/// What the jail is on this host, in a few words; `Err`: why there is none.
+pub(crate) fn describe() -> Result<String, &'static str> {
+    let actions = std::fs::read_to_string("/proc/sys/kernel/seccomp/actions_avail").unwrap_or_default();
+    if actions.split_whitespace().any(|action| action == "errno") {
+        Ok(format!("seccomp filter, {} host calls", RULES.len()))
+    } else {
+        Err("the kernel has no seccomp filters (CONFIG_SECCOMP_FILTER)")
+    }
+}
+
+/// The host calls that are allowed, and why, for tools.
+pub(crate) fn calls() -> Vec<serde_json::Value> {
+    let line = |rule: &rules::Rule| {
+        serde_json::json!({
+            "name": rule.name.trim_start_matches("SYS_"),
+            "arguments_checked": !matches!(rule.arguments, rules::Arguments::Any),
+            "host_network_only": rule.when == rules::When::HostNetwork,
+            "reason": rule.reason,
+        })
+    };
+    RULES.iter().map(line).collect()
+}
+
+/// What becomes of a call that is not in the table.
+const REFUSAL: u32 = if cfg!(debug_assertions) {
+    libc::SECCOMP_RET_KILL_PROCESS
+} else {
+    libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned()
+};
+
+#[cfg(test)]
+mod tests;
