@@ -8,12 +8,14 @@ mod foreign;
 mod personality;
 
 use foreign::ForeignRig;
-use personality::{CODE, DATA, Event, Rig, STACK, Script};
+use personality::{CODE, DATA, Event, FORKED, Rig, STACK, Script};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use vmm::addr::UserAddr;
 use vmm::pico::walk::Found;
-use vmm::pico::{Chance, ExitReason, Process, Stopped, Thread};
+use vmm::pico::{
+    Activity, Chance, ExitReason, HandleError, Host, Process, ProcessAccess, Stopped, Thread, ThreadAccess,
+};
 
 /// A host with the personality in one of its forms.
 enum Form {
@@ -26,6 +28,13 @@ impl Form {
         match self {
             Self::Rust(rig) => &rig.script,
             Self::Object(rig) => &rig.recorder.script,
+        }
+    }
+
+    fn host(&self) -> &Host {
+        match self {
+            Self::Rust(rig) => &rig.host,
+            Self::Object(rig) => &rig.host,
         }
     }
 
@@ -377,6 +386,52 @@ in_both_forms! {
         let ends = [Event::Terminate, Event::ThreadEnd(reason), Event::ProcessEnd(reason)];
         assert_eq!(form.script().events(), ends);
         assert!(process.is_over());
+    }
+
+    fn faults_of_the_hosts_own_accesses_are_taken_to_the_provider(form) {
+        let (process, _thread) = form.start_lasting(waits_for_seven());
+        wait_mark(&process);
+        // The personality maps pages here when they are touched, and nowhere else.
+        process.write_memory(UserAddr(FORKED.start + 10), b"bytes").unwrap();
+        let mut bytes = [0; 5];
+        process.read_memory(UserAddr(FORKED.start + 10), &mut bytes).unwrap();
+        assert_eq!(&bytes, b"bytes");
+        assert_eq!(process.read_memory(UserAddr(0x1000), &mut bytes).unwrap_err().address, UserAddr(0x1000));
+        let asked = |event: &Event| if let Event::IoFault(at) = event { Some(*at) } else { None };
+        form.script().wait_for(|events| events.contains(&Event::IoFault(0x1000)));
+        let asked: Vec<_> = form.script().events().iter().filter_map(asked).collect();
+        assert_eq!(asked, [FORKED.start + 10, 0x1000]);
+        process.terminate();
+        form.wait_ended(1);
+    }
+
+    fn handles_carry_the_rights_that_the_provider_allows(form) {
+        let (process, thread) = form.start_lasting(waits_for_seven());
+        wait_mark(&process);
+        // System asks for the host: it may do everything but write.
+        let host = form.host().system();
+        let all = ProcessAccess::all() - ProcessAccess::VM_WRITE;
+        let refused = process.open(host, ProcessAccess::all()).unwrap_err();
+        assert_eq!(refused, HandleError::ProcessDenied(ProcessAccess::VM_WRITE));
+        let handle = process.open(host, all).unwrap();
+        let whole = thread.open(host, ThreadAccess::all()).unwrap();
+        // A process of the personality may only look.
+        let both = ProcessAccess::QUERY | ProcessAccess::TERMINATE;
+        let refused = process.open(&process, both).unwrap_err();
+        assert_eq!(refused, HandleError::ProcessDenied(ProcessAccess::TERMINATE));
+        process.open(&process, ProcessAccess::QUERY).unwrap();
+        let refused = thread.open(&process, ThreadAccess::TERMINATE).unwrap_err();
+        assert_eq!(refused, HandleError::ThreadDenied(ThreadAccess::TERMINATE));
+
+        let info = handle.info().unwrap();
+        let details = info.details.unwrap();
+        assert_eq!((info.name.as_slice(), details.activity), (&b"script"[..], Activity::Running));
+        assert_eq!((details.command.as_slice(), details.parent, details.handles), (&b"script\0--test\0"[..], None, 0));
+        assert!(info.number.is_some_and(|number| number >= 1000));
+        assert_eq!(whole.info().unwrap().name, b"actor");
+        handle.terminate().unwrap();
+        form.wait_ended(1);
+        assert_eq!(process.info().details.unwrap().activity, Activity::Ended);
     }
 
     fn tools_see_names_and_stacks(form) {
