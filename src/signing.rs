@@ -40,8 +40,8 @@ fn keygen(options: &KeygenOptions) -> Result<String, Failure> {
 }
 
 fn sign(options: &SignOptions) -> Result<String, Failure> {
-    let object = read_object(&options.object).map_err(Failure::ours)?;
-    let key = read_secret_key(&options.key).map_err(Failure::ours)?;
+    let object = read_object(&options.object).map_err(explained)?;
+    let key = read_secret_key(&options.key).map_err(explained)?;
     if !key.public().allows(&options.usage) {
         return Err(Failure::ours(format_args!(
             "{}: this key is not for \"{}\", so nobody would accept its signature",
@@ -66,8 +66,8 @@ fn sign(options: &SignOptions) -> Result<String, Failure> {
 
 fn verify(options: &VerifyOptions) -> Result<String, Failure> {
     let ring = if options.keys.is_dir() { Keyring::from_folder } else { Keyring::from_file };
-    let ring = ring(&options.keys).map_err(Failure::ours)?;
-    let object = VerifiedObject::open(&options.object, &ring, &options.usage).map_err(Failure::ours)?;
+    let ring = ring(&options.keys).map_err(explained)?;
+    let object = VerifiedObject::open(&options.object, &ring, &options.usage).map_err(explained)?;
     let statement = object.statement();
     Ok(format!(
         "good        {}\nname        {}\nusage       {}\n",
@@ -120,6 +120,12 @@ fn fill_with_randomness(buffer: &mut [u8]) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// What an error says, without Rust's "(os error 2)" at its end.
+fn explained(error: impl std::fmt::Display) -> Failure {
+    let text = error.to_string();
+    Failure::ours(text.rsplit_once(" (os error ").map_or(text.as_str(), |(plain, _)| plain))
 }
 
 fn named(what: &str, error: &io::Error) -> Failure {

@@ -9,15 +9,15 @@ Makes keys, and signs and verifies providers that come as shared objects.
 
 A provider is the operating system that programs in a sandbox see. It runs inside the monitor, with all its rights, so one that \
 comes as a shared object is loaded only if a trusted key vouches for it. A signature is a small text file beside the object \
-(personality.so has personality.so.sig). It names the object's length and digest, the key, and what it may be used as. \
+(mine.so has mine.so.sig). It names the object's length and digest, the key, and what it may be used as. \
 Trusted keys are the .pub files of a folder that only its owner can write to.";
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
-  picovisor provider keygen ~/keys/me                        makes ~/keys/me.key (secret) and ~/keys/me.pub
-  picovisor provider sign personality.so --key ~/keys/me.key makes personality.so.sig
-  install -m 644 ~/keys/me.pub /etc/picovisor/keys/          trusts the key
-  picovisor provider verify personality.so --keys /etc/picovisor/keys";
+  picovisor provider keygen ~/me                     makes ~/me.key and ~/me.pub
+  picovisor provider sign mine.so --key ~/me.key     makes mine.so.sig
+  install -m 644 ~/me.pub /etc/picovisor/keys/       trusts the key
+  picovisor provider verify mine.so --keys /etc/picovisor/keys";
 
 /// What to do about providers.
 #[derive(Debug, Subcommand)]
