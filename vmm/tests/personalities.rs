@@ -9,6 +9,7 @@ mod personality;
 
 use foreign::ForeignRig;
 use personality::{CODE, DATA, Event, FORKED, Rig, STACK, Script};
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use vmm::addr::UserAddr;
@@ -16,6 +17,7 @@ use vmm::pico::walk::Found;
 use vmm::pico::{
     Activity, Chance, ExitReason, HandleError, Host, Process, ProcessAccess, Stopped, Thread, ThreadAccess,
 };
+use vmm::protect::Failure;
 
 /// A host with the personality in one of its forms.
 enum Form {
@@ -457,8 +459,48 @@ fn a_shared_object_gets_its_contexts_back_when_its_processes_are_forgotten() {
     let form = Form::Object(rig);
     form.run(forks(), 2);
     let Form::Object(rig) = &form else { unreachable!("it was made so above") };
-    let given_back = || rig.recorder.given_back.each_ref().map(|count| count.load(Ordering::SeqCst));
-    while given_back() != [2, 2] {
+    wait_given_back(rig, 2);
+}
+
+/// Waits until the object was given the contexts of so many processes back, with one thread each: nobody calls it any more.
+fn wait_given_back(rig: &ForeignRig, count: usize) {
+    while rig.recorder.given_back.each_ref().map(|count| count.load(Ordering::SeqCst)) != [count; 2] {
         std::thread::yield_now();
+    }
+}
+
+#[test]
+fn what_a_shared_object_dispatches_through_is_protected() {
+    let Some(rig) = ForeignRig::open("handover") else { return };
+    let form = Form::Object(rig);
+    form.run(unhandled(), 1);
+    let Form::Object(rig) = &form else { unreachable!("it was made so above") };
+    wait_given_back(rig, 1);
+    let host = &rig.host;
+    host.verify().unwrap();
+    let ranges = host.protected_ranges().unwrap();
+    let memory = std::fs::OpenOptions::new().read(true).write(true).open("/proc/self/mem").unwrap();
+    for name in [
+        "the script's table",
+        "the callbacks of the foreign provider",
+        "the code of the foreign provider",
+        "constants of the foreign provider",
+    ] {
+        let found: Vec<_> = ranges.iter().filter(|range| range.name() == name).collect();
+        assert!(!found.is_empty(), "{name} is not protected");
+        for range in found {
+            let at = (range.address() + range.len() - 1) as u64;
+            let mut byte = [0];
+            memory.read_exact_at(&mut byte, at).unwrap();
+            if memory.write_all_at(&[byte[0] ^ 1], at).is_err() {
+                println!("skipped: this host's policy keeps the monitor's memory from being changed");
+                return;
+            }
+            let verdict = host.verify();
+            memory.write_all_at(&byte, at).unwrap();
+            let Err(Failure::Corrupt(corruption)) = verdict else { panic!("{name}: {verdict:?}") };
+            assert!(corruption.name.contains("foreign provider") || corruption.name.contains(name), "{corruption:?}");
+            host.verify().unwrap();
+        }
     }
 }

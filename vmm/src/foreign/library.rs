@@ -1,6 +1,7 @@
 //! A shared object in this process: the dynamic linker's four calls, and nothing of what they load.
 
 use std::ffi::{CStr, CString, c_void};
+use std::mem::MaybeUninit;
 use std::os::fd::{IntoRawFd, OwnedFd};
 use std::ptr::NonNull;
 
@@ -32,6 +33,16 @@ impl Library {
     pub(super) fn symbol(&self, name: &CStr) -> Option<NonNull<c_void>> {
         // SAFETY: a handle of `dlopen`'s that is not closed, and a string that ends with a zero byte.
         NonNull::new(unsafe { libc::dlsym(self.handle.as_ptr(), name.as_ptr()) })
+    }
+
+    /// Where the object that a symbol is in begins.
+    pub(super) fn base_of(symbol: NonNull<c_void>) -> Option<usize> {
+        let mut info = MaybeUninit::<libc::Dl_info>::zeroed();
+        // SAFETY: it looks the address up, whatever it is, and fills the structure in.
+        let found = unsafe { libc::dladdr(symbol.as_ptr(), info.as_mut_ptr()) };
+        // SAFETY: pointers, which may be zero.
+        let info = unsafe { info.assume_init() };
+        (found != 0 && !info.dli_fbase.is_null()).then(|| info.dli_fbase.addr())
     }
 
     /// Keeps the object in the process for good.

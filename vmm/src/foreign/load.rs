@@ -1,7 +1,7 @@
 //! Loading a provider: from a file that a trusted key vouches for to the one provider of a host.
 
 use super::abi::{self, Register, Registration, status};
-use super::elf;
+use super::elf::{self, Constant};
 use super::keys::{Keyring, Usage};
 use super::library::{self, Library};
 use super::object::{VerifiedObject, VerifyError};
@@ -9,7 +9,7 @@ use super::provider::Adapter;
 use super::routines::{ForeignHost, ROUTINES};
 use super::signature::Statement;
 use super::tables::{Callbacks, TableError};
-use crate::pico::{Claim, Host, RegisterError, SubsystemType};
+use crate::pico::{Claim, Host, ProtectedRange, RegisterError, SubsystemType};
 use std::path::Path;
 use std::sync::Arc;
 use thiserror::Error;
@@ -82,6 +82,7 @@ pub fn load(host: &Host, path: &Path, ring: &Keyring, parameters: &[u8]) -> Resu
     if let Some(name) = needed.into_iter().find(|name| !library::is_loaded(name)) {
         return Err(LoadError::NeedsLibrary(name.to_string_lossy().into_owned()));
     }
+    let constants = elf::constants(object.bytes()).ok_or(LoadError::NotAnObject)?;
     let (memory, statement) = object.into_parts();
     claim.code_runs()?;
     // SAFETY: somebody who is trusted to say so has signed exactly these bytes, which nobody can change, for exactly this.
@@ -91,12 +92,26 @@ pub fn load(host: &Host, path: &Path, ring: &Keyring, parameters: &[u8]) -> Resu
     let register = unsafe { std::mem::transmute::<*mut std::ffi::c_void, Register>(entry.as_ptr()) };
     // From here on the object may have given pointers away.
     library.keep();
+    let image = Library::base_of(entry).map(|base| image(base, &constants)).unwrap_or_default();
     // SAFETY: as above.
-    let host = unsafe { register_with(host, claim, register, parameters) }?;
+    let host = unsafe { register_with(host, claim, register, parameters, image) }?;
     Ok(ForeignProvider { host, statement: Some(statement) })
 }
 
+/// The constant parts of an object that lies at `base`, and stays there.
+fn image(base: usize, constants: &[Constant]) -> Vec<ProtectedRange> {
+    let range = |constant: &Constant| {
+        let (offset, len) = (usize::try_from(constant.offset).ok()?, usize::try_from(constant.len).ok()?);
+        let name = if constant.code { "the code of the foreign provider" } else { "constants of the foreign provider" };
+        // SAFETY: the linker has mapped the segment there, readable, and the object is never unloaded.
+        Some(unsafe { ProtectedRange::from_raw(name, base.checked_add(offset)?, len) })
+    };
+    constants.iter().filter_map(range).collect()
+}
+
 /// Calls a provider's entry and registers what comes of it.
+///
+/// `image` is what of the object's own memory is protected.
 ///
 /// # Safety
 /// `register` is a provider's entry, as the contract has it.
@@ -105,8 +120,9 @@ pub(super) unsafe fn register_with(
     claim: Claim<'_>,
     register: Register,
     parameters: &[u8],
+    image: Vec<ProtectedRange>,
 ) -> Result<&'static ForeignHost, LoadError> {
-    let foreign: &'static ForeignHost = Box::leak(Box::new(ForeignHost::new(host.link())));
+    let foreign: &'static ForeignHost = Box::leak(Box::new(ForeignHost::new(host.link(), image)));
     let mut registration = Registration {
         size: abi::size_of_u64::<Registration>(),
         host: std::ptr::from_ref(foreign).cast(),
@@ -121,7 +137,7 @@ pub(super) unsafe fn register_with(
     }
     // SAFETY: the provider's table, as it says.
     let (callbacks, ranges) = unsafe { Callbacks::take(registration.routines) }?;
-    let adapter = Adapter::new(callbacks, ranges).map_err(LoadError::Memory)?;
+    let adapter = Adapter::new(callbacks, [ranges, foreign.image().to_vec()].concat()).map_err(LoadError::Memory)?;
     foreign.registers(adapter.callbacks());
     claim.register(Arc::new(adapter))?;
     Ok(foreign)

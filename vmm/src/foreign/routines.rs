@@ -10,8 +10,8 @@ use super::{contexts, provider, visit};
 use crate::addr::{USER_END, UserAddr, UserRange};
 use crate::memory::{Access, MemoryError, PageState};
 use crate::pico::{
-    Context, CreateError, HostLink, NotStopped, Process, ProcessAttributes, ProcessFlags, RegisterError, Stopped,
-    Thread, ThreadAttributes, walk,
+    Context, CreateError, HostLink, NotStopped, Process, ProcessAttributes, ProcessFlags, ProtectedRange,
+    RegisterError, Stopped, Thread, ThreadAttributes, walk,
 };
 use std::ffi::c_void;
 use std::sync::{Arc, OnceLock};
@@ -57,14 +57,21 @@ pub(super) static ROUTINES: Routines = Routines {
 #[derive(Debug)]
 pub(super) struct ForeignHost {
     link: HostLink,
+    /// What of the object's memory is constant.
+    image: Vec<ProtectedRange>,
     /// The callbacks of the table that registered, and of the one it handed over to.
     first: OnceLock<&'static Callbacks>,
     real: OnceLock<&'static Callbacks>,
 }
 
 impl ForeignHost {
-    pub(super) fn new(link: HostLink) -> Self {
-        Self { link, first: OnceLock::new(), real: OnceLock::new() }
+    pub(super) fn new(link: HostLink, image: Vec<ProtectedRange>) -> Self {
+        Self { link, image, first: OnceLock::new(), real: OnceLock::new() }
+    }
+
+    /// What of the object's memory is constant.
+    pub(super) fn image(&self) -> &[ProtectedRange] {
+        &self.image
     }
 
     /// Notes the table that registers.
@@ -285,7 +292,9 @@ unsafe extern "C" fn hand_over(host: *const c_void, routines: *const ProviderRou
         Ok(taken) => taken,
         Err(error) => return refused(&error),
     };
-    let Ok(real) = provider::Adapter::new(callbacks, ranges) else { return status::NO_MEMORY };
+    let Ok(real) = provider::Adapter::new(callbacks, [ranges, host.image.clone()].concat()) else {
+        return status::NO_MEMORY;
+    };
     let callbacks = real.callbacks();
     match host.link.hand_over(Arc::new(real)) {
         Ok(()) => {

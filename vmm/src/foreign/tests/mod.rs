@@ -198,7 +198,7 @@ pub(super) unsafe fn claim_and_register(host: &Host) -> Result<&'static ForeignH
     let claim = host.claim()?;
     claim.code_runs()?;
     // SAFETY: passed on to the caller.
-    unsafe { register_with(host, claim, entry, b"parameters") }
+    unsafe { register_with(host, claim, entry, b"parameters", Vec::new()) }
 }
 
 pub(super) fn table_error(result: Result<&'static ForeignHost, LoadError>) -> TableError {
