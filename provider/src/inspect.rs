@@ -2,9 +2,9 @@
 
 use crate::signal::send::may_signal;
 use crate::task::{Pid, Task, ThreadGroup, may_attach};
+use crate::unwind;
 use std::sync::Arc;
-use vmm::addr::UserAddr;
-use vmm::pico::walk::{self, Visit};
+use vmm::pico::walk::Visit;
 use vmm::pico::{Activity, ProcessAccess, ProcessDetails, ThreadAccess};
 use vmm::trap::Registers;
 
@@ -91,6 +91,7 @@ fn relation(group: &ThreadGroup, opener: Option<&Arc<ThreadGroup>>) -> Relation 
 
 /// Visits the frames of a task's user stack.
 pub(crate) fn walk(task: &Task, registers: &Registers, visit: &mut Visit<'_>) {
-    let Some(mm) = task.mm() else { return };
-    walk::by_frame_pointers(registers, &|at: UserAddr, to: &mut [u8]| mm.read(at, to).is_ok(), visit);
+    if let Some(mm) = task.mm() {
+        unwind::walk(&mm, registers, visit);
+    }
 }

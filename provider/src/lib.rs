@@ -30,6 +30,7 @@ pub mod task;
 #[cfg(test)]
 pub mod testing;
 pub mod time;
+mod unwind;
 pub mod user;
 
 pub use fs::tty::OutsideEnd;

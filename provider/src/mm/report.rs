@@ -4,7 +4,7 @@ use super::MemoryMap;
 use super::vma::{Backing, Label, Sharing, Source, VmaFlags};
 use crate::fs::OpenFile;
 use std::sync::Arc;
-use vmm::addr::UserRange;
+use vmm::addr::{UserAddr, UserRange};
 use vmm::memory::{Access, MemoryObject};
 
 /// A mapping as /proc/PID/maps shows it.
@@ -93,6 +93,14 @@ impl MemoryMap {
                 name: name(vma),
             })
             .collect()
+    }
+
+    /// Where the contents of the mapping at `address` come from, if not from nowhere.
+    pub(crate) fn source_at(&self, address: UserAddr) -> Option<Source> {
+        match &self.state.read().tree.find(address)?.backing {
+            Backing::Source { source, .. } => Some(source.clone()),
+            Backing::Anonymous => None,
+        }
     }
 
     /// Tells whether a shared mapping of the object is writable, or may become so.
