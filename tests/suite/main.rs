@@ -19,6 +19,7 @@ mod programs;
 mod protection;
 mod signals;
 mod signing;
+mod stacks;
 mod terminal;
 mod tidy;
 mod tools;
