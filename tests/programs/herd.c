@@ -48,7 +48,14 @@ static int hog(void)
     size_t bytes = 30 << 20, sum = 0;
     int killed = 0, fine = 0, status, ends[2];
     char *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    memset(memory, 1, bytes);
+    /* Noise, of which compression would make nothing smaller. */
+    unsigned long noise = 1;
+    for (size_t at = 0; at < bytes; at += sizeof noise) {
+        noise ^= noise << 13, noise ^= noise >> 7, noise ^= noise << 17;
+        memcpy(memory + at, &noise, sizeof noise);
+    }
+    for (size_t page = 0; page < bytes; page += 4096)
+        memory[page] = 1;
     MUST(pipe(ends));
     for (int at = 0; at < 6; at++)
         if (!MUST(fork())) {

@@ -59,8 +59,12 @@ int main(int argc, char **argv)
             volatile char *p = mmap(NULL, 8 << 20, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
             if (p == MAP_FAILED)
                 return 3;
-            for (long i = 0; i < 8 << 20; i += 4096)
-                p[i] = 1;
+            /* Noise, of which compression would make nothing smaller. */
+            unsigned long noise = left;
+            for (long i = 0; i < 8 << 20; i += 8) {
+                noise ^= noise << 13, noise ^= noise >> 7, noise ^= noise << 17;
+                *(volatile unsigned long *)(p + i) = noise;
+            }
         }
         printf("grown\n");
     } else if (strcmp(way, "stack") == 0) {

@@ -104,7 +104,7 @@ fn dumped(mm: &MemoryMap, mapping: &MappingInfo, filter: Filter) -> u64 {
         MappingName::File(_) if filter.contains(Filter::ELF_HEADERS) && starts_elf(mm, mapping) => PAGE_SIZE.min(len),
         MappingName::File(_) => 0,
         _ if shared => whole(Filter::ANONYMOUS_SHARED),
-        _ if mm.space().resident(mapping.range) == 0 => 0,
+        _ if mm.space().contents(mapping.range) == 0 => 0,
         _ => whole(Filter::ANONYMOUS_PRIVATE),
     }
 }
@@ -211,7 +211,7 @@ impl Core<'_, '_> {
             if self.task.is_killed() {
                 return Err(Errno::EINTR);
             }
-            if self.task.mm().space().resident(range) == 0 {
+            if self.task.mm().space().contents(range) == 0 {
                 continue;
             }
             if range.len() <= Self::PIECE {

@@ -99,9 +99,13 @@ pub(super) struct Growth {
     pub(super) accountable: u64,
 }
 
+/// How many times its limit a sandbox may hold in pages that compress well.
+const COMPRESSED: u64 = 4;
+
 impl MemoryMap {
     /// Checks RLIMIT_AS, RLIMIT_DATA and the overcommit heuristic: a single request that exceeds all memory is refused
-    /// (`vm.overcommit_memory` 0). The sandbox's memory limit is all the memory there is.
+    /// (`vm.overcommit_memory` 0). All memory is the limit of what the sandbox holds, times what compression may make of it:
+    /// Linux counts swap space likewise.
     pub(super) fn check_growth(&self, state: &State, growth: Growth) -> Result<(), Errno> {
         let totals = state.tree.totals();
         let beyond = |used: u64, more: u64, limit: u64| used.checked_add(more).is_none_or(|sum| sum > limit);
@@ -111,7 +115,7 @@ impl MemoryMap {
         if growth.data != 0 && beyond(totals.data, growth.data, self.limits.data()) {
             return Err(Errno::ENOMEM);
         }
-        if growth.accountable > self.memory.limit() {
+        if growth.accountable > self.memory.limit().saturating_mul(COMPRESSED) {
             return Err(Errno::ENOMEM);
         }
         Ok(())

@@ -101,8 +101,11 @@ impl MemoryMap {
             PageState::CopyOnWrite(_) if access.contains(Access::WRITE) => {
                 self.space.break_copy(page).map_err(|error| memory_failure(error, address))
             }
-            // Somebody else resolved it meanwhile, or the processor used a translation from before an upgrade.
-            PageState::Mapped(granted) | PageState::CopyOnWrite(granted) if permits(granted, access) => Ok(()),
+            // Somebody else resolved it meanwhile, or the processor used a translation from before an upgrade; or the host has
+            // put the page aside and had no memory to bring it back.
+            PageState::Mapped(granted) | PageState::CopyOnWrite(granted) if permits(granted, access) => {
+                self.space.make_ready(page).map(drop).map_err(|error| memory_failure(error, address))
+            }
             PageState::Mapped(_) | PageState::CopyOnWrite(_) => {
                 self.space.protect(one_page(page), vma.access);
                 Ok(())

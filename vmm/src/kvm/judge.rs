@@ -95,14 +95,23 @@ impl Vcpu {
         Ok(Some(Trap::Exception(exception)))
     }
 
-    /// Tells whether a page fault happened although the entry permits the access: another thread was faster, or a
-    /// translation is stale. The access is tried again, the second time with fresh translations; the third time in a
+    /// Tells whether a page fault happened although the entry permits the access: the page was watched for a touch or
+    /// compressed, and is back now; or another thread was faster, or a translation is stale. The access is tried again, the second time with fresh translations; the third time in a
     /// row the provider has it, so that nothing is tried for ever.
     fn is_spurious(&mut self, exception: Exception, rip: u64) -> bool {
         let Some(rooted) = &mut self.rooted else { return false };
         if !exit::permits(rooted.space.page_state(exception.address), exception) {
             self.retried = (0, 0, 0);
             return false;
+        }
+        match rooted.space.make_ready(exception.address) {
+            Ok(false) => {}
+            Ok(true) => {
+                self.retried = (0, 0, 0);
+                return true;
+            }
+            // There is no memory to bring the page back: the provider, who will fail likewise, knows whom to end.
+            Err(_) => return false,
         }
         let (last_rip, last_address, count) = self.retried;
         let same = (last_rip, last_address) == (rip, exception.address.0);

@@ -129,6 +129,13 @@ impl Arena {
         unsafe { libc::madvise(start.cast(), bytes, libc::MADV_HUGEPAGE) };
     }
 
+    /// Asks for huge host pages under an extent no longer.
+    pub(crate) fn advise_small(&self, extent: u32) {
+        let (start, bytes) = self.span(Frame::at(extent, 0), FRAMES);
+        // SAFETY: the span is memory of this arena. A refusal (a host out of mappings) only costs memory.
+        unsafe { libc::madvise(start.cast(), bytes, libc::MADV_NOHUGEPAGE) };
+    }
+
     /// Makes KVM forget its translations of frames: execute permission is given to the host mapping and taken back, which
     /// never makes it unreadable or unwritable meanwhile. Returns whether the host allowed it.
     pub(crate) fn zap(&self, frame: Frame, count: u32, protection: i32) -> bool {

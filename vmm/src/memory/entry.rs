@@ -3,6 +3,7 @@
 use super::Access;
 use super::arena::Frame;
 use crate::addr::PAGE_SIZE;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const PRESENT: u64 = 1;
 const WRITABLE: u64 = 1 << 1;
@@ -17,6 +18,10 @@ const COPY: u64 = 1 << 9;
 const HELD: u64 = 1 << 10;
 /// The host could not supply the page.
 const BUS: u64 = 1 << 11;
+/// The page is compressed: where a frame would stand is its number in the store. Not present, no frame.
+const PACKED: u64 = 1 << 8;
+/// The page did not get smaller when it was last tried, so the next time passes it over.
+const STUBBORN: u64 = 1 << 55;
 /// Three bits: what user mode may do ([`Access`]), whatever copy on write and the processor's bits say.
 const ACCESS_SHIFT: u32 = 52;
 const ADDRESS: u64 = ((1 << 52) - 1) & !(PAGE_SIZE - 1);
@@ -57,8 +62,16 @@ impl Entry {
         Self(frame.phys().0 | HELD | LARGE).with_access(access)
     }
 
-    /// The same frame with other rights.
+    /// Makes the entry of a compressed page.
+    pub(crate) fn packed(number: u32, access: Access) -> Self {
+        Self((u64::from(number) * PAGE_SIZE) | PACKED | (u64::from(access.bits()) << ACCESS_SHIFT))
+    }
+
+    /// The same contents with other rights.
     pub(crate) fn with_access(self, access: Access) -> Self {
+        if let Some(number) = self.packed_number() {
+            return Self::packed(number, access);
+        }
         let mut bits = self.0 & (ADDRESS | HELD | COPY | LARGE);
         bits |= u64::from(access.bits()) << ACCESS_SHIFT;
         if !access.is_empty() {
@@ -99,7 +112,7 @@ impl Entry {
 
     /// The frame that it points to (a leaf's, or a table's).
     pub(crate) fn frame(self) -> Frame {
-        #[expect(clippy::cast_possible_truncation, reason = "the arena ends below 2^44")]
+        #[expect(clippy::cast_possible_truncation, reason = "the arena ends below 2^44, as do numbers in the store")]
         Frame(((self.0 & ADDRESS) / PAGE_SIZE) as u32)
     }
 
@@ -107,6 +120,52 @@ impl Entry {
     pub(crate) fn access(self) -> Access {
         #[expect(clippy::cast_possible_truncation, reason = "bits that Access does not know are dropped")]
         Access::from_bits_truncate((self.0 >> ACCESS_SHIFT) as u8)
+    }
+
+    /// The same leaf, not present although its access is not empty: a touch shows as a fault.
+    pub(crate) fn watched(self) -> Self {
+        Self(self.0 & !PRESENT)
+    }
+
+    /// The same leaf after its page did not get smaller.
+    pub(crate) fn stubborn(self) -> Self {
+        Self(self.0 | STUBBORN)
+    }
+
+    /// Tells whether its page did not get smaller when it was last tried.
+    pub(crate) fn is_stubborn(self) -> bool {
+        self.0 & STUBBORN != 0
+    }
+
+    /// Tries its page again from now on.
+    pub(crate) fn forget_stubborn(slot: &AtomicU64) {
+        slot.fetch_and(!STUBBORN, Ordering::AcqRel);
+    }
+
+    /// Tells whether it is a leaf that is not present only so that a touch shows.
+    pub(crate) fn is_watched(self) -> bool {
+        self.0 & (HELD | PRESENT) == HELD && !self.access().is_empty()
+    }
+
+    /// A watched leaf made present again; any other entry as it is.
+    pub(crate) fn roused(self) -> Self {
+        if self.is_watched() { Self(self.0 | PRESENT) } else { self }
+    }
+
+    /// Makes a watched leaf present again in its table. An upgrade: nobody has to be told, and others may do the same.
+    pub(crate) fn rouse(slot: &AtomicU64) {
+        slot.fetch_or(PRESENT, Ordering::AcqRel);
+    }
+
+    /// The number in the store of a page that is compressed.
+    pub(crate) fn packed_number(self) -> Option<u32> {
+        let is_packed = self.0 & (PRESENT | HELD | PACKED) == PACKED;
+        is_packed.then(|| self.frame().0)
+    }
+
+    /// Tells whether there is a page behind it: in a frame, or compressed.
+    pub(crate) fn has_contents(self) -> bool {
+        self.is_leaf() || self.packed_number().is_some()
     }
 
     /// Tells whether it is zero.
@@ -212,6 +271,43 @@ mod tests {
         let large = Entry::large_leaf(FRAME, Access::READ | Access::WRITE);
         assert!(large.shared().is_large() && large.shared().piece(3).is_copy_on_write());
         assert_eq!(large.shared().unshared(), large);
+    }
+
+    #[test]
+    fn a_compressed_page_keeps_its_number_and_rights_and_is_nothing_else() {
+        for bits in 0..8 {
+            let access = Access::from_bits_truncate(bits);
+            for number in [0, 1, 77, u32::MAX] {
+                let entry = Entry::packed(number, Access::all()).with_access(access);
+                assert_eq!((entry.packed_number(), entry.access()), (Some(number), access));
+                assert!(!entry.is_present() && !entry.is_leaf() && !entry.is_table() && !entry.is_bus());
+                assert!(!entry.is_large() && !entry.is_empty() && !entry.is_watched() && !entry.is_copy_on_write());
+            }
+            let leaf = Entry::leaf(FRAME, access, Sharing::Plain);
+            assert_eq!(leaf.packed_number(), None);
+        }
+        assert_eq!(Entry::EMPTY.packed_number(), None);
+        assert_eq!(Entry::BUS.packed_number(), None);
+        assert_eq!(Entry::table(FRAME).packed_number(), None);
+    }
+
+    #[test]
+    fn a_watched_leaf_is_absent_for_the_processor_and_else_as_it_was() {
+        for entry in [
+            Entry::leaf(FRAME, Access::READ | Access::WRITE, Sharing::Plain),
+            Entry::leaf(FRAME, Access::READ | Access::WRITE, Sharing::CopyOnWrite),
+            Entry::large_leaf(FRAME, Access::all()),
+        ] {
+            let watched = entry.watched();
+            assert!(watched.is_watched() && watched.is_leaf() && !watched.is_present() && !watched.is_table());
+            assert_eq!((watched.frame(), watched.access()), (entry.frame(), entry.access()));
+            assert!(entry.outlives(watched) && !watched.outlives(entry));
+            let slot = AtomicU64::new(watched.0);
+            Entry::rouse(&slot);
+            assert_eq!(Entry(slot.into_inner()), entry);
+        }
+        let closed = Entry::leaf(FRAME, Access::empty(), Sharing::Plain);
+        assert!(!closed.is_watched());
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! | `space` | address spaces: edits, the monitor's accesses, transfers |
 //! | `object`, `file`, `window` | contents in pool frames; host files mapped into guest-physical space |
 //! | `committed` | which frames the host has memory behind |
+//! | `compressed` | cold pages kept compressed, in an address space of their own |
 //! | `constant` | objects whose bytes never change |
 //! | `reclaim` | taking back frames that were assigned but never touched |
 //!
@@ -23,6 +24,7 @@ mod arena;
 mod blocks;
 mod coherence;
 mod committed;
+mod compressed;
 mod constant;
 mod entry;
 mod extent;
@@ -37,6 +39,7 @@ mod tables;
 mod tests;
 mod window;
 
+pub use compressed::{CompressionReport, CompressionStats};
 pub use file::HostFile;
 pub use object::MemoryObject;
 pub use space::{Access, AddressSpace, Eagerness, Fault, FaultKind, ForkPlan, IoError, PageState};
@@ -82,6 +85,8 @@ pub struct GuestMemory {
     window: Mutex<Window>,
     spaces: Mutex<Vec<Weak<AddressSpace>>>,
     constants: Mutex<Vec<constant::Constant>>,
+    packing: compressed::Packing,
+    me: Weak<Self>,
     next_id: AtomicU64,
     limit: u64,
     arena: Arena,
@@ -99,12 +104,14 @@ impl GuestMemory {
         // Twice the limit, because blocks with few pages leave frames of their extents unused; and room for file windows.
         let extents = (limit / BLOCK_SIZE).saturating_mul(2).saturating_add(4096).min(EXTENTS_MAX);
         let arena = Arena::reserve(u32::try_from(extents).map_err(|_| MemoryError::HostExhausted)?)?;
-        Ok(Arc::new(Self {
+        Ok(Arc::new_cyclic(|me| Self {
             machine,
             pool: Mutex::new(Pool::new(limit)),
             window: Mutex::new(Window::default()),
             spaces: Mutex::new(Vec::new()),
             constants: Mutex::default(),
+            packing: compressed::Packing::default(),
+            me: me.clone(),
             next_id: AtomicU64::new(1),
             limit,
             arena,
@@ -113,7 +120,8 @@ impl GuestMemory {
 
     /// Makes an empty address space: nothing is mapped in its user half.
     pub fn new_space(self: &Arc<Self>) -> Result<Arc<AddressSpace>, MemoryError> {
-        let space = AddressSpace::new(self.clone(), self.new_id())?;
+        let top = self.pool().take_table(&self.arena, &*self.machine)?;
+        let space = AddressSpace::new(self.clone(), self.new_id(), top);
         let mut spaces = lock(&self.spaces);
         spaces.retain(|space| space.strong_count() > 0);
         spaces.push(Arc::downgrade(&space));

@@ -19,6 +19,8 @@ const LATER_SLOTS: u32 = 512;
 const HUGE_GROUP: u32 = 16;
 /// Free frames that may stay committed with stale bytes, to be zeroed when they are reused.
 const DIRTY_MAX: u32 = 4096;
+/// Frames by which the store of compressed pages may go beyond the limit while it grows: a slab, and tables for it.
+const MARGIN: u64 = 16;
 /// Frames that are zeroed by hand when they are reused; a longer run goes back to the host.
 const CLEAN_MAX: u32 = 16;
 
@@ -102,6 +104,26 @@ impl Pool {
     /// The record of an extent, to change.
     pub(crate) fn extent_mut(&mut self, extent: u32) -> &mut Extent {
         &mut self.extents[extent as usize]
+    }
+
+    /// Lets `take` go beyond the limit by a little: for what makes more room than it takes.
+    pub(crate) fn beyond_limit<T>(&mut self, take: impl FnOnce(&mut Self) -> T) -> T {
+        let limit = self.limit;
+        self.limit = limit.max(self.held) + MARGIN;
+        let taken = take(self);
+        self.limit = limit;
+        taken
+    }
+
+    /// Tells whether one holder has a frame of the pool to itself.
+    pub(crate) fn is_private(&self, frame: Frame) -> bool {
+        let extent = self.extent(frame.extent());
+        !extent.is_window() && extent.count(frame.slot()) == 1
+    }
+
+    /// Notes that an extent is not for huge host pages any more; tells whether it was.
+    pub(crate) fn forget_huge(&mut self, extent: u32) -> bool {
+        std::mem::take(&mut self.extents[extent as usize].huge)
     }
 
     /// How many hold a frame.

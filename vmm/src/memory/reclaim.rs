@@ -6,7 +6,7 @@ use super::committed::Committed;
 use super::extent::Home;
 use super::tables::{load, store};
 use super::{AddressSpace, Entry, GuestMemory, MemoryError};
-use crate::addr::PAGE_SIZE;
+use crate::addr::{BLOCK_SIZE, PAGE_SIZE};
 use std::sync::atomic::AtomicU64;
 
 /// What to do after the host could not supply a page to a running virtual CPU.
@@ -18,12 +18,38 @@ pub(crate) enum Resolution {
     Hopeless,
 }
 
+/// How often memory is made free by compression for one request: another thread may be faster to use it.
+const RELIEFS: usize = 4;
+/// Requests for more bytes than these are for later.
+const AHEAD_OF_USE: u64 = BLOCK_SIZE;
+
 impl GuestMemory {
-    /// Tries, and if the limit stands in the way takes back what was never touched and tries once more.
+    /// Tries, and if the limit stands in the way takes back what was never touched, then compresses, and tries again.
     pub(super) fn with_reclaim<T>(
         &self,
         mut attempt: impl FnMut() -> Result<T, MemoryError>,
     ) -> Result<T, MemoryError> {
+        let mut result = self.with_untouched(&mut attempt);
+        for _ in 0..RELIEFS {
+            if !matches!(result, Err(MemoryError::LimitReached)) || self.relieve() == 0 {
+                break;
+            }
+            result = attempt();
+        }
+        result
+    }
+
+    /// As [`Self::with_reclaim`], for `bytes` of frames: for many of them, which the caller asks for ahead of their use,
+    /// nothing is compressed that is in use.
+    pub(super) fn with_reclaim_for<T>(
+        &self,
+        bytes: u64,
+        mut attempt: impl FnMut() -> Result<T, MemoryError>,
+    ) -> Result<T, MemoryError> {
+        if bytes > AHEAD_OF_USE { self.with_untouched(&mut attempt) } else { self.with_reclaim(attempt) }
+    }
+
+    fn with_untouched<T>(&self, attempt: &mut impl FnMut() -> Result<T, MemoryError>) -> Result<T, MemoryError> {
         match attempt() {
             Err(MemoryError::LimitReached) if self.reclaim_untouched() > 0 => attempt(),
             other => other,
@@ -32,8 +58,9 @@ impl GuestMemory {
 
     /// Takes frames back that were assigned but never touched; returns how many. Mapping is eager and the host commits
     /// lazily, so a program that maps more than it uses must not meet the limit for that.
-    fn reclaim_untouched(&self) -> u64 {
-        self.spaces().iter().map(|space| space.reclaim_untouched()).sum()
+    pub(super) fn reclaim_untouched(&self) -> u64 {
+        let spaces = self.spaces();
+        spaces.iter().filter(|space| !space.is_store()).map(|space| space.reclaim_untouched()).sum()
     }
 }
 
@@ -126,7 +153,7 @@ impl AddressSpace {
 
 impl GuestMemory {
     /// Tells whether a leaf is the only holder of frames of the pool.
-    fn is_alone(&self, entry: Entry) -> bool {
+    pub(super) fn is_alone(&self, entry: Entry) -> bool {
         let pool = self.pool();
         let count = if entry.is_large() { FRAMES } else { 1 };
         let frame = entry.frame();

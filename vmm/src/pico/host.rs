@@ -247,7 +247,9 @@ impl Host {
             statistics: Statistics::default(),
             guard: Guard::default(),
         });
-        Ok(Self { containers: Containers::new(&shared)?, shared })
+        let containers = Containers::new(&shared)?;
+        shared.memory.keep_compressed_in(&containers.compression.space());
+        Ok(Self { containers, shared })
     }
 
     /// What processes share with the host.

@@ -198,10 +198,19 @@ fn a_process_that_exceeds_the_sandboxs_memory_is_killed() {
     let other = UserRange { start: UserAddr(AT + (1 << 30)), end: UserAddr(AT + (1 << 30) + (12 << 20)) };
     map.map(fixed(range, RW)).unwrap();
     map.map(fixed(other, RW)).unwrap();
-    let touch = |range: UserRange| {
+    // Noise, of which compression makes nothing less.
+    let mut state = 1_u64;
+    let mut noise = || -> Vec<u8> {
+        let word = |_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 32).to_le_bytes()[..4].to_vec()
+        };
+        (0..1024).flat_map(word).collect()
+    };
+    let mut touch = |range: UserRange| {
         (range.start.0..range.end.0).step_by(4096).map(UserAddr).find_map(|at| {
             map.resolve_fault(at, Access::WRITE).err().or_else(|| {
-                map.write(at, &[1]).unwrap();
+                map.write(at, &noise()).unwrap();
                 None
             })
         })

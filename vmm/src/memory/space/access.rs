@@ -30,24 +30,30 @@ pub enum FaultKind {
 impl AddressSpace {
     /// Copies from user memory.
     pub fn read(&self, from: UserAddr, to: &mut [u8]) -> Result<(), Fault> {
-        let buffer = raw::buffer(to);
+        let (buffer, len) = (raw::buffer(to), to.len());
         let mut done = 0;
-        self.walk(&self.look(), from, to.len() as u64, Access::READ, |host, bytes| {
-            // SAFETY: a piece of guest memory, and the part of `to` for it: pieces add up to its length.
-            let result = unsafe { raw::copy(buffer.wrapping_add(done), host, bytes) };
-            done += bytes;
-            result
+        self.with_ready(|| {
+            let start = UserAddr(from.0.saturating_add(done as u64));
+            self.walk(&self.look(), start, (len - done) as u64, Access::READ, |host, bytes| {
+                // SAFETY: a piece of guest memory, and the part of `to` for it: pieces add up to its length.
+                let result = unsafe { raw::copy(buffer.wrapping_add(done), host, bytes) };
+                done += bytes;
+                result
+            })
         })
     }
 
     /// Copies to user memory.
     pub fn write(&self, to: UserAddr, from: &[u8]) -> Result<(), Fault> {
         let mut done = 0;
-        self.walk(&self.look(), to, from.len() as u64, Access::WRITE, |host, bytes| {
-            // SAFETY: a piece of guest memory, and the part of `from` for it: pieces add up to its length.
-            let result = unsafe { raw::copy(host, from.as_ptr().wrapping_add(done), bytes) };
-            done += bytes;
-            result
+        self.with_ready(|| {
+            let start = UserAddr(to.0.saturating_add(done as u64));
+            self.walk(&self.look(), start, (from.len() - done) as u64, Access::WRITE, |host, bytes| {
+                // SAFETY: a piece of guest memory, and the part of `from` for it: pieces add up to its length.
+                let result = unsafe { raw::copy(host, from.as_ptr().wrapping_add(done), bytes) };
+                done += bytes;
+                result
+            })
         })
     }
 
@@ -84,15 +90,25 @@ impl AddressSpace {
 
     /// Zeroes user memory.
     pub fn zero(&self, range: UserRange) -> Result<(), Fault> {
-        self.walk(&self.look(), range.start, range.len(), Access::WRITE, |host, bytes| {
-            // SAFETY: a piece of guest memory.
-            unsafe { raw::zero(host, bytes) }
+        let mut at = range.start;
+        self.with_ready(|| {
+            self.walk(&self.look(), at, range.end.0 - at.0, Access::WRITE, |host, bytes| {
+                at.0 += bytes as u64;
+                // SAFETY: a piece of guest memory.
+                unsafe { raw::zero(host, bytes) }
+            })
         })
     }
 
     /// Checks that the entries of all pages that `range` touches permit `access`.
     pub fn probe(&self, range: UserRange, access: Access) -> Result<(), Fault> {
-        self.walk(&self.look(), range.start, range.len(), access, |_, _| Ok(()))
+        let mut at = range.start;
+        self.with_ready(|| {
+            self.walk(&self.look(), at, range.end.0 - at.0, access, |_, bytes| {
+                at.0 += bytes as u64;
+                Ok(())
+            })
+        })
     }
 
     /// Atomically loads an aligned 32-bit word.
@@ -119,9 +135,11 @@ impl AddressSpace {
     ) -> Result<u32, Fault> {
         assert!(at.0.is_multiple_of(4), "a word's alignment is checked by the caller, who knows the error for it");
         let mut value = 0;
-        self.walk(&self.look(), at, 4, access, |host, _| {
-            value = operate(host.cast())?;
-            Ok(())
+        self.with_ready(|| {
+            self.walk(&self.look(), at, 4, access, |host, _| {
+                value = operate(host.cast())?;
+                Ok(())
+            })
         })?;
         Ok(value)
     }

@@ -19,10 +19,10 @@ impl AddressSpace {
     ///
     /// On an error some pages of the range may have got frames, and a caller that maps ahead of use may carry on: the
     /// others stay absent and can be asked for again. Before it fails with [`MemoryError::LimitReached`], frames that
-    /// were assigned but never touched are taken back from all spaces.
+    /// were assigned but never touched are taken back from all spaces, and for up to 2 MiB other pages are compressed.
     pub fn map_anonymous(&self, range: UserRange, access: Access, large: bool) -> Result<(), MemoryError> {
         check(range);
-        self.memory.with_reclaim(|| {
+        self.memory.with_reclaim_for(range.len(), || {
             let mut state = self.edit();
             if large {
                 self.collapse(&mut state, range);
@@ -64,7 +64,7 @@ impl AddressSpace {
             let Some(table) = small_table(memory, directory, &mut changes) else { return };
             for slot in &table[slots(part)] {
                 let entry = load(slot);
-                if entry.is_leaf() {
+                if entry.has_contents() {
                     let new = entry.with_access(access);
                     store(slot, new);
                     changes.changed(entry, new);
@@ -123,7 +123,7 @@ impl AddressSpace {
         result
     }
 
-    /// Bytes of pages in `range` that have a frame (mincore, smaps).
+    /// Bytes of pages in `range` that there are, in frames or compressed (mincore, smaps).
     pub fn assigned(&self, range: UserRange) -> u64 {
         check(range);
         let mut bytes = 0;
@@ -133,7 +133,7 @@ impl AddressSpace {
             if entry.is_large() {
                 bytes += part.len();
             } else if entry.is_table() {
-                let held = arena.table(entry.frame())[slots(part)].iter().filter(|slot| load(slot).is_leaf());
+                let held = arena.table(entry.frame())[slots(part)].iter().filter(|slot| load(slot).has_contents());
                 bytes += held.count() as u64 * PAGE_SIZE;
             }
         });
@@ -158,6 +158,11 @@ impl AddressSpace {
         pages * PAGE_SIZE
     }
 
+    /// Bytes of pages in `range` that something was ever stored to: resident ones, and compressed ones.
+    pub fn contents(&self, range: UserRange) -> u64 {
+        self.resident(range) + self.compressed(range)
+    }
+
     /// Tells whether `range`, which maps a file, has pages of its own: copies that were made for private stores. Those of
     /// a small in-memory file count, too.
     pub fn has_copies(&self, range: UserRange) -> bool {
@@ -169,8 +174,10 @@ impl AddressSpace {
             if entry.is_large() {
                 found |= self.memory.is_copy(entry);
             } else if entry.is_table() {
-                let mut leaves = arena.table(entry.frame())[slots(part)].iter().map(load).filter(|leaf| leaf.is_leaf());
-                found = found || leaves.any(|leaf| self.memory.is_copy(leaf));
+                let own = |entry: Entry| {
+                    entry.packed_number().is_some() || entry.is_leaf() && self.memory.is_copy(entry)
+                };
+                found = found || arena.table(entry.frame())[slots(part)].iter().any(|slot| own(load(slot)));
             }
         });
         found
@@ -221,7 +228,7 @@ impl AddressSpace {
     }
 
     /// Assigns frames to the absent pages of one page table.
-    fn fill(
+    pub(super) fn fill(
         &self,
         state: &mut State,
         pool: &mut Pool,
@@ -250,6 +257,7 @@ impl AddressSpace {
 
 /// Clears all entries of a range.
 pub(super) fn clear(state: &mut State, memory: &GuestMemory, range: UserRange, changes: &mut Changes<'_>) {
+    let packs = &mut state.packs;
     state.tables.for_blocks(&memory.arena, range, |part, directory| {
         let entry = load(directory);
         if entry.is_large() && part.len() == BLOCK_SIZE {
@@ -265,6 +273,8 @@ pub(super) fn clear(state: &mut State, memory: &GuestMemory, range: UserRange, c
             }
             if entry.is_leaf() {
                 changes.released(entry);
+            } else if let Some(number) = entry.packed_number() {
+                packs.release(number);
             }
         }
     });
@@ -293,9 +303,8 @@ pub(super) fn small_table<'a>(
         store(slot, entry.piece(at));
     }
     store(directory, Entry::table(page));
-    if entry.is_present() {
-        changes.reshaped();
-    }
+    // Also where the entry is not present: a shadow of what it was when it still was may live.
+    changes.reshaped();
     Some(table)
 }
 

@@ -89,6 +89,7 @@ impl AddressSpace {
             hot,
             ranges,
             small: false,
+            packs: &state.packs,
         };
         let pieces = pieces(&state, &plan.left_out);
         // Looked for once: most pieces are gaps, and each look goes through every directory's cache lines.
@@ -173,6 +174,8 @@ struct Fork<'m> {
     ranges: &'m [UserRange],
     /// All pages are hot.
     small: bool,
+    /// Of the original.
+    packs: &'m super::Packs,
 }
 
 /// A leaf that a store reaches without a trap, and that is not shared.
@@ -279,6 +282,12 @@ impl<'m> Fork<'m> {
         for at in range.clone() {
             let page = UserAddr(part.start.0 + (at - range.start) as u64 * PAGE_SIZE);
             let entry = load(&table[at]);
+            if let Some(number) = entry.packed_number() {
+                // Each side brings back a page of its own.
+                to.packs.share(self.packs, number);
+                store(&there[at], entry);
+                continue;
+            }
             if !entry.is_leaf() {
                 // A page that the host could not supply may be there for the copy.
                 continue;

@@ -34,6 +34,8 @@ enum Op {
     Store { space: usize, page: u64, value: u64 },
     Touch { space: usize, pages: (u64, u64), value: u64 },
     Punch { pages: (u64, u64) },
+    Compress,
+    Watch { space: usize, how: Watch },
 }
 
 /// Where a page's first word is kept.
@@ -166,6 +168,12 @@ impl Family {
                 (first..first + count).for_each(|page| self.store(space, page, value ^ page));
             }
             Op::Punch { pages: (first, count) } => self.punch(first, count),
+            Op::Compress => _ = self.memory.compress_all(),
+            Op::Watch { space, how } => {
+                if let Some(it) = &self.spaces[space] {
+                    it.watch(&it.filled_blocks(), how);
+                }
+            }
         }
     }
 
@@ -239,6 +247,9 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (space(), 0..PAGES, any::<u64>()).prop_map(|(space, page, value)| Op::Store { space, page, value }),
         3 => (space(), pages(), any::<u64>()).prop_map(|(space, pages, value)| Op::Touch { space, pages, value }),
         1 => pages().prop_map(|pages| Op::Punch { pages }),
+        2 => Just(Op::Compress),
+        1 => (space(), prop_oneof![Just(Watch::Sample), Just(Watch::Pages)])
+            .prop_map(|(space, how)| Op::Watch { space, how }),
     ]
 }
 

@@ -6,6 +6,7 @@ use super::super::{MemoryError, MemoryObject};
 use super::access::{Fault, FaultKind};
 use super::{Access, AddressSpace, State};
 use crate::addr::{UserAddr, UserRange};
+use std::borrow::Cow;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// Why a transfer between user pages and a host descriptor or an object moved nothing.
@@ -21,6 +22,11 @@ pub enum IoError {
 const PIECES_MAX: usize = 1024;
 /// Bytes a host call moves (MAX_RW_COUNT).
 const BYTES_MAX: u64 = 0x7fff_f000;
+
+/// Bytes of compressed pages that are made ready for one host call: more than any datagram has.
+const READY_BYTES: usize = 1 << 20;
+/// How often in a row making pages ready may not get a transfer further.
+const MISSES_MAX: u32 = 8;
 
 /// Which way a transfer goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -49,12 +55,73 @@ impl AddressSpace {
         ranges: &[UserRange],
         direction: Direction,
     ) -> Result<usize, IoError> {
+        let mut total = 0;
+        let mut rest = Cow::Borrowed(ranges);
+        loop {
+            let at = offset.map(|offset| offset.saturating_add(total as u64));
+            match self.transfer_ready(fd, at, &rest, direction) {
+                Ok((moved, more)) => {
+                    total += moved;
+                    // A stream is not asked twice: what it had may be all it has.
+                    if !more || offset.is_none() {
+                        return Ok(total);
+                    }
+                    rest = Cow::Owned(behind(ranges, total as u64));
+                }
+                Err(_) if total > 0 => return Ok(total),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Transfers to or from pages that are ready; of many that are not, some are made so. Returns bytes moved, and whether
+    /// all those pages were used and others, which were not ready, are next.
+    fn transfer_ready(
+        &self,
+        fd: BorrowedFd<'_>,
+        offset: Option<u64>,
+        ranges: &[UserRange],
+        direction: Direction,
+    ) -> Result<(usize, bool), IoError> {
         let access = if direction == Direction::FromHost { Access::WRITE } else { Access::READ };
-        let state = self.look();
-        let (pieces, fault) = self.gather(&state, ranges, access);
+        let (mut reached, mut misses) = (0, 0);
+        let (state, pieces, fault, more) = loop {
+            let state = self.look();
+            let (pieces, fault) = self.gather(&state, ranges, access);
+            let Some(fault) = fault.filter(|fault| fault.kind == FaultKind::Entry) else {
+                break (state, pieces, fault, false);
+            };
+            drop(state);
+            let ready = self.make_ready(fault.address) == Ok(true);
+            let bytes: usize = pieces.iter().map(|piece| piece.vector.iov_len).sum();
+            // Pages that were ready may have been compressed again meanwhile, where memory is very short.
+            misses += u32::from(bytes <= reached);
+            reached = reached.max(bytes);
+            if !ready || bytes >= READY_BYTES || misses > MISSES_MAX {
+                let state = self.look();
+                let (pieces, now) = self.gather(&state, ranges, access);
+                let more = ready || now.is_none_or(|now| now.address != fault.address);
+                break (state, pieces, now, more);
+            }
+        };
         if let (true, Some(fault)) = (pieces.is_empty(), fault) {
             return Err(IoError::Fault(fault));
         }
+        let moved = self.move_pieces(fd, offset, &pieces, direction)?;
+        drop(state);
+        let whole = moved == pieces.iter().map(|piece| piece.vector.iov_len).sum::<usize>();
+        Ok((moved, more && whole && fault.is_some()))
+    }
+
+    /// Moves bytes between pieces, whose tables the caller keeps locked, and a descriptor.
+    fn move_pieces(
+        &self,
+        fd: BorrowedFd<'_>,
+        offset: Option<u64>,
+        pieces: &[Piece],
+        direction: Direction,
+    ) -> Result<usize, IoError> {
+        let access = if direction == Direction::FromHost { Access::WRITE } else { Access::READ };
         let (mut total, mut expected) = (0_usize, 0_usize);
         for batch in pieces.chunks(PIECES_MAX) {
             let wanted: usize = batch.iter().map(|piece| piece.vector.iov_len).sum();
@@ -101,14 +168,16 @@ impl AddressSpace {
 
     /// Copies from an object to user pages; returns bytes copied (short at the object's end).
     pub fn read_from_object(&self, object: &MemoryObject, offset: u64, to: UserRange) -> Result<usize, IoError> {
-        let state = self.look();
-        let content = object.look();
-        let len = to.len().min(content.size().saturating_sub(offset));
         let mut done = 0_u64;
-        let result = self.walk(&state, to.start, len, Access::WRITE, |host, bytes| {
-            let copied = content.copy_out(object.memory(), offset + done, host, bytes);
-            done += copied.map_or_else(|stop| stop.done, |()| bytes) as u64;
-            copied
+        let result = self.with_ready(|| {
+            let state = self.look();
+            let content = object.look();
+            let len = to.len().min(content.size().saturating_sub(offset)).saturating_sub(done);
+            self.walk(&state, UserAddr(to.start.0 + done), len, Access::WRITE, |host, bytes| {
+                let copied = content.copy_out(object.memory(), offset + done, host, bytes);
+                done += copied.map_or_else(|stop| stop.done, |()| bytes) as u64;
+                copied
+            })
         });
         finished(done, result.map_err(IoError::Fault))
     }
@@ -118,16 +187,20 @@ impl AddressSpace {
         let memory = &*self.memory;
         memory
             .with_reclaim(|| {
-                let state = self.look();
-                let mut content = object.edit();
                 let mut done = 0_u64;
                 let mut refused = None;
-                let result = self.walk(&state, from.start, from.len(), Access::READ, |host, bytes| {
-                    let (copied, outcome) = content.copy_in(object.memory(), offset.saturating_add(done), host, bytes);
-                    done += copied as u64;
-                    outcome.map_err(|error| {
-                        refused = Some(error);
-                        Stopped { done: copied }
+                let result = self.with_ready(|| {
+                    let state = self.look();
+                    let mut content = object.edit();
+                    let start = UserAddr(from.start.0 + done);
+                    self.walk(&state, start, from.len() - done, Access::READ, |host, bytes| {
+                        let at = offset.saturating_add(done);
+                        let (copied, outcome) = content.copy_in(object.memory(), at, host, bytes);
+                        done += copied as u64;
+                        outcome.map_err(|error| {
+                            refused = Some(error);
+                            Stopped { done: copied }
+                        })
                     })
                 });
                 match refused {
@@ -147,6 +220,17 @@ fn finished(done: u64, result: Result<(), IoError>) -> Result<usize, IoError> {
         Err(error) if done == 0 => Err(error),
         _ => Ok(usize_of(done)),
     }
+}
+
+/// The parts of ranges behind their first `bytes`.
+fn behind(ranges: &[UserRange], bytes: u64) -> Vec<UserRange> {
+    let mut skip = bytes;
+    let rest = ranges.iter().map(|range| {
+        let skipped = skip.min(range.len());
+        skip -= skipped;
+        UserRange { start: UserAddr(range.start.0 + skipped), end: range.end }
+    });
+    rest.filter(|range| !range.is_empty()).collect()
 }
 
 /// User memory that is contiguous in the host.

@@ -32,7 +32,7 @@ impl AddressSpace {
     ) -> Result<(), MemoryError> {
         check(range);
         let sharing = if private { Sharing::CopyOnWrite } else { Sharing::Plain };
-        let gone = self.memory.with_reclaim(|| {
+        let gone = self.memory.with_reclaim_for(range.len(), || {
             let mut state = self.edit();
             // Registered before the first entry, under the object's lock: whoever shrinks it later finds us.
             let mut content = object.edit();
@@ -66,7 +66,7 @@ impl AddressSpace {
         check(range);
         let shown = shown(range, offset, file.size()?);
         let copy = private && access.contains(Access::WRITE) && range.len() <= COPY_MAX;
-        let gone = self.memory.with_reclaim(|| {
+        let gone = self.memory.with_reclaim_for(range.len(), || {
             let mut state = self.edit();
             let gone = state.sources.insert(range, Source::File(file.clone()), offset, private);
             let at = |page: UserAddr| offset + (page.0 - range.start.0);
@@ -173,31 +173,35 @@ impl AddressSpace {
         gone: &[Frame],
     ) {
         // A private copy has a frame of its own, which other copies may share since a fork.
-        let goes = |entry: Entry| copies == Copies::Too || gone.binary_search(&entry.frame()).is_ok();
-        self.forget(|sources| sources.showing(object, offsets.start, offsets.end), goes);
+        let goes = |frame: Frame| copies == Copies::Too || gone.binary_search(&frame).is_ok();
+        self.forget(|sources| sources.showing(object, offsets.start, offsets.end), goes, copies);
     }
 
     /// Takes away all pages that show a host file from `size` on, private copies, too: it was truncated.
     pub(in crate::memory) fn forget_file_behind(&self, identity: (u64, u64), size: u64) {
-        self.forget(|sources| sources.showing_file(identity, size.next_multiple_of(PAGE_SIZE)), |_| true);
+        self.forget(|sources| sources.showing_file(identity, size.next_multiple_of(PAGE_SIZE)), |_| true, Copies::Too);
     }
 
-    /// Takes those pages away that `goes` tells, in the ranges that `find` finds.
-    fn forget(&self, find: impl FnOnce(&Sources) -> Vec<UserRange>, goes: impl Fn(Entry) -> bool) {
-        let state = self.edit();
+    /// Takes those pages away that `goes` tells, in the ranges that `find` finds. Compressed ones are copies, all of them.
+    fn forget(&self, find: impl FnOnce(&Sources) -> Vec<UserRange>, goes: impl Fn(Frame) -> bool, copies: Copies) {
+        let mut state = self.edit();
+        let State { tables, sources, packs, .. } = &mut *state;
         let memory = &*self.memory;
         let mut changes = Changes::new(memory);
-        for range in find(&state.sources) {
-            state.tables.for_blocks(&memory.arena, range, |part, directory| {
+        for range in find(sources) {
+            tables.for_blocks(&memory.arena, range, |part, directory| {
                 let entry = load(directory);
                 if !entry.is_table() {
                     return;
                 }
                 for slot in &memory.arena.table(entry.frame())[slots(part)] {
                     let entry = load(slot);
-                    if entry.is_leaf() && goes(entry) {
+                    if entry.is_leaf() && goes(entry.frame()) {
                         store(slot, Entry::EMPTY);
                         changes.released(entry);
+                    } else if let (Some(number), Copies::Too) = (entry.packed_number(), copies) {
+                        store(slot, Entry::EMPTY);
+                        packs.release(number);
                     }
                 }
             });

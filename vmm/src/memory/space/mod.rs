@@ -10,6 +10,7 @@ mod fork;
 mod fork_tests;
 mod io;
 mod map;
+mod pack;
 mod share;
 mod source;
 #[cfg(test)]
@@ -19,6 +20,8 @@ pub use access::{Fault, FaultKind};
 pub(super) use edit::slots;
 pub use fork::{Eagerness, ForkPlan};
 pub use io::IoError;
+pub(in crate::memory) use pack::{Outcome, Watch};
+use pack::Packs;
 use share::Recent;
 use source::{Source, Sources};
 
@@ -28,6 +31,7 @@ use super::tables::Tables;
 use super::{Entry, Frame, GuestMemory, MemoryError};
 use crate::addr::{GuestPhys, USER_END, UserAddr, UserRange};
 use crate::machine::SpaceSync;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 bitflags::bitflags! {
@@ -48,7 +52,8 @@ bitflags::bitflags! {
 pub enum PageState {
     /// No frame is assigned.
     Absent,
-    /// A frame is assigned; user mode may access it as the value says (`Access::empty()`: PROT_NONE).
+    /// There is a page, in a frame or compressed; user mode may access it as the value says (`Access::empty()`: PROT_NONE).
+    /// Where the processor has to see it first, [`AddressSpace::make_ready`] does that.
     Mapped(Access),
     /// As `Mapped`, but a store must break the sharing first.
     CopyOnWrite(Access),
@@ -64,6 +69,8 @@ pub struct AddressSpace {
     pub(super) memory: Arc<GuestMemory>,
     me: Weak<Self>,
     pub(super) sync: SpaceSync,
+    /// Nothing of it is taken back: the store of compressed pages lies in it.
+    is_store: AtomicBool,
     state: RwLock<State>,
 }
 
@@ -74,22 +81,35 @@ pub(super) struct State {
     blocks: Blocks,
     pub(super) sources: Sources,
     recent: Recent,
+    packs: Packs,
 }
 
 impl AddressSpace {
-    pub(super) fn new(memory: Arc<GuestMemory>, id: u64) -> Result<Arc<Self>, MemoryError> {
-        let top = memory.pool().take_table(&memory.arena, &*memory.machine)?;
-        Ok(Arc::new_cyclic(|me| Self {
+    /// Makes an empty space around a zeroed page for its top-level table.
+    pub(super) fn new(memory: Arc<GuestMemory>, id: u64, top: Frame) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
             memory,
             me: me.clone(),
             sync: SpaceSync::default(),
+            is_store: AtomicBool::new(false),
             state: RwLock::new(State {
                 tables: Tables::new(top),
                 blocks: Blocks::new(Owner::Space(id)),
                 sources: Sources::default(),
                 recent: Recent::default(),
+                packs: Packs::default(),
             }),
-        }))
+        })
+    }
+
+    /// Makes it the space of a store: nothing of it is taken back or compressed from now on.
+    pub(super) fn become_store(&self) {
+        self.is_store.store(true, Ordering::Release);
+    }
+
+    /// Tells whether a store lies in it.
+    pub(super) fn is_store(&self) -> bool {
+        self.is_store.load(Ordering::Acquire)
     }
 
     /// What virtual CPUs compare as they enter.
@@ -115,7 +135,7 @@ impl AddressSpace {
         let entry = self.look().tables.leaf(&self.memory.arena, addr);
         if entry.is_bus() {
             PageState::Bus
-        } else if !entry.is_leaf() {
+        } else if !entry.has_contents() {
             PageState::Absent
         } else if entry.is_copy_on_write() {
             PageState::CopyOnWrite(entry.access())

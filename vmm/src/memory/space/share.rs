@@ -74,6 +74,7 @@ impl AddressSpace {
 
     pub(super) fn break_copy_at(&self, state: &mut State, page: UserAddr) -> Result<(), MemoryError> {
         let memory = &*self.memory;
+        self.unpack(state, page)?;
         let Some(directory) = state.tables.block(&memory.arena, page) else { return Ok(()) };
         let entry = load(directory);
         if entry.is_large() && entry.is_copy_on_write() && self.is_alone(entry, FRAMES) {

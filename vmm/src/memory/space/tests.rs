@@ -34,6 +34,14 @@ enum Op {
     Punch { range: (u64, u64) },
 }
 
+/// What is done to the pages before an operation meets them.
+#[derive(Clone, Copy, Debug)]
+enum Before {
+    Nothing,
+    Watch(Watch),
+    Compress,
+}
+
 /// What a page's first word comes from.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Content {
@@ -149,6 +157,15 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (0..OBJECT_PAGES, 1..1000_u64).prop_map(|(page, value)| Op::WriteObject { page, value }),
         1 => (0..OBJECT_PAGES).prop_map(|pages| Op::Resize { pages }),
         1 => object_range.prop_map(|range| Op::Punch { range }),
+    ]
+}
+
+fn before() -> impl Strategy<Value = Before> {
+    prop_oneof![
+        4 => Just(Before::Nothing),
+        1 => Just(Before::Watch(Watch::Sample)),
+        1 => Just(Before::Watch(Watch::Pages)),
+        2 => Just(Before::Compress),
     ]
 }
 
@@ -306,10 +323,26 @@ impl Pair {
         }
     }
 
+    /// Compresses or watches what there is. Nothing of that is seen but by a processor, which finds no entry.
+    fn prepare(&self, before: Before) {
+        match before {
+            Before::Nothing => {}
+            Before::Watch(how) => _ = self.space.watch(&self.space.filled_blocks(), how),
+            Before::Compress => {
+                self.memory.compress_all();
+                let own = |page: &&Page| matches!(page.content, Content::Own(_));
+                let own = self.model.pages.values().filter(own).count() as u64;
+                assert!(self.space.compressed_pages() <= own, "shared pages and files' are not compressed");
+            }
+        }
+    }
+
     /// Compares every page: what the monitor says, what it reads, and what a processor would find from a root.
     fn check(&self) {
         for page in 0..PAGES {
             let expected = self.model.state(page);
+            let view = || processor_view(&self.memory.arena, self.root.frame, at(page)).map(|(_, access)| access);
+            let first = view();
             assert_eq!(self.space.page_state(at(page)), expected, "state of page {page}");
             let mut bytes = [0; 8];
             let read = self.space.read(at(page), &mut bytes);
@@ -321,13 +354,13 @@ impl Pair {
                     assert_eq!(u64::from_le_bytes(bytes), self.model.word(page_model), "contents of page {page}");
                 }
             }
-            let view = processor_view(&self.memory.arena, self.root.frame, at(page)).map(|(_, access)| access);
             let rights = match expected {
                 PageState::Mapped(access) if !access.is_empty() => Some(access | Access::READ),
                 PageState::CopyOnWrite(access) if !access.is_empty() => Some((access - Access::WRITE) | Access::READ),
                 _ => None,
             };
-            assert_eq!(view, rights, "a processor's view of page {page}");
+            assert_eq!(view(), rights, "a processor's view of page {page}");
+            assert!(first.is_none() || first == rights, "a processor's view of page {page} before it was read");
         }
         let assigned = self.space.assigned(range((0, PAGES)));
         assert_eq!(assigned, self.model.pages.len() as u64 * PAGE_SIZE);
@@ -338,10 +371,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_space_agrees_with_a_map_of_pages(ops in prop::collection::vec(op(), 1..40)) {
+    fn a_space_agrees_with_a_map_of_pages(ops in prop::collection::vec((before(), op(), before()), 1..40)) {
         let mut pair = Pair::new();
-        for op in ops {
+        for (before, op, after) in ops {
+            pair.prepare(before);
             pair.apply(op);
+            pair.prepare(after);
             pair.check();
         }
         let Pair { memory, space, root, object, file, .. } = pair;
