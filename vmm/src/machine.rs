@@ -33,6 +33,15 @@ pub(crate) struct SpaceSync {
     pub(crate) held: AtomicU32,
 }
 
+/// How much virtual CPUs have run, all together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Activity {
+    /// Entries into the guest so far.
+    pub(crate) entries: u64,
+    /// Whether one is inside now.
+    pub(crate) inside: bool,
+}
+
 /// What guest memory asks of the virtual machine beneath it.
 pub(crate) trait Machine: Send + Sync + fmt::Debug {
     /// Which back end keeps translations in step.
@@ -47,6 +56,9 @@ pub(crate) trait Machine: Send + Sync + fmt::Debug {
     /// Makes every virtual CPU that runs `space` leave the guest, and keeps them (and all that would enter it) out until
     /// the guard is dropped. After it, hardware translations of the space are flushed before the next guest instruction.
     fn hold_out<'a>(&'a self, space: &'a SpaceSync) -> Box<dyn EntryGuard + 'a>;
+
+    /// How much virtual CPUs have run.
+    fn activity(&self) -> Activity;
 
     /// Drops all shadow pages of the machine (a dummy memory slot is added and deleted).
     fn drop_shadows(&self);
@@ -70,6 +82,10 @@ impl Machine for Detached {
 
     fn hold_out<'a>(&'a self, _space: &'a SpaceSync) -> Box<dyn EntryGuard + 'a> {
         Box::new(NobodyRuns)
+    }
+
+    fn activity(&self) -> Activity {
+        Activity::default()
     }
 
     fn drop_shadows(&self) {}

@@ -9,7 +9,7 @@ use crate::trap::Registers;
 use std::cell::Cell;
 use std::io;
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -62,6 +62,8 @@ const CALL_AGAIN: Duration = Duration::from_millis(1);
 pub(crate) struct Door {
     tid: libc::pid_t,
     inside: AtomicBool,
+    /// How often it was entered.
+    entries: AtomicU64,
     /// The address of the `SpaceSync` it runs with: an identity, never followed.
     space: AtomicUsize,
     waiters: AtomicU32,
@@ -78,6 +80,7 @@ impl Door {
             // SAFETY: gettid has no arguments and no effect.
             tid: unsafe { libc::gettid() },
             inside: AtomicBool::new(false),
+            entries: AtomicU64::new(0),
             space: AtomicUsize::new(0),
             waiters: AtomicU32::new(0),
             lock: Mutex::new(()),
@@ -89,6 +92,8 @@ impl Door {
     /// Says that the virtual CPU is inside from now on, in `space`. What might forbid it is to be looked at afterwards.
     pub(super) fn enter(&self, space: usize) {
         self.space.store(space, Ordering::Relaxed);
+        // Only its own thread writes it.
+        self.entries.store(self.entries.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         self.inside.store(true, Ordering::SeqCst);
     }
 
@@ -110,6 +115,11 @@ impl Door {
             unsafe { libc::syscall(libc::SYS_tgkill, process, self.tid, kick_signal()) };
         }
         inside
+    }
+
+    /// How often it was entered, and whether the virtual CPU is inside now.
+    pub(super) fn activity(&self) -> (u64, bool) {
+        (self.entries.load(Ordering::Relaxed), self.inside.load(Ordering::SeqCst))
     }
 
     /// Tells whether the virtual CPU is inside, in `space`.

@@ -233,6 +233,7 @@ impl Vcpu {
             self.compose(resume, to, load_root);
             self.fd.set_kvm_immediate_exit(0);
             self.door.enter(identity(sync));
+            space.note_entry();
             if self.vm.is_halted() {
                 self.stay_out(*to);
             }

@@ -2,7 +2,7 @@
 
 use super::door::Door;
 use crate::addr::{GuestPhys, PAGE_SIZE};
-use crate::machine::{EntryGuard, Machine, Paging, SpaceSync};
+use crate::machine::{Activity, EntryGuard, Machine, Paging, SpaceSync};
 use crate::memory::MemoryError;
 use crate::trap::Registers;
 use kvm_bindings::kvm_userspace_memory_region;
@@ -160,6 +160,15 @@ impl Machine for Vm {
         inside.iter().for_each(|door| _ = door.kick());
         inside.iter().for_each(|door| door.wait_outside(identity));
         Box::new(Held { vm: self, space })
+    }
+
+    fn activity(&self) -> Activity {
+        let doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        let add = |sum: Activity, door: &Arc<Door>| {
+            let (entries, inside) = door.activity();
+            Activity { entries: sum.entries + entries, inside: sum.inside || inside }
+        };
+        doors.iter().fold(Activity::default(), add)
     }
 
     fn drop_shadows(&self) {

@@ -39,7 +39,7 @@ mod tables;
 mod tests;
 mod window;
 
-pub use compressed::{CompressionReport, CompressionStats};
+pub use compressed::{CompressionReport, CompressionStats, SpawnThread};
 pub use file::HostFile;
 pub use object::MemoryObject;
 pub use space::{Access, AddressSpace, Eagerness, Fault, FaultKind, ForkPlan, IoError, PageState};

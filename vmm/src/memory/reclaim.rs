@@ -36,6 +36,7 @@ impl GuestMemory {
             }
             result = attempt();
         }
+        self.note_held();
         result
     }
 
@@ -46,7 +47,12 @@ impl GuestMemory {
         bytes: u64,
         mut attempt: impl FnMut() -> Result<T, MemoryError>,
     ) -> Result<T, MemoryError> {
-        if bytes > AHEAD_OF_USE { self.with_untouched(&mut attempt) } else { self.with_reclaim(attempt) }
+        if bytes <= AHEAD_OF_USE {
+            return self.with_reclaim(attempt);
+        }
+        let result = self.with_untouched(&mut attempt);
+        self.note_held();
+        result
     }
 
     fn with_untouched<T>(&self, attempt: &mut impl FnMut() -> Result<T, MemoryError>) -> Result<T, MemoryError> {

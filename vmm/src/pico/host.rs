@@ -9,13 +9,16 @@ use super::provider::Provider;
 use super::registry::{Claim, RegisterError, Registry};
 use crate::clock::Counter;
 use crate::kvm::{HostReport, Opening, Workers};
-use crate::memory::{GuestMemory, MemoryError};
+use crate::memory::{CompressionReport, GuestMemory, MemoryError};
 use crate::statistics::Statistics;
-use crate::threads::HostThreads;
+use crate::threads::{HostThreads, Owner};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use thiserror::Error;
+
+/// Bytes of the compressor's stack.
+const COMPRESSOR_STACK: usize = 256 << 10;
 
 /// What a host may use.
 #[derive(Clone, Debug)]
@@ -249,6 +252,10 @@ impl Host {
         });
         let containers = Containers::new(&shared)?;
         shared.memory.keep_compressed_in(&containers.compression.space());
+        let threads = shared.threads.clone();
+        shared.memory.compress_in_background(Box::new(move |body| {
+            threads.spawn("compressor", COMPRESSOR_STACK, Owner::MemoryCompression, body)
+        }));
         Ok(Self { containers, shared })
     }
 
@@ -320,6 +327,11 @@ impl Host {
         &self.shared.memory
     }
 
+    /// Compresses every page that can be now, whether cold or not: a tool asks for it.
+    pub fn compress(&self) -> CompressionReport {
+        self.shared.memory.compress()
+    }
+
     /// What the time-stamp counter of this host's programs is good for, as the probe found.
     pub fn counter(&self) -> Counter {
         // Programs that no processor runs read the host's.
@@ -373,6 +385,7 @@ impl Drop for Host {
         if let Some(workers) = &self.shared.workers {
             workers.close();
         }
+        self.shared.memory.stop_compressor();
     }
 }
 

@@ -5,7 +5,8 @@
 //! | `codec` | a page's short form: one repeated word, or an LZ4 block |
 //! | `slabs` | where blocks lie in the store's address space |
 //! | `store` | the pages in it, by number, with how many entries name each |
-//! | `pressure` | which pages go first, and when |
+//! | `pressure` | which pages go first while memory is short |
+//! | `compressor` | the host thread that compresses beside the program, and while nothing runs |
 //! | `space::pack` | the entries: watching pages for touches, packing the cold ones, bringing them back |
 //!
 //! Only pages that one entry alone holds are compressed: anonymous memory and private copies. Pages of memory objects
@@ -13,11 +14,14 @@
 //! nor are host files' pages, which are the host's to reclaim, nor page tables.
 
 mod codec;
+mod compressor;
 mod pressure;
 mod slabs;
 mod store;
 #[cfg(test)]
 mod tests;
+
+pub use compressor::SpawnThread;
 
 pub(crate) use codec::{Codec, Page};
 pub(crate) use store::{Handle, Store};
@@ -25,8 +29,9 @@ pub(crate) use store::{Handle, Store};
 use super::pool::Pool;
 use super::{AddressSpace, GuestMemory, MemoryError, lock};
 use crate::addr::PAGE_SIZE;
+use compressor::Compressor;
 use pressure::Hand;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
@@ -87,6 +92,24 @@ pub(super) struct Packing {
     pub(super) damaged: AtomicU64,
     stubborn: AtomicU64,
     nanoseconds: AtomicU64,
+    compressor: Arc<Compressor>,
+    /// Whether the compressor's last attempt to make room made little.
+    fruitless: AtomicBool,
+}
+
+impl Packing {
+    /// Notes that a virtual CPU enters.
+    #[inline]
+    pub(super) fn stir(&self) {
+        self.compressor.stir();
+    }
+}
+
+impl Drop for Packing {
+    fn drop(&mut self) {
+        // Not waited for: the last reference may go on that thread.
+        self.compressor.end();
+    }
 }
 
 /// Where the store is, or will be. The spaces that have compressed pages keep it alive.

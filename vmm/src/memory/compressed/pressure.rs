@@ -20,6 +20,9 @@ const GOAL_PARTS: u64 = 32;
 /// Blocks that are watched while the oldest is packed.
 const AHEAD: usize = 8;
 
+/// Blocks that are watched together while there is no haste.
+const WATCHED_AT_ONCE: usize = 64;
+
 /// A 2 MiB block of a space.
 #[derive(Debug)]
 struct Block {
@@ -52,10 +55,10 @@ impl Hand {
     }
 
     /// Watches the next block.
-    fn watch_next(&mut self) -> bool {
+    fn watch_next(&mut self, how: Watch) -> bool {
         let Some(block) = self.ahead.pop_front() else { return false };
         if let Some(space) = block.space.upgrade() {
-            space.watch(&[block.number], Watch::Pages);
+            space.watch(&[block.number], how);
             self.watched.push_back(block);
         }
         true
@@ -109,19 +112,57 @@ impl GuestMemory {
                 rounds += 1;
                 hand.begin(self);
             }
-            hand.watch_next();
+            hand.watch_next(Watch::Pages);
         }
         before.saturating_sub(self.pool().held())
     }
 
+    /// Begins a round, unless one is under way.
+    pub(super) fn begin_round(&self) {
+        let mut hand = lock(&self.packing.hand);
+        if hand.ahead.is_empty() {
+            hand.begin(self);
+        }
+    }
+
+    /// Watches some blocks more of the round; `false`: it is over, and nothing is watched.
+    pub(super) fn watch_some(&self) -> bool {
+        let mut hand = lock(&self.packing.hand);
+        let _ = (0..WATCHED_AT_ONCE).all(|_| hand.watch_next(Watch::Pages));
+        !hand.watched.is_empty()
+    }
+
+    /// Packs what is watched and was not touched, until no more than `goal` frames are held.
+    pub(super) fn pack_watched(self: &Arc<Self>, goal: u64) {
+        let mut hand = lock(&self.packing.hand);
+        let Ok(store) = self.store() else { return };
+        while self.pool().held() > goal && hand.pack_next(self, &store).is_some() {}
+    }
+
+    /// Watches all pages, 2 MiB entries as a whole.
+    pub(super) fn watch_all(&self) {
+        for space in self.spaces().into_iter().filter(|space| !space.is_store()) {
+            space.watch(&space.filled_blocks(), Watch::Sample);
+        }
+    }
+
+    /// Packs all pages that are watched and were not touched.
+    pub(super) fn pack_untouched(self: &Arc<Self>) -> Outcome {
+        self.pack_all(Watch::Untouched)
+    }
+
     /// Compresses every page that can be.
     pub(in crate::memory) fn compress_all(self: &Arc<Self>) -> Outcome {
+        self.pack_all(Watch::Pages)
+    }
+
+    fn pack_all(self: &Arc<Self>, how: Watch) -> Outcome {
         let mut total = Outcome::default();
         let mut hand = lock(&self.packing.hand);
         let Ok(store) = self.store() else { return total };
         hand.ahead.clear();
         hand.begin(self);
-        while hand.watch_next() {
+        while hand.watch_next(how) {
             while let Some(outcome) = hand.pack_next(self, &store) {
                 total.packed += outcome.packed;
                 total.stubborn += outcome.stubborn;

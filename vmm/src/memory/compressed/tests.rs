@@ -294,3 +294,18 @@ fn transfers_take_compressed_pages_as_they_are() {
     space.poke(at(301), b"poked").unwrap();
     assert_eq!(&page(&space, at(301))[..6], &[b"poked"[..].to_vec(), vec![quarter(301)[5]]].concat()[..]);
 }
+
+#[test]
+fn what_nobody_touches_is_compressed_in_the_background() {
+    let memory = GuestMemory::detached(128 << 20).unwrap();
+    let space = filled(&memory, 12_000, true);
+    memory.compress_in_background(Box::new(|body| std::thread::Builder::new().spawn(body)));
+    memory.start_compressor(std::time::Duration::from_millis(1));
+    // No virtual CPU runs, so all of it is cold sooner or later.
+    while space.compressed_pages() < 12_000 {
+        std::thread::yield_now();
+    }
+    memory.stop_compressor();
+    assert!(memory.held() < 20 << 20);
+    assert_eq!(page(&space, at(11_999)), quarter(11_999));
+}

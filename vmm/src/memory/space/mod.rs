@@ -102,6 +102,12 @@ impl AddressSpace {
         })
     }
 
+    /// Notes that a virtual CPU is about to enter user mode in it.
+    #[inline]
+    pub(crate) fn note_entry(&self) {
+        self.memory.packing.stir();
+    }
+
     /// Makes it the space of a store: nothing of it is taken back or compressed from now on.
     pub(super) fn become_store(&self) {
         self.is_store.store(true, Ordering::Release);

@@ -46,6 +46,8 @@ pub(in crate::memory) enum Watch {
     Sample,
     /// Page by page, which splits 2 MiB entries: what is still watched is packed next.
     Pages,
+    /// Nothing more: what was watched and not touched goes on to be, page by page.
+    Untouched,
 }
 
 /// What became of pages that were to be packed.
@@ -196,6 +198,9 @@ impl AddressSpace {
                     watched += u64::from(FRAMES);
                     continue;
                 }
+                if how == Watch::Untouched && entry.is_present() {
+                    continue;
+                }
             } else if !entry.is_table() {
                 continue;
             }
@@ -203,7 +208,7 @@ impl AddressSpace {
             let pool = memory.pool();
             for slot in table {
                 let entry = load(slot);
-                if !is_own(&pool, entry) {
+                if !is_own(&pool, entry) || how == Watch::Untouched && entry.is_present() {
                     continue;
                 }
                 if entry.is_stubborn() {
