@@ -64,3 +64,12 @@ fn the_monitor_itself_is_small() {
         .expect("the status file of a process has RssAnon");
     assert!(kilobytes <= 8 << 10, "the monitor of a small program holds {kilobytes} KiB");
 }
+
+#[test]
+fn a_program_may_use_more_than_the_limit_if_its_pages_compress() {
+    need_kvm!();
+    let command = Command::new(program("cold.c", Link::Static)).args(["96"]);
+    let native = compare(&command, Place::Memory).text();
+    let outcome = command.sandboxed(&["--memory".as_ref(), "48M".as_ref()]).run();
+    assert_eq!((outcome.status, outcome.text()), (0, native), "{outcome:?}");
+}
