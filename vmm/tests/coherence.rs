@@ -88,6 +88,9 @@ payload!(
     "jmp 4b",
 );
 
+/// How often memory is compressed during a sweep.
+const PRESSES: u32 = 4;
+
 /// xorshift64*: a test needs repeatable numbers, not good ones.
 struct Random(u64);
 
@@ -174,6 +177,9 @@ fn pages(start: u64, count: u64) -> UserRange {
 }
 
 struct Run {
+    memory: Arc<GuestMemory>,
+    /// Memory is compressed a few times while threads sweep.
+    pressed: bool,
     space: Arc<AddressSpace>,
     object: Arc<MemoryObject>,
     model: Model,
@@ -204,7 +210,13 @@ impl Run {
         self.set_word(command + 16, u64::from(stores));
         self.set_word(command + 24, list().len() as u64);
         self.set_word(command, self.sequence);
+        // Not without end: a thread must get to the end of an instruction, whose pages may all be compressed.
+        let mut presses = if self.pressed { PRESSES } else { 0 };
         while self.word(command + 8) != self.sequence {
+            if presses > 0 {
+                presses -= 1;
+                self.compress();
+            }
             std::thread::yield_now();
         }
         (0..list().len() as u64).map(|at| self.word(RESULTS + thread * RESULTS_STEP + at * 8)).collect()
@@ -250,7 +262,8 @@ impl Run {
     }
 
     fn step(&mut self) -> String {
-        match self.random.below(8) {
+        match self.random.below(9) {
+            8 => self.compress(),
             0 | 1 => self.map_anonymous(),
             2 => self.unmap(),
             3 | 4 => self.protect(),
@@ -278,6 +291,11 @@ impl Run {
             }
         }
         format!("map_anonymous({range:?}, {access:?})")
+    }
+
+    fn compress(&self) -> String {
+        let report = self.memory.compress();
+        format!("compress of {} pages", report.pages)
     }
 
     fn unmap(&mut self) -> String {
@@ -379,11 +397,22 @@ impl Run {
         let object = memory.new_object();
         object.set_size(OBJECT_PAGES * PAGE_SIZE);
         let (model, random) = (Model::default(), Random(seed()));
-        Self { space, object, model, random, threads: threads.max(1), detached: threads == 0, sequence: 0 }
+        Self {
+            memory: memory.clone(),
+            pressed: false,
+            space,
+            object,
+            model,
+            random,
+            threads: threads.max(1),
+            detached: threads == 0,
+            sequence: 0,
+        }
     }
 
     fn rounds(&mut self, rounds: u64) {
         let mut history = Vec::new();
+        self.compare("the start");
         for _ in 0..number("PICOVISOR_ROUNDS").unwrap_or(rounds) {
             history.push(self.step());
             let tail = history.len().saturating_sub(6);
@@ -392,7 +421,7 @@ impl Run {
     }
 }
 
-fn run(threads: u64, rounds: u64) {
+fn run(threads: u64, rounds: u64, pressed: bool) {
     let Some(rig) = Rig::open(None) else { return };
     let (process, _thread) = rig.start_with(sweeper(), |mut registers| {
         registers.r14 = threads - 1;
@@ -402,6 +431,7 @@ fn run(threads: u64, rounds: u64) {
     for (page, at) in list().into_iter().zip(0..) {
         run.set_word(LIST + at * 8, page);
     }
+    run.pressed = pressed;
     run.rounds(rounds);
     process.terminate();
 }
@@ -418,10 +448,15 @@ fn the_monitor_sees_every_edit_and_leaks_no_frame() {
 
 #[test]
 fn one_thread_sees_every_edit() {
-    run(1, 600);
+    run(1, 600, false);
 }
 
 #[test]
 fn two_threads_on_two_virtual_cpus_see_every_edit() {
-    run(2, 120);
+    run(2, 120, false);
+}
+
+#[test]
+fn two_threads_find_everything_while_it_is_compressed_under_them() {
+    run(2, 40, true);
 }

@@ -127,11 +127,11 @@ impl GuestMemory {
         lock(&self.packing.store).space = Arc::downgrade(space);
     }
 
-    /// Compresses every page that can be, whether cold or not, and gives their frames back to the host.
+    /// Compresses every page that can be, whether cold or not, and gives their frames back to the host. Pages that were
+    /// assigned and never touched are zeros, which take no room.
     pub fn compress(self: &Arc<Self>) -> CompressionReport {
         let before = Instant::now();
         let held = self.held();
-        self.reclaim_untouched();
         let outcome = self.compress_all();
         CompressionReport {
             pages: outcome.packed,

@@ -158,7 +158,8 @@ impl Slabs {
         let record = std::mem::take(&mut self.slabs[slab as usize]);
         let state = &mut self.classes[usize::from(record.class)];
         state.open.remove(&slab);
-        state.free -= u32::try_from(record.owners.len()).expect("a slab has 512 objects at the most") - u32::from(record.used);
+        state.free -=
+            u32::try_from(record.owners.len()).expect("a slab has 512 objects at the most") - u32::from(record.used);
         self.unused.insert(slab);
     }
 

@@ -174,9 +174,8 @@ impl AddressSpace {
             if entry.is_large() {
                 found |= self.memory.is_copy(entry);
             } else if entry.is_table() {
-                let own = |entry: Entry| {
-                    entry.packed_number().is_some() || entry.is_leaf() && self.memory.is_copy(entry)
-                };
+                let own =
+                    |entry: Entry| entry.packed_number().is_some() || entry.is_leaf() && self.memory.is_copy(entry);
                 found = found || arena.table(entry.frame())[slots(part)].iter().any(|slot| own(load(slot)));
             }
         });

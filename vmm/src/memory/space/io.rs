@@ -92,7 +92,7 @@ impl AddressSpace {
                 break (state, pieces, fault, false);
             };
             drop(state);
-            let ready = self.make_ready(fault.address) == Ok(true);
+            let ready = self.overcome(&fault);
             let bytes: usize = pieces.iter().map(|piece| piece.vector.iov_len).sum();
             // Pages that were ready may have been compressed again meanwhile, where memory is very short.
             misses += u32::from(bytes <= reached);

@@ -20,8 +20,8 @@ pub use access::{Fault, FaultKind};
 pub(super) use edit::slots;
 pub use fork::{Eagerness, ForkPlan};
 pub use io::IoError;
-pub(in crate::memory) use pack::{Outcome, Watch};
 use pack::Packs;
+pub(in crate::memory) use pack::{Outcome, Watch};
 use share::Recent;
 use source::{Source, Sources};
 

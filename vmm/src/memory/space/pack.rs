@@ -141,10 +141,24 @@ impl AddressSpace {
     pub(super) fn with_ready<T>(&self, mut access: impl FnMut() -> Result<T, Fault>) -> Result<T, Fault> {
         loop {
             match access() {
-                Err(fault) if fault.kind == FaultKind::Entry && self.make_ready(fault.address) == Ok(true) => {}
+                Err(fault) if self.overcome(&fault) => {}
                 other => return other,
             }
         }
+    }
+
+    /// Does what it can about a fault of the monitor's own access; tells whether the access is worth another try.
+    pub(super) fn overcome(&self, fault: &Fault) -> bool {
+        if fault.kind != FaultKind::Entry || fault.address.0 >= USER_END {
+            return false;
+        }
+        let entry = self.look().tables.leaf(&self.memory.arena, fault.address);
+        // Another thread may have been faster to make it ready.
+        let is_aside = entry.is_watched() || entry.packed_number().is_some();
+        let granted = if entry.is_copy_on_write() { entry.access() - Access::WRITE } else { entry.access() };
+        let readable = if granted.is_empty() { granted } else { granted | Access::READ };
+        let permits = entry.has_contents() && readable.contains(fault.access);
+        permits && (!is_aside || self.make_ready(fault.address).is_ok())
     }
 
     /// Pages of this space that are compressed.
