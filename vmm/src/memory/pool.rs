@@ -21,6 +21,9 @@ const HUGE_GROUP: u32 = 16;
 const DIRTY_MAX: u32 = 4096;
 /// Frames by which the store of compressed pages may go beyond the limit while it grows: a slab, and tables for it.
 const MARGIN: u64 = 16;
+/// Frames beyond the limit that pages may come back to, 1 MiB: a process that waits for another to be killed for want of
+/// memory needs its stack.
+const RESERVE: u64 = 256;
 /// Frames that are zeroed by hand when they are reused; a longer run goes back to the host.
 const CLEAN_MAX: u32 = 16;
 
@@ -113,6 +116,15 @@ impl Pool {
         let taken = take(self);
         self.limit = limit;
         taken
+    }
+
+    /// Lets `take` go beyond the limit if that was not done much before: for what has to come back for somebody to be able to
+    /// give memory up.
+    pub(crate) fn take_reserve<T>(
+        &mut self,
+        take: impl FnOnce(&mut Self) -> Result<T, MemoryError>,
+    ) -> Result<T, MemoryError> {
+        if self.held >= self.limit + RESERVE { Err(MemoryError::LimitReached) } else { self.beyond_limit(take) }
     }
 
     /// Tells whether one holder has a frame of the pool to itself.

@@ -50,6 +50,15 @@ pub(in crate::memory) enum Watch {
     Untouched,
 }
 
+/// What frames for pages that come back are taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// What the limit leaves.
+    Limit,
+    /// A little more.
+    Reserve,
+}
+
 /// What became of pages that were to be packed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::memory) struct Outcome {
@@ -134,7 +143,10 @@ impl AddressSpace {
                 return Ok(false);
             }
         }
-        self.memory.with_reclaim(|| self.unpack(&mut self.edit(), addr.page()))
+        match self.memory.with_reclaim(|| self.unpack(&mut self.edit(), addr.page(), Source::Limit)) {
+            Err(MemoryError::LimitReached) => self.unpack(&mut self.edit(), addr.page(), Source::Reserve),
+            other => other,
+        }
     }
 
     /// Runs an access of the monitor's again as long as what stopped it was a page that is watched or compressed.
@@ -337,21 +349,26 @@ impl AddressSpace {
     }
 
     /// Brings a page back, and those behind it while touches come in sequence. `false`: it is not compressed.
-    pub(super) fn unpack(&self, state: &mut State, page: UserAddr) -> Result<bool, MemoryError> {
+    pub(super) fn unpack(&self, state: &mut State, page: UserAddr, from: Source) -> Result<bool, MemoryError> {
         let memory = &*self.memory;
         let Some(table) = self.table_at(state, page) else { return Ok(false) };
         let (at, number) = (index(page, 0), page.0 / PAGE_SIZE);
         if load(&table[at]).packed_number().is_none() {
             return Ok(false);
         }
-        let run = state.packs.next_run(number);
+        let run = if from == Source::Limit { state.packs.next_run(number) } else { 1 };
         for (done, slot) in table[at..].iter().take(run).enumerate() {
             let entry = load(slot);
             let Some(packed) = entry.packed_number() else { break };
             if done > 0 && entry.access().is_empty() {
                 break;
             }
-            let taken = state.blocks.take(memory, &mut memory.pool(), number + done as u64, 1);
+            let mut pool = memory.pool();
+            let taken = match from {
+                Source::Limit => state.blocks.take(memory, &mut pool, number + done as u64, 1),
+                Source::Reserve => pool.take_reserve(|pool| state.blocks.take(memory, pool, number + done as u64, 1)),
+            };
+            drop(pool);
             match taken {
                 Ok(taken) => self.restore(state, slot, packed, taken.frame),
                 Err(error) if done == 0 => return Err(error),

@@ -7,7 +7,7 @@ use super::super::pool::Pool;
 use super::super::tables::{index, load, store, swap};
 use super::super::{MemoryError, raw};
 use super::edit::small_table;
-use super::{AddressSpace, State, check};
+use super::{AddressSpace, State, check, pack};
 use crate::addr::{PAGE_SIZE, UserAddr, UserRange};
 use crate::memory::Entry;
 use std::sync::atomic::AtomicU64;
@@ -74,7 +74,7 @@ impl AddressSpace {
 
     pub(super) fn break_copy_at(&self, state: &mut State, page: UserAddr) -> Result<(), MemoryError> {
         let memory = &*self.memory;
-        self.unpack(state, page)?;
+        self.unpack(state, page, pack::Source::Limit)?;
         let Some(directory) = state.tables.block(&memory.arena, page) else { return Ok(()) };
         let entry = load(directory);
         if entry.is_large() && entry.is_copy_on_write() && self.is_alone(entry, FRAMES) {
