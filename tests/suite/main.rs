@@ -15,6 +15,7 @@ mod herds;
 mod jail;
 mod memory;
 mod network;
+mod pico;
 mod programs;
 mod protection;
 mod signals;
