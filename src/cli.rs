@@ -83,6 +83,8 @@ pub(crate) enum Command {
     Suspend(ProcessOptions),
     /// Let a suspended sandbox or process go on
     Resume(ProcessOptions),
+    /// Compress all memory of a sandbox that gets smaller by it
+    Compress(WaitOptions),
     /// Wait until a sandbox ends, and exit with its status
     #[command(after_help = tools::WAIT_AFTER)]
     Wait(WaitOptions),

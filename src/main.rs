@@ -76,6 +76,7 @@ fn execute(cli: Cli, beginning: Option<Result<Beginning, Failure>>) -> Result<u8
         Command::Kill(options) => tools::act::kill(&options),
         Command::Suspend(options) => tools::act::suspend(&options),
         Command::Resume(options) => tools::act::resume(&options),
+        Command::Compress(options) => tools::act::compress(&options),
         Command::Wait(options) => tools::act::wait(&options),
         Command::Stack(options) => tools::stack::stack(&options),
         Command::Stats(options) => tools::stats::stats(&options),

@@ -35,6 +35,8 @@ pub(crate) enum Request {
     },
     /// What has happened so far: [`Reply::Statistics`].
     Statistics,
+    /// Compress every page that gets smaller: [`Reply::Compressed`].
+    Compress,
     /// The user stacks of a process, or of all: [`Reply::Stacks`].
     Stacks {
         /// Which process.
@@ -70,6 +72,19 @@ pub(crate) enum Reply {
     },
     /// What has happened so far.
     Statistics(Box<StatisticsReport>),
+    /// Memory was compressed.
+    Compressed {
+        /// Pages that are compressed now and were not before.
+        pages: u64,
+        /// Pages that did not get small enough.
+        incompressible: u64,
+        /// Bytes of guest memory that the sandbox held before.
+        before: u64,
+        /// Bytes that it holds now, the store included.
+        after: u64,
+        /// How long it took.
+        took_ms: u64,
+    },
     /// User stacks.
     Stacks(Vec<ProcessStacks>),
     /// The program runs.

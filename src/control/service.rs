@@ -18,6 +18,7 @@ use vmm::pico::{Host, Process};
 use super::address::Address;
 use super::channel::{Channel, ChannelError};
 use super::messages::{Reply, Request};
+use processes::milliseconds;
 
 /// A running sandbox and the host that runs it. Dropping the last reference ends both.
 #[derive(Debug)]
@@ -53,6 +54,7 @@ impl Monitor {
             Request::Suspend { pid } => self.suspend(*pid).map(|()| Reply::Done),
             Request::Resume { pid } => self.resume(*pid).map(|()| Reply::Done),
             Request::Statistics => Ok(Reply::Statistics(Box::new(self.statistics()))),
+            Request::Compress => Ok(self.compress()),
             Request::Stacks { pid } => self.stacks(*pid).map(Reply::Stacks),
             Request::Wait | Request::Execute(_) => Err("that takes a connection of its own".to_owned()),
             Request::Forward { .. } | Request::Resize(_) => {
@@ -101,6 +103,18 @@ impl Monitor {
         };
         self.let_go(&targets);
         Ok(())
+    }
+
+    fn compress(&self) -> Reply {
+        let report = self.host.compress();
+        let (before, after) = report.held;
+        Reply::Compressed {
+            pages: report.pages,
+            incompressible: report.incompressible,
+            before,
+            after,
+            took_ms: milliseconds(report.time),
+        }
     }
 
     /// Lets those of the processes go on that are suspended.

@@ -1,9 +1,11 @@
 //! `kill`, `suspend`, `resume` and `wait`: acting on a sandbox, or waiting for it.
 
+use super::format::size;
 use crate::cli::{KillOptions, ProcessOptions, WaitOptions};
 use crate::control::client::{AskError, find};
 use crate::control::messages::{Reply, Request};
 use crate::failure::Failure;
+use crate::print;
 
 /// Sends a signal.
 pub(crate) fn kill(options: &KillOptions) -> Result<u8, Failure> {
@@ -30,6 +32,24 @@ fn act(reference: &str, request: &Request) -> Result<u8, Failure> {
     let connection = find(reference)?;
     match connection.ask(request).map_err(|error| error.of(&connection.address))? {
         Reply::Done => Ok(0),
+        other => Err(connection.odd(&other)),
+    }
+}
+
+/// Compresses every page that gets smaller, and tells what came of it.
+pub(crate) fn compress(options: &WaitOptions) -> Result<u8, Failure> {
+    let connection = find(&options.sandbox)?;
+    let failed = |error: AskError| error.of(&connection.address);
+    connection.send(&Request::Compress, &[]).map_err(failed)?;
+    // However much there is.
+    match connection.receive(None).map_err(failed)? {
+        Reply::Compressed { pages, incompressible, before, after, took_ms } => {
+            let (before, after) = (size(before), size(after));
+            let line = format!(
+                "{pages} pages compressed, {incompressible} not compressible; {before} held before, {after} now; {took_ms} ms\n"
+            );
+            print(line.as_bytes()).map(|()| 0)
+        }
         other => Err(connection.odd(&other)),
     }
 }

@@ -61,6 +61,7 @@ impl Monitor {
     fn pico(&self, process: &Process, view: &ProcessView) -> ProcessReport {
         let mut report = inside(view);
         (report.id, report.kind) = (process.id(), kind(process.kind()).to_owned());
+        report.compressed = process.space().compressed(whole());
         let split = process.cpu_split();
         (report.cpu_user_ns, report.cpu_provider_ns) = (nanoseconds(split.user), nanoseconds(split.provider));
         if self.suspended().contains(&process.id()) {
@@ -87,7 +88,6 @@ impl Monitor {
         };
         // Without /proc the monitor cannot know.
         let handles = if kind_of == ProcessKind::System { handles::list().map_or(0, |all| all.len()) } else { 0 };
-        let whole = UserRange { start: UserAddr(0), end: UserAddr(vmm::addr::USER_END) };
         let space = process.space();
         ProcessReport {
             id: process.id(),
@@ -96,13 +96,18 @@ impl Monitor {
             state: "running".to_owned(),
             threads: number(threads),
             cpu_provider_ns: nanoseconds(process.cpu_time()),
-            commit: space.assigned(whole),
-            resident: space.resident(whole),
+            commit: space.assigned(whole()),
+            resident: space.resident(whole()),
             handles: number(handles),
             running_ms: milliseconds(self.started.elapsed()),
             ..ProcessReport::default()
         }
     }
+}
+
+/// All that a program may map.
+fn whole() -> UserRange {
+    UserRange { start: UserAddr(0), end: UserAddr(vmm::addr::USER_END) }
 }
 
 /// What the provider shows of a process.

@@ -20,6 +20,7 @@ impl Monitor {
         let traps = [("system-call".to_owned(), counts.system_calls), ("kick".to_owned(), counts.kicked)];
         let host = Usage::of_this_process();
         let memory = self.host.memory();
+        let compression = memory.compression();
         let mut report = StatisticsReport {
             id: self.address.id.to_string(),
             name: self.address.name.clone(),
@@ -47,6 +48,8 @@ impl Monitor {
             resident: views.iter().map(|view| view.resident).sum(),
             memory_held: memory.held(),
             memory_limit: memory.limit(),
+            compressed: compression.bytes_before,
+            compressed_size: compression.store_bytes,
             cpu_ended_ns: nanoseconds(self.host.gone().cpu_time),
             ..StatisticsReport::default()
         };
