@@ -13,6 +13,7 @@ use crate::memory::{CompressionReport, GuestMemory, MemoryError};
 use crate::statistics::Statistics;
 use crate::threads::{HostThreads, Owner};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use thiserror::Error;
@@ -327,9 +328,14 @@ impl Host {
         &self.shared.memory
     }
 
-    /// Compresses every page that can be now, whether cold or not: a tool asks for it.
+    /// Compresses every page that can be now, whether cold or not: a tool asks for it. The work is Memory Compression's.
     pub fn compress(&self) -> CompressionReport {
-        self.shared.memory.compress()
+        let (tell, told) = channel();
+        let memory = self.shared.memory.clone();
+        let work = move || drop(tell.send(memory.compress()));
+        let thread = self.containers.compression.create_minimal_thread("compress", COMPRESSOR_STACK, work);
+        // Without a thread of its own the caller's does.
+        thread.ok().and_then(|_| told.recv().ok()).unwrap_or_else(|| self.shared.memory.compress())
     }
 
     /// What the time-stamp counter of this host's programs is good for, as the probe found.
