@@ -28,7 +28,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, RunCommand};
 use failure::{Failure, OURS};
 use run::Beginning;
 
@@ -71,7 +71,7 @@ fn exit_on_panic() {
 
 fn execute(cli: Cli, beginning: Option<Result<Beginning, Failure>>) -> Result<u8, Failure> {
     match cli.command {
-        Command::Run(options) => run::run(&options, beginning.unwrap_or_else(Beginning::new)),
+        Command::Run(RunCommand::Run(options)) => run::run(&options, beginning.unwrap_or_else(Beginning::new)),
         Command::Ps(options) => tools::ps::ps(&options),
         Command::Kill(options) => tools::act::kill(&options),
         Command::Suspend(options) => tools::act::suspend(&options),

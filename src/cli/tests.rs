@@ -5,7 +5,7 @@ use super::*;
 fn run(arguments: &[&str]) -> Result<Box<RunOptions>, String> {
     let arguments: Vec<OsString> = ["picovisor", "run"].iter().chain(arguments).map(OsString::from).collect();
     match parse(&arguments) {
-        Ok(Cli { command: Command::Run(options) }) => Ok(options),
+        Ok(Cli { command: Command::Run(RunCommand::Run(options)) }) => Ok(options),
         Ok(other) => Err(format!("{other:?}")),
         Err(error) => Err(one_line(&error)),
     }

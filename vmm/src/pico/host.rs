@@ -332,7 +332,10 @@ impl Host {
     pub fn compress(&self) -> CompressionReport {
         let (tell, told) = channel();
         let memory = self.shared.memory.clone();
-        let work = move || drop(tell.send(memory.compress()));
+        let work = move || {
+            // The caller waits for it.
+            let _ = tell.send(memory.compress());
+        };
         let thread = self.containers.compression.create_minimal_thread("compress", COMPRESSOR_STACK, work);
         // Without a thread of its own the caller's does.
         thread.ok().and_then(|_| told.recv().ok()).unwrap_or_else(|| self.shared.memory.compress())
