@@ -85,7 +85,7 @@ fn segment(base: u64, object: &str, header: &libc::Elf64_Phdr) -> Option<Segment
 }
 
 /// Seals the constant parts of the executable and of its libraries, where the host can; the loader has made them
-/// read-only. Done once, whoever asks; a provider that is loaded later may ask again for its own.
+/// read-only. Done once, whoever asks: what is loaded later is checked, and not sealed.
 ///
 /// Nothing is loaded to or unloaded from these addresses for as long as the process lives, so nobody misses the right to
 /// change them. A debugger is not kept from setting breakpoints by it.

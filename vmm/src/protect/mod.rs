@@ -14,8 +14,8 @@
 //! | the digests | read-only memory of their own, sealed | – |
 //!
 //! - [`Sealed`]: a value in such memory.
-//! - [`image`]: what the loader mapped.
-//! - [`Integrity`]: the check, all at once or a slice at a time; a [`Corruption`] is what it finds.
+//! - `image`: what the loader mapped.
+//! - `Integrity`: the check, all at once or a slice at a time; a [`Corruption`] is what it finds.
 //!
 //! What a check finds ends in [`crate::bugcheck`]. Locks here are leaves.
 
