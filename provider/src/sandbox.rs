@@ -97,6 +97,27 @@ pub enum SandboxEnd {
     Failed,
 }
 
+impl From<ExitStatus> for SandboxEnd {
+    fn from(status: ExitStatus) -> Self {
+        match status {
+            ExitStatus::Exited(code) => Self::Exited(code),
+            ExitStatus::Signaled(signal) | ExitStatus::Dumped(signal) => Self::Signaled(signal.raw()),
+        }
+    }
+}
+
+/// A signal as from outside that world (si_pid 0).
+fn from_outside(signal: Signal) -> SigInfo {
+    let detail = Detail::Sender { pid: Pid(0), uid: 0 };
+    SigInfo { signal, errno: 0, code: SignalCode::SI_USER, detail }
+}
+
+/// Sends a process a signal as from outside that world.
+fn send_from_outside(group: &Arc<ThreadGroup>, signal: Signal) {
+    // SI_USER signals are never refused.
+    let _: Result<(), Errno> = send_to_group(group, from_outside(signal));
+}
+
 /// What the caller ignores, the program ignores, as after any exec.
 fn inherit_ignored_signals(task: &Task) {
     let ignored = vmm::inherited::ignored_signals();
@@ -160,10 +181,7 @@ impl Sandbox {
             match self.kernel.wait() {
                 Change::Stopped if self.init.is_stopped() => stopped(),
                 Change::Stopped => {}
-                Change::Ended(Outcome::Program(ExitStatus::Exited(code))) => return SandboxEnd::Exited(code),
-                Change::Ended(Outcome::Program(ExitStatus::Signaled(signal) | ExitStatus::Dumped(signal))) => {
-                    return SandboxEnd::Signaled(signal.raw());
-                }
+                Change::Ended(Outcome::Program(status)) => return status.into(),
                 Change::Ended(Outcome::Failed) => return SandboxEnd::Failed,
             }
         }
@@ -179,8 +197,7 @@ impl Sandbox {
     /// The sandbox is one job of the caller's shell, so SIGCONT is for all of the first process's group, as natively.
     pub fn deliver_signal(&self, signal: i32, origin: Origin) {
         let Some(signal) = Signal::from_raw(signal) else { return };
-        let detail = Detail::Sender { pid: Pid(0), uid: 0 };
-        let info = SigInfo { signal, errno: 0, code: SignalCode::SI_USER, detail };
+        let info = from_outside(signal);
         let own = self.init.process_group();
         if origin == Origin::Terminal {
             let control = self.kernel.terminals().controlling(self.init.session()).map(|terminal| terminal.control());
@@ -190,8 +207,7 @@ impl Sandbox {
         if signal == Signal::SIGCONT {
             return send_to_process_group(&self.kernel, own, &info);
         }
-        // SI_USER signals are never refused.
-        let _: Result<(), Errno> = send_to_group(&self.init, info);
+        send_from_outside(&self.init, signal);
     }
 
     /// Ends the sandbox: the first process is killed.

@@ -1,14 +1,13 @@
 //! More programs in a sandbox that runs already, for callers outside.
 
-use super::{Sandbox, SandboxEnd, StartError, enter_directory, host_umask, run};
+use super::{Sandbox, SandboxEnd, StartError, enter_directory, host_umask, run, send_from_outside};
 use crate::config::{TerminalSize, User};
 use crate::errno::Errno;
 use crate::exec;
 use crate::fs::tty::{self, OutsideEnd};
 use crate::fs::{Fd, FdTable, Ready, stdio};
 use crate::mm::MemoryMap;
-use crate::signal::send::send_to_group;
-use crate::signal::{Detail, SigInfo, Signal, SignalCode};
+use crate::signal::Signal;
 use crate::task::{
     Credentials, CurrentTask, ExitStatus, Observation, Observer, Pid, ResourceLimits, Resources, Share, Task,
     ThreadGroup, exit,
@@ -173,27 +172,20 @@ impl Executed {
 
     /// Sends it a signal, as from outside that world (si_pid 0). Numbers that no signal has are ignored.
     pub fn signal(&self, signal: i32) {
-        let Some(signal) = Signal::from_raw(signal) else { return };
-        let detail = Detail::Sender { pid: Pid(0), uid: 0 };
-        // SI_USER signals are never refused.
-        let _: Result<(), Errno> =
-            send_to_group(&self.group, SigInfo { signal, errno: 0, code: SignalCode::SI_USER, detail });
+        if let Some(signal) = Signal::from_raw(signal) {
+            send_from_outside(&self.group, signal);
+        }
     }
 
     /// Waits until it has ended.
     pub fn wait(&self) -> SandboxEnd {
         loop {
             let before = *self.bell.rung.lock().unwrap_or_else(PoisonError::into_inner);
-            match self.group.exit_status() {
-                Some(ExitStatus::Exited(code)) => return SandboxEnd::Exited(code),
-                Some(ExitStatus::Signaled(signal) | ExitStatus::Dumped(signal)) => {
-                    return SandboxEnd::Signaled(signal.raw());
-                }
-                None => {
-                    let rung = self.bell.rung.lock().unwrap_or_else(PoisonError::into_inner);
-                    drop(self.bell.changed.wait_while(rung, |rung| *rung == before));
-                }
+            if let Some(status) = self.group.exit_status() {
+                return status.into();
             }
+            let rung = self.bell.rung.lock().unwrap_or_else(PoisonError::into_inner);
+            drop(self.bell.changed.wait_while(rung, |rung| *rung == before));
         }
     }
 }

@@ -1,10 +1,8 @@
 //! What tools outside see of the processes in a sandbox, and how they reach one of them.
 
-use super::Sandbox;
-use crate::errno::Errno;
-use crate::signal::send::send_to_group;
-use crate::signal::{Detail, SigInfo, Signal, SignalCode};
-use crate::task::{Pid, Task, ThreadGroup};
+use super::{Sandbox, send_from_outside};
+use crate::signal::Signal;
+use crate::task::{Task, ThreadGroup};
 use rustix::time::{ClockId, clock_gettime};
 use std::sync::Arc;
 use std::time::Duration;
@@ -90,11 +88,9 @@ impl Sandbox {
     /// Sends a signal to a process, as from outside that world (si_pid 0). Numbers that no signal has do nothing.
     pub fn signal_process(&self, pid: i32, signal: i32) -> Result<(), NoProcess> {
         let group = self.group(pid)?;
-        let Some(signal) = Signal::from_raw(signal) else { return Ok(()) };
-        let detail = Detail::Sender { pid: Pid(0), uid: 0 };
-        // SI_USER signals are never refused.
-        let _: Result<(), Errno> =
-            send_to_group(&group, SigInfo { signal, errno: 0, code: SignalCode::SI_USER, detail });
+        if let Some(signal) = Signal::from_raw(signal) {
+            send_from_outside(&group, signal);
+        }
         Ok(())
     }
 

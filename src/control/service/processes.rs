@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::time::{Duration, UNIX_EPOCH};
 use vmm::addr::{UserAddr, UserRange};
 use vmm::pico::{Process, ProcessKind};
-use vmm::threads::Owner;
 
 use super::{Monitor, handles};
 use crate::control::messages::{ProcessReport, SandboxReport};
@@ -73,13 +72,7 @@ impl Monitor {
     /// A process of the host's own, or one that the provider does not show.
     fn other(&self, process: &Process) -> ProcessReport {
         let kind_of = process.kind();
-        let owner = match kind_of {
-            ProcessKind::System => Some(Owner::System),
-            ProcessKind::MemoryCompression => Some(Owner::MemoryCompression),
-            ProcessKind::SecureSystem => Some(Owner::SecureSystem),
-            ProcessKind::Minimal | ProcessKind::Pico => None,
-        };
-        let threads = match owner {
+        let threads = match kind_of.owner() {
             Some(owner) => {
                 let all = self.host.threads().list();
                 all.iter().filter(|thread| thread.owner == owner && !thread.lent).count()

@@ -83,8 +83,8 @@ pub enum ProcessKind {
 }
 
 impl ProcessKind {
-    /// The threads that belong to a process of this kind.
-    pub(super) fn owner(self) -> Option<Owner> {
+    /// Whose host threads belong to a process of this kind, if any do.
+    pub fn owner(self) -> Option<Owner> {
         match self {
             Self::System => Some(Owner::System),
             Self::MemoryCompression => Some(Owner::MemoryCompression),
