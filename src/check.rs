@@ -4,7 +4,7 @@ use provider::fs::DEFAULT_HIDDEN;
 use serde_json::json;
 use std::fmt::Write as _;
 use vmm::HostReport;
-use vmm::pico::{Host, HostConfig, OpenError};
+use vmm::pico::{Host, HostConfig, OpenError, Posting};
 use vmm::protect::Sealing;
 
 use crate::cli::CheckOptions;
@@ -24,7 +24,7 @@ pub(crate) fn check(options: &CheckOptions) -> Result<u8, Failure> {
 
 /// Opens a host, which runs the trap probe, and keeps what it found out.
 fn look() -> Result<HostReport, Failure> {
-    match Host::open(&HostConfig { memory: PROBE_MEMORY, vcpus: None }) {
+    match Host::open(&HostConfig { memory: PROBE_MEMORY, vcpus: None, posting: Posting::default() }) {
         Ok(host) => Ok(host.report().cloned().unwrap_or_default()),
         Err(OpenError::Refused(report)) => Ok(*report),
         Err(other) => Err(Failure::ours(other)),

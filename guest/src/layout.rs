@@ -10,26 +10,105 @@ pub const PAGE: u64 = 4096;
 /// Where the trap image is linked and mapped. Any page in the kernel code model's range would do; it is none that a
 /// kernel has something at, which is where programs look when they want a fault in the supervisor half.
 pub const IMAGE_BASE: u64 = 0xffff_ffff_9d5c_3000;
-/// The page SYSCALL enters. On kvm-pvm, where SYSCALL does not leave ring 3, user mode may execute it, and therefore
-/// read it: x86 has no execute-only pages without protection keys, which guests there don't have. It holds code that
-/// is the same everywhere and no secret, and a jump to it is a system call that returns to RCX; but on Linux both fault.
+/// The page SYSCALL enters where it arrives in ring 0.
 pub const SYSCALL_PAGE: u64 = IMAGE_BASE;
 /// The page of the exception stubs and the ways back.
 pub const TRAP_PAGE: u64 = IMAGE_BASE + PAGE;
 /// The page of the code that finds out how SYSCALL behaves. It is mapped in the user half, and only for the probe.
 pub const PROBE_PAGE: u64 = IMAGE_BASE + 2 * PAGE;
+/// The page of the fast path, by which calls are made without a trap where they can be. User mode executes it, and may
+/// therefore read it: x86 has no execute-only pages without protection keys, which guests of kvm-pvm don't have. It holds
+/// code that is the same everywhere and no secret; but on Linux an access to its address faults.
+pub const FAST_PAGE: u64 = IMAGE_BASE + 3 * PAGE;
 /// Pages in the image.
-pub const IMAGE_PAGES: u64 = 3;
+pub const IMAGE_PAGES: u64 = 4;
 /// The interrupt descriptor table, a page.
-pub const IDT: u64 = IMAGE_BASE + 3 * PAGE;
+pub const IDT: u64 = IMAGE_BASE + 4 * PAGE;
 /// The global descriptor table.
-pub const GDT: u64 = IMAGE_BASE + 4 * PAGE;
+pub const GDT: u64 = IMAGE_BASE + 5 * PAGE;
 /// The virtual CPU's task-state segment.
-pub const TSS: u64 = IMAGE_BASE + 5 * PAGE;
+pub const TSS: u64 = IMAGE_BASE + 6 * PAGE;
 /// The virtual CPU's interrupt stacks.
-pub const STACKS: u64 = IMAGE_BASE + 6 * PAGE;
+pub const STACKS: u64 = IMAGE_BASE + 7 * PAGE;
+/// How the running thread's calls are made: a word for each number below [`CALLS`], and the switches of the virtual CPU
+/// behind them. User mode reads it.
+pub const ANSWERS_PAGE: u64 = IMAGE_BASE + 8 * PAGE;
+/// What the fast path works with. User mode reads and writes it, so nothing in it is relied upon.
+pub const CALL_PAGE: u64 = IMAGE_BASE + 9 * PAGE;
 /// One past the last supervisor page.
-pub const END: u64 = IMAGE_BASE + 7 * PAGE;
+pub const END: u64 = IMAGE_BASE + 10 * PAGE;
+
+/// Where a call enters that a program makes without SYSCALL. RAX is its number, RCX where it goes on; all else is as for
+/// SYSCALL. RCX and R11 are lost.
+pub const FAST_ENTRY: u64 = FAST_PAGE;
+/// Where SYSCALL enters on kvm-pvm, where it does not leave ring 3: RFLAGS is in R11.
+pub const FAST_SYSCALL: u64 = FAST_PAGE + 0x20;
+/// One past the instructions that run before [`FAST_SYSCALL`] has put RFLAGS on the fast path's stack.
+pub const FAST_SYSCALL_END: u64 = FAST_PAGE + 0x3b;
+/// From here on a call has been answered: RAX holds the result.
+pub const FAST_ANSWERED: u64 = FAST_PAGE + 0x80;
+/// One past the instructions that run then.
+pub const FAST_ANSWERED_END: u64 = FAST_PAGE + 0xa0;
+/// Where a call gives up and traps. The instruction is an `out` on kvm-pvm, a SYSCALL elsewhere.
+pub const FAST_TRAPS: [u64; 2] = [FAST_PAGE + 0x180, FAST_PAGE + 0x190];
+/// What that SYSCALL leaves in RCX.
+pub const FAST_AFTER_SYSCALL: u64 = FAST_TRAPS[1] + 2;
+
+/// Numbers of system calls that have a word in the answers page.
+pub const CALLS: usize = 480;
+/// A call's word that says that it traps. Any word with bit 63 set that is not [`CALL_IS_POSTED`] does.
+pub const CALL_TRAPS: u64 = u64::MAX;
+/// A call's word that says that it may be posted.
+pub const CALL_IS_POSTED: u64 = u64::MAX - 1;
+
+/// Rounds after which a thread no longer waits for a call that somebody has taken.
+pub const ROUNDS: u32 = 8;
+
+/// Offsets in the answers page, behind the words of the calls.
+pub mod answers {
+    /// Not zero while somebody looks for posted calls (32 bits).
+    pub const ATTENDED: u64 = 480 * 8;
+    /// Which of [`FAST_TRAPS`](super::FAST_TRAPS) this virtual CPU uses.
+    pub const TRAP: u64 = ATTENDED + 8;
+    /// How often a thread looks for its answer in a round (32 bits).
+    pub const SPINS: u64 = ATTENDED + 16;
+}
+const _: () = assert!(answers::ATTENDED == CALLS as u64 * 8);
+
+/// Offsets in the call page.
+pub mod call {
+    /// Where the posted call is: one of the states below (32 bits).
+    pub const STATE: u64 = 0;
+    /// RAX of the posted call.
+    pub const NUMBER: u64 = 0x08;
+    /// RDI, RSI, RDX, R10, R8 and R9 of the posted call.
+    pub const ARGUMENTS: u64 = 0x10;
+    /// What the call returned.
+    pub const RESULT: u64 = 0x40;
+    /// Where the thread goes on after the call.
+    pub const RETURN: u64 = 0x48;
+    /// The program's RSP while [`STACK`] is in its place.
+    pub const RSP: u64 = 0x80;
+    /// How often the thread looks once more for an answer (32 bits).
+    pub const ROUNDS: u64 = 0x88;
+    /// How many calls were answered in the guest.
+    pub const ANSWERED: u64 = 0x90;
+    /// Where RFLAGS lie on the fast path's stack.
+    pub const RFLAGS: u64 = STACK - 8;
+    /// The end of the fast path's stack, which holds one word: a program's own may have none to spare.
+    pub const STACK: u64 = 0xc0;
+
+    /// No call is posted.
+    pub const FREE: u32 = 0;
+    /// A call is posted, and nobody has taken it.
+    pub const POSTED: u32 = 1;
+    /// Somebody is serving the call.
+    pub const CLAIMED: u32 = 2;
+    /// The result is there.
+    pub const DONE: u32 = 3;
+    /// The call has to be made by trap.
+    pub const REFUSED: u32 = 4;
+}
 
 /// Bytes between two exception stubs.
 pub const STUB_STRIDE: u64 = 16;

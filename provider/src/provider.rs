@@ -12,8 +12,8 @@ use std::sync::Arc;
 use vmm::memory::Fault;
 use vmm::pico::walk::Visit;
 use vmm::pico::{
-    Context, Disposition, ExceptionRecord, ExitReason, ProcessAccess, ProcessDetails, ProtectedRange, Provider,
-    SubsystemType, ThreadAccess, TrapFrame,
+    Context, Disposition, ExceptionRecord, ExitReason, PostedCall, ProcessAccess, ProcessDetails, ProtectedRange,
+    Provider, SubsystemType, ThreadAccess, TrapFrame,
 };
 use vmm::trap::Registers;
 
@@ -100,6 +100,10 @@ fn system_call(task: &mut CurrentTask<'_>) -> Disposition {
 impl Provider for LinuxProvider {
     fn dispatch_system_call(&self, thread: &Context, frame: &mut TrapFrame<'_>) -> Disposition {
         with_task(thread, frame, system_call)
+    }
+
+    fn dispatch_posted_call(&self, _: &Context, _: &PostedCall) -> Option<u64> {
+        None
     }
 
     fn dispatch_exception(

@@ -5,7 +5,7 @@ use provider::config::{Config, Limits, Network, User, View};
 use provider::sandbox::{Sandbox, SandboxEnd};
 use std::path::Path;
 use vmm::pico::walk::{Found, StackFrame};
-use vmm::pico::{Host, HostConfig, ProcessKind, Stopped, ThreadStack};
+use vmm::pico::{Host, HostConfig, Posting, ProcessKind, Stopped, ThreadStack};
 
 /// `__NR_pause`
 const PAUSE: u64 = 34;
@@ -29,7 +29,7 @@ fn config(program: &Path) -> Config {
 
 /// Runs the program until both its threads wait in pause(2), and walks their stacks.
 fn stacks(program: &Path) -> Vec<ThreadStack> {
-    let host = Host::open(&HostConfig { memory: 256 << 20, vcpus: None }).unwrap();
+    let host = Host::open(&HostConfig { memory: 256 << 20, vcpus: None, posting: Posting::default() }).unwrap();
     let sandbox = Sandbox::start(&host, config(program)).unwrap();
     let process = host.processes().into_iter().find(|process| process.kind() == ProcessKind::Pico).unwrap();
     let waits = || {

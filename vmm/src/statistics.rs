@@ -37,6 +37,50 @@ impl Kicks {
     }
 }
 
+/// Calls that threads have posted.
+#[derive(Debug, Default)]
+pub(crate) struct Posts {
+    served: Count,
+    refused: Count,
+    missed: Count,
+}
+
+impl Posts {
+    /// A call was served.
+    pub(crate) fn served(&self) {
+        self.served.add();
+    }
+
+    /// A call needed its thread.
+    pub(crate) fn refused(&self) {
+        self.refused.add();
+    }
+
+    /// Nobody took a call in time.
+    pub(crate) fn missed(&self) {
+        self.missed.add();
+    }
+
+    /// All counters, with the calls that were `answered` in the guest.
+    pub(crate) fn paths(&self, answered: u64) -> CallPaths {
+        let (posted, refused, missed) = (self.served.get(), self.refused.get(), self.missed.get());
+        CallPaths { answered, posted, refused, missed }
+    }
+}
+
+/// How system calls were made that took no trap, or tried to do without.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CallPaths {
+    /// Answered in the guest. The programs count these: any of them may make it any number.
+    pub answered: u64,
+    /// Posted, and served while the thread spun in user mode.
+    pub posted: u64,
+    /// Posted, and made by trap after all, because they needed their thread.
+    pub refused: u64,
+    /// Posted, and made by trap after all, because nobody took them in time.
+    pub missed: u64,
+}
+
 /// The counters of a host.
 #[derive(Debug, Default)]
 pub struct Statistics {

@@ -7,8 +7,8 @@ use super::tables::Callbacks;
 use super::visit;
 use crate::memory::Fault;
 use crate::pico::{
-    Activity, Chance, Context, Disposition, ExceptionRecord, ExitReason, ProcessAccess, ProcessDetails, ProtectedRange,
-    Provider, SubsystemType, ThreadAccess, TrapFrame, walk::Visit,
+    Activity, Chance, Context, Disposition, ExceptionRecord, ExitReason, PostedCall, ProcessAccess, ProcessDetails,
+    ProtectedRange, Provider, SubsystemType, ThreadAccess, TrapFrame, walk::Visit,
 };
 use crate::protect::Sealed;
 use crate::trap::Registers;
@@ -105,6 +105,11 @@ impl Provider for Adapter {
         let keep = |answer| answer != disposition::NOT_HANDLED;
         // SAFETY: see [`Adapter`].
         disposition_of(show(frame, |frame| unsafe { callback(pointer(thread), &raw const shown, frame) }, keep))
+    }
+
+    fn dispatch_posted_call(&self, _: &Context, _: &PostedCall) -> Option<u64> {
+        // Its tables have no such callback, and its threads never post.
+        None
     }
 
     fn dispatch_io_fault(&self, process: &Context, fault: &Fault) -> bool {

@@ -60,7 +60,7 @@ fn stub(port: u16, rip: u64) -> Option<Leave> {
     let port = u8::try_from(port).ok()?;
     let page = rip & !(layout::PAGE - 1);
     if port == layout::SYSCALL_PORT {
-        return (page == layout::SYSCALL_PAGE).then_some(Leave::Syscall);
+        return matches!(page, layout::SYSCALL_PAGE | layout::FAST_PAGE).then_some(Leave::Syscall);
     }
     let number = port.checked_sub(layout::VECTOR_PORT)?;
     let vector = if number == layout::VECTORS { layout::LEGACY_VECTOR } else { number };

@@ -1,6 +1,7 @@
 //! What came of an entry: a way of leaving the guest becomes a trap of the program, or nothing at all.
 
 use super::exit::{self, Leave};
+use super::fast;
 use super::registers::user_registers;
 use super::supervisor::SyscallRing;
 use super::vcpu::{Ring, Vcpu, failed};
@@ -26,7 +27,7 @@ impl Vcpu {
                         SyscallRing::Kernel => Ring::Kernel,
                         SyscallRing::User => Ring::User,
                     };
-                    return Ok(Some(self.syscall(registers)));
+                    return Ok(self.syscall(registers));
                 }
                 Leave::Vector(vector) => return self.exception(vector, registers),
                 Leave::Interrupted => match self.interrupted(registers)? {
@@ -50,12 +51,26 @@ impl Vcpu {
         }
     }
 
-    /// The thread executed SYSCALL.
-    fn syscall(&self, registers: &mut Registers) -> Trap {
+    /// The thread left by the system-call port. `None`: it has its answer, and goes on with these registers.
+    fn syscall(&mut self, registers: &mut Registers) -> Option<Trap> {
         let regs = self.fd.sync_regs().regs;
         *registers = user_registers(&regs);
-        (registers.rip, registers.rflags) = (regs.rcx, regs.r11 & USER_RFLAGS | FIXED_RFLAGS);
-        Trap::Syscall
+        if self.ring == Ring::Kernel {
+            (registers.rip, registers.rflags) = (regs.rcx, regs.r11 & USER_RFLAGS | FIXED_RFLAGS);
+        }
+        if fast::is_inside(registers.rip) { self.leave_fast_path(registers) } else { Some(Trap::Syscall) }
+    }
+
+    /// The thread stands in the fast path with these registers. Makes them what they are behind the call that it is
+    /// making, and tells whether the call is still to be made. The virtual CPU's post is closed.
+    fn leave_fast_path(&mut self, registers: &mut Registers) -> Option<Trap> {
+        let outcome = fast::leave(self.pages.call, registers);
+        registers.rflags = registers.rflags & USER_RFLAGS | FIXED_RFLAGS;
+        let fast::Outcome::Unanswered(why) = outcome else { return None };
+        if self.pages.is_posted(registers.rax) {
+            self.vm.attendant().trapped(&self.post, &mut self.pace, why);
+        }
+        Some(Trap::Syscall)
     }
 
     /// A stub reported a vector; its frame is on the vector's interrupt stack.
@@ -70,18 +85,25 @@ impl Vcpu {
             // interpreter, which executes SYSCALL where RSP is not canonical, does arrive in ring 0: there SMEP forbids
             // the page, or the program would be resumed in ring 0.
             let vector = Vector(vector);
-            if frame.rip == layout::SYSCALL_PAGE && matches!(vector, Vector::DEBUG | Vector::PAGE_FAULT) {
+            if frame.rip == self.pages.syscall_entry() && matches!(vector, Vector::DEBUG | Vector::PAGE_FAULT) {
                 (registers.rip, registers.rflags) = (regs.rcx, regs.r11 & USER_RFLAGS | FIXED_RFLAGS);
                 if vector == Vector::PAGE_FAULT {
                     registers.rax = frame.rax;
                 }
-                return Ok(Some(Trap::Syscall));
+                let inside = fast::is_inside(registers.rip);
+                return Ok(if inside { self.leave_fast_path(registers) } else { Some(Trap::Syscall) });
             }
             let vector = vector.0;
             let why = format!("exception {vector} in ring 0 at {:#x}, error {:#x}", frame.rip, frame.error);
             return Err(RunError(exit::report(&self.fd, &why)));
         }
         (registers.rip, registers.rflags) = (frame.rip, frame.rflags & USER_RFLAGS | FIXED_RFLAGS);
+        if vector == Vector::DEBUG.0 && fast::is_inside(frame.rip) {
+            // It is stepped through: to its debugger a call is one instruction.
+            if let Some(call) = self.leave_fast_path(registers) {
+                return Ok(Some(call));
+            }
+        }
         let mut exception = Exception { vector: Vector(vector), error: frame.error, address: UserAddr(0) };
         if vector == Vector::PAGE_FAULT.0 {
             exception.address.0 = regs.rax;
@@ -175,15 +197,15 @@ impl Vcpu {
         }
         let ring3 = self.fd.get_sregs().map_err(failed("KVM_GET_SREGS"))?.cs.selector & 3 == 3;
         let regs = self.fd.sync_regs().regs;
-        if ring3 && regs.rip != layout::SYSCALL_PAGE {
-            self.ring = Ring::User;
+        self.ring = if ring3 { Ring::User } else { Ring::Kernel };
+        if ring3 {
             *registers = user_registers(&regs);
             registers.rflags = regs.rflags & USER_RFLAGS | FIXED_RFLAGS;
-            return Ok(Some(Some(Trap::Kicked)));
+            let call = if fast::is_inside(regs.rip) { self.leave_fast_path(registers) } else { None };
+            return Ok(Some(Some(call.unwrap_or(Trap::Kicked))));
         }
-        self.ring = if ring3 { Ring::User } else { Ring::Kernel };
         if regs.rip == layout::SYSCALL_PAGE {
-            return Ok(Some(Some(self.syscall(registers))));
+            return Ok(Some(Some(self.syscall(registers).unwrap_or(Trap::Kicked))));
         }
         // On a way back nothing has moved yet; in an exception's stub the `out` is near.
         let back = regs.rip == layout::SYSRET || (layout::IRET..layout::TRAP_PAGE + layout::PAGE).contains(&regs.rip);

@@ -1,5 +1,6 @@
 //! How a parked worker is told what to do.
 
+use super::calls::Calls;
 use super::vcpu::Vcpu;
 use crate::trap::{Attention, UserMode};
 use std::fmt;
@@ -11,7 +12,7 @@ pub(crate) type Job = Box<dyn FnOnce(&mut dyn UserMode) + Send>;
 /// What a worker is told.
 pub(super) enum Order {
     /// Run a pico thread to its end.
-    Live(Job, Arc<Attention>),
+    Live(Job, Arc<Attention>, Arc<Calls>),
     /// Run a pico thread until it leaves user mode once.
     Burst(Box<dyn FnOnce(&mut Vcpu) + Send>),
 }

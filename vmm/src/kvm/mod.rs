@@ -75,13 +75,17 @@
 //! - kvm_amd 6.1 and 6.12, with nested and with shadow paging, one and two CPUs, behave alike in all tests of
 //!   `tests/traps.rs` and `tests/threads.rs`.
 
+mod attendant;
 mod attention;
+mod calls;
 mod cpuid;
 mod door;
 mod exit;
+mod fast;
 mod judge;
 mod mailbox;
 mod opening;
+mod post;
 mod probe;
 mod registers;
 mod report;
@@ -95,7 +99,10 @@ mod vm;
 mod workers;
 mod xsave;
 
+pub use attendant::Posting;
 pub(crate) use attention::Attention;
+pub(crate) use calls::ServeCalls;
+pub use calls::{Calls, PostedCall, Way};
 pub(crate) use opening::Opening;
 pub use opening::check;
 pub use report::{Capability, HostReport, PagingFlavour, Refusal, TrapMethod};

@@ -1,5 +1,6 @@
 //! What a virtual CPU is given once, when it is made: CPUID, control and model-specific registers, the time-stamp counter.
 
+use super::probe::Flavour;
 use super::supervisor::{SyscallRing, TSS_LIMIT};
 use crate::addr::GuestPhys;
 use guest::layout;
@@ -91,9 +92,10 @@ fn cr4(cpuid: &CpuId, syscall: SyscallRing) -> u64 {
     bits
 }
 
-/// Gives a new virtual CPU everything but a thread. CPUID comes first: KVM checks CR4 and XCR0 against it.
-/// Returns the system registers, which are every new thread's but for root and bases.
-pub(super) fn set_up(vcpu: &VcpuFd, cpuid: &CpuId, syscall: SyscallRing, xcr0: u64) -> Result<kvm_sregs, Error> {
+/// Gives a new virtual CPU everything but a thread; `entry` is where SYSCALL enters. CPUID comes first: KVM checks CR4 and
+/// XCR0 against it. Returns the system registers, which are every new thread's but for root and bases.
+pub(super) fn set_up(vcpu: &VcpuFd, flavour: &Flavour, entry: u64) -> Result<kvm_sregs, Error> {
+    let (cpuid, syscall, xcr0) = (&flavour.cpuid, flavour.syscall, flavour.xcr0);
     vcpu.set_cpuid2(cpuid)?;
     // With an interrupt controller, all but the first would wait for the start-up interrupt of a guest's kernel.
     vcpu.set_mp_state(kvm_mp_state { mp_state: KVM_MP_STATE_RUNNABLE })?;
@@ -123,7 +125,7 @@ pub(super) fn set_up(vcpu: &VcpuFd, cpuid: &CpuId, syscall: SyscallRing, xcr0: u
         }
         share_time(vcpu);
     }
-    set_syscall_entry(vcpu, layout::SYSCALL_PAGE)?;
+    set_syscall_entry(vcpu, entry)?;
     Ok(sregs)
 }
 

@@ -20,6 +20,7 @@ use guest::layout;
 use linux_loader::loader::{Elf, KernelLoader};
 use std::io::Cursor;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use vm_memory::{GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 
@@ -63,6 +64,22 @@ impl Page {
         let word = self.word(offset);
         // SAFETY: `word` checked that the aligned word lies in the page, which is mapped.
         unsafe { word.read_volatile() }
+    }
+
+    /// Stores a word at `offset` behind everything that was written before, for whoever [`observes`](Self::observe) it.
+    pub(super) fn publish(self, offset: u64, value: u64) {
+        self.shared(offset).store(value, Ordering::Release);
+    }
+
+    /// Loads the word at `offset`, and with it what was written before it was [published](Self::publish).
+    pub(super) fn observe(self, offset: u64) -> u64 {
+        self.shared(offset).load(Ordering::Acquire)
+    }
+
+    fn shared(&self, offset: u64) -> &AtomicU64 {
+        // SAFETY: `word` checked that the aligned word lies in the page, which is never unmapped; both the guest and the
+        // monitor access it by single moves.
+        unsafe { AtomicU64::from_ptr(self.word(offset)) }
     }
 
     /// The page as a range of the monitor's memory.
@@ -143,8 +160,8 @@ pub(super) struct Supervisor {
 /// The pages that all virtual CPUs share, which lie behind one another in this order.
 #[derive(Clone, Copy, Debug)]
 struct Shared {
-    /// The image's pages: system call, traps, probe.
-    image: [Page; 3],
+    /// The image's pages: system call, traps, probe, fast path.
+    image: [Page; 4],
     idt: Page,
     gdt: Page,
     /// Task-state segments: without open ports, and with the one that ring 3 needs ([`SyscallRing::User`]).
@@ -152,13 +169,13 @@ struct Shared {
 }
 
 /// How many pages are [`Shared`].
-const SHARED_PAGES: usize = 7;
+const SHARED_PAGES: usize = 8;
 
 impl Shared {
     /// Takes the pages from an arena that has handed out nothing yet, and fills them in.
     fn new(arena: &mut Arena, vm: &Vm) -> Result<Self, MemoryError> {
         let mut page = || arena.page(vm);
-        let image = [page()?, page()?, page()?];
+        let image = [page()?, page()?, page()?, page()?];
         let (idt, gdt, tss) = (page()?, page()?, [page()?, page()?]);
         load_image(image[0].host)?;
         fill_idt(idt);
@@ -174,11 +191,12 @@ impl Shared {
 
     /// What each page is, in order.
     fn named(&self) -> [(&'static str, Page); SHARED_PAGES] {
-        let [calls, traps, probe] = self.image;
+        let [calls, traps, probe, fast] = self.image;
         [
             ("the system-call entry", calls),
             ("the trap code", traps),
             ("the probe's code", probe),
+            ("the fast path", fast),
             ("the interrupt descriptor table", self.idt),
             ("the global descriptor table", self.gdt),
             ("the task-state segment", self.tss[0]),
@@ -208,8 +226,10 @@ impl Supervisor {
         let pages = {
             let mut arena = self.arena.lock().unwrap_or_else(PoisonError::into_inner);
             let mut page = || arena.page(vm);
-            CpuPages { tables: [page()?, page()?, page()?], stacks: page()?, syscall }
+            let tables = [page()?, page()?, page()?];
+            CpuPages { tables, stacks: page()?, answers: page()?, call: page()?, syscall }
         };
+        pages.reset_answers();
         for (table, page) in pages.tables.iter().enumerate() {
             for (index, entry) in self.entries(&pages, table) {
                 page.store(index * 8, entry);
@@ -225,14 +245,16 @@ impl Supervisor {
         match table {
             0 | 1 => vec![(index(layout::IMAGE_BASE, 2 - table), pages.tables[table + 1].guest.0 | entry::TABLE)],
             _ => {
-                let user = if pages.syscall == SyscallRing::User { entry::USER } else { 0 };
                 vec![
-                    at(layout::SYSCALL_PAGE, self.shared.image[0], entry::CODE | user),
+                    at(layout::SYSCALL_PAGE, self.shared.image[0], entry::CODE),
                     at(layout::TRAP_PAGE, self.shared.image[1], entry::CODE),
+                    at(layout::FAST_PAGE, self.shared.image[3], entry::CODE | entry::USER),
                     at(layout::IDT, self.shared.idt, entry::READ_ONLY),
                     at(layout::GDT, self.shared.gdt, entry::READ_ONLY),
                     at(layout::TSS, self.shared.tss(pages.syscall), entry::READ_ONLY),
                     at(layout::STACKS, pages.stacks, entry::DATA),
+                    at(layout::ANSWERS_PAGE, pages.answers, entry::READ_ONLY | entry::USER),
+                    at(layout::CALL_PAGE, pages.call, entry::DATA | entry::USER),
                 ]
             }
         }
@@ -271,6 +293,13 @@ impl Supervisor {
         cpus.iter().enumerate().flat_map(ranges).collect()
     }
 
+    /// How many calls were answered in the guest, as the programs count them.
+    pub(super) fn answered(&self) -> u64 {
+        let cpus = self.cpus.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = cpus.iter().map(|pages| pages.call.load(layout::call::ANSWERED));
+        counts.fold(0, u64::saturating_add)
+    }
+
     /// Tells whether the tables of all virtual CPUs are as they were made: what is read-only there is so still, and
     /// nothing else is mapped.
     pub(super) fn check_tables(&self) -> Result<(), Corruption> {
@@ -307,6 +336,10 @@ pub(super) struct CpuPages {
     /// The tables under slot 511, uppermost first.
     tables: [Page; 3],
     pub(super) stacks: Page,
+    /// How the running thread's calls are made ([`layout::ANSWERS_PAGE`]).
+    pub(super) answers: Page,
+    /// What the fast path works with ([`layout::CALL_PAGE`]).
+    pub(super) call: Page,
     syscall: SyscallRing,
 }
 
@@ -314,6 +347,28 @@ impl CpuPages {
     /// The top-level entry (slot 511) under which all supervisor pages of this virtual CPU lie.
     pub(super) fn top_entry(&self) -> u64 {
         self.tables[0].guest.0 | entry::TABLE
+    }
+
+    /// Has every call trap.
+    pub(super) fn reset_answers(&self) {
+        (0..layout::answers::ATTENDED).step_by(8).for_each(|word| self.answers.store(word, layout::CALL_TRAPS));
+        self.answers.store(layout::answers::ATTENDED, 0);
+        let trap = layout::FAST_TRAPS[usize::from(self.syscall == SyscallRing::Kernel)];
+        self.answers.store(layout::answers::TRAP, trap);
+    }
+
+    /// Whether the running thread's calls of this number may be posted.
+    pub(super) fn is_posted(&self, number: u64) -> bool {
+        let known = usize::try_from(number).is_ok_and(|number| number < layout::CALLS);
+        known && self.answers.load(number * 8) == layout::CALL_IS_POSTED
+    }
+
+    /// Where SYSCALL enters.
+    pub(super) fn syscall_entry(&self) -> u64 {
+        match self.syscall {
+            SyscallRing::Kernel => layout::SYSCALL_PAGE,
+            SyscallRing::User => layout::FAST_SYSCALL,
+        }
     }
 }
 
@@ -358,15 +413,15 @@ fn index(address: u64, level: usize) -> u64 {
     address >> (12 + 9 * level) & 511
 }
 
-/// Loads the trap image to three consecutive pages of the monitor's memory.
+/// Loads the trap image to consecutive pages of the monitor's memory.
 fn load_image(to: NonNull<u8>) -> Result<(), MemoryError> {
     let bytes = usize::try_from(layout::IMAGE_PAGES * PAGE_SIZE).map_err(|_| MemoryError::HostExhausted)?;
     let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-    // SAFETY: the three pages were handed out by the arena just now, lie behind one another and outlive the region.
+    // SAFETY: the pages were handed out by the arena just now, lie behind one another and outlive the region.
     let region = unsafe { MmapRegion::<()>::build_raw(to.as_ptr(), bytes, access, flags) };
     let region = region.ok().and_then(|region| GuestRegionMmap::new(region, GuestAddress(0)));
     let memory = region.and_then(|region| GuestMemoryMmap::from_regions(vec![region]).ok());
-    let memory = memory.expect("one region of three pages at address 0 is a valid guest memory");
+    let memory = memory.expect("one region at address 0 is a valid guest memory");
     Elf::load(&memory, None, &mut Cursor::new(guest::TRAP_IMAGE), None)
         .expect("the build script made the image, and its linker script its addresses");
     Ok(())

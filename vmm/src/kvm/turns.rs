@@ -5,6 +5,7 @@
 //! two switches of host threads and some ten microseconds a trap, and takes the limit off the number of threads.
 //! A thread that has entered often, or computes long, gets a virtual CPU of its own while there are any.
 
+use super::calls::Calls;
 use super::mailbox::{Mailbox, Order};
 use super::probe::Flavour;
 use super::vcpu::Vcpu;
@@ -191,10 +192,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// cost as much as making one.
 const PROMOTED_AFTER: u32 = 24;
 
+/// What a borrower's pico thread shares with others.
+#[derive(Debug)]
+pub(super) struct Borrowing {
+    pub(super) attention: Arc<Attention>,
+    pub(super) calls: Arc<Calls>,
+    pub(super) meter: Arc<Meter>,
+}
+
 /// A thread that borrows a virtual CPU for each entry, until it has one of its own.
 pub(super) struct Borrower<'a> {
     turns: &'a Turns,
     attention: Arc<Attention>,
+    /// How its calls are made: by trap, until it has a virtual CPU of its own.
+    calls: Arc<Calls>,
     /// Where the CPU time goes that lent virtual CPUs use.
     meter: Arc<Meter>,
     /// While it has no virtual CPU of its own.
@@ -216,13 +227,13 @@ impl<'a> Borrower<'a> {
     pub(super) fn new(
         turns: &'a Turns,
         flavour: &Flavour,
-        attention: Arc<Attention>,
-        meter: Arc<Meter>,
+        borrowing: Borrowing,
         make: &'a dyn Fn() -> Option<Vcpu>,
     ) -> Self {
+        let Borrowing { attention, calls, meter } = borrowing;
         let (layout, traps_at_addresses) = (flavour.extended, flavour.traps_at_addresses());
         let saved = Saved { layout, traps_at_addresses, state: ThreadState::default() };
-        Self { turns, attention, meter, saved, bursts: 0, make, own: None }
+        Self { turns, attention, calls, meter, saved, bursts: 0, make, own: None }
     }
 
     /// The thread is over: gives up the virtual CPU of its own, if it has one that can be used again.
@@ -238,6 +249,7 @@ impl<'a> Borrower<'a> {
         self.bursts = 0;
         if let Some(mut vcpu) = (self.make)() {
             vcpu.attach(&self.attention);
+            vcpu.attach_calls(&self.calls);
             vcpu.load(&self.saved.state);
             self.own = Some(vcpu);
         }

@@ -5,8 +5,11 @@
 //! image, with a frame that the monitor wrote and whose selectors are ring 3's; from ring 3 with new registers. The RIP
 //! that KVM reports at an `out` is never built upon, and setting another one also cancels KVM's own step over the `out`.
 
+use super::attendant::Pace;
+use super::calls::Calls;
 use super::door::Door;
 use super::exit::{self, Leave};
+use super::post::Post;
 use super::probe::Flavour;
 use super::registers::{canonical, general, is_canonical, user_registers};
 use super::setup;
@@ -73,6 +76,10 @@ pub(super) struct Vcpu {
     /// How often in a row KVM could not get a frame.
     pub(super) host_faults: u32,
     broken: bool,
+    /// Where calls are taken that its thread posts.
+    pub(super) post: Arc<Post>,
+    /// How its thread's calls have followed each other.
+    pub(super) pace: Pace,
     /// Only the thread that made it may use it.
     _not_send: PhantomData<*mut ()>,
 }
@@ -81,7 +88,7 @@ impl Vcpu {
     /// Makes a virtual CPU of the calling thread, which stays the only one that uses it.
     pub(super) fn new(vm: &Arc<Vm>, pages: CpuPages, flavour: Flavour) -> Result<Self, kvm_ioctls::Error> {
         let mut fd = vm.create_vcpu()?;
-        let fresh = setup::set_up(&fd, &flavour.cpuid, flavour.syscall, flavour.xcr0)?;
+        let fresh = setup::set_up(&fd, &flavour, pages.syscall_entry())?;
         fd.set_sync_valid_reg(SyncReg::Register);
         let immediate_exit = &raw mut fd.get_kvm_run().immediate_exit;
         // SAFETY: the byte stays mapped until this virtual CPU is dropped, by its own thread, which clears it first.
@@ -103,6 +110,8 @@ impl Vcpu {
             retried: (0, 0, 0),
             host_faults: 0,
             broken: false,
+            post: Post::new(&pages),
+            pace: Pace::default(),
             _not_send: PhantomData,
         })
     }
@@ -110,6 +119,12 @@ impl Vcpu {
     /// Lets kicks of a thread reach it here.
     pub(super) fn attach(&self, attention: &Attention) {
         attention.attach(self.door.clone());
+    }
+
+    /// Lets a thread that stays make its calls without traps.
+    pub(super) fn attach_calls(&mut self, calls: &Arc<Calls>) {
+        self.post.attach(calls);
+        self.pace = Pace::default();
     }
 
     /// Runs code at `rip` in ring 3 under a root that belongs to no address space, until it leaves.
@@ -129,6 +144,7 @@ impl Vcpu {
 
     /// Forgets the thread, and with it the hold on its address space.
     pub(super) fn release(&mut self) {
+        self.post.detach(&self.pages);
         (self.rooted, self.leaving, self.staged) = (None, None, None);
         self.fd.clear_sync_dirty_reg(SyncReg::SystemRegister);
     }
@@ -215,6 +231,16 @@ impl Vcpu {
         exit::run(&mut self.fd)
     }
 
+    /// As [`Self::enter`], while the thread's posted calls may be taken: until its post is shut.
+    fn enter_attended(&mut self) -> Leave {
+        let vm = self.vm.clone();
+        vm.attendant().enters();
+        self.post.open();
+        let leave = self.enter();
+        vm.attendant().leaves();
+        leave
+    }
+
     /// Whether stale translations live in the processor only, so that a changed generation asks for a flush.
     fn flushes(&self) -> bool {
         self.vm.paging() == Paging::Hardware
@@ -250,11 +276,13 @@ impl Vcpu {
                 self.door.leave();
                 continue;
             }
-            let leave = self.enter();
+            let leave = self.enter_attended();
             if self.vm.is_halted() {
                 self.stay_out(user_registers(&self.fd.sync_regs().regs));
             }
             self.door.leave();
+            // Whoever acts for the thread may wait for the door.
+            self.post.shut();
             // KVM says what it has taken, which an entry that was called off in time may have, too.
             if self.fd.get_kvm_run().kvm_dirty_regs & SyncReg::SystemRegister as u64 == 0 {
                 self.staged = None;

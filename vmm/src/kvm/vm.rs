@@ -1,5 +1,6 @@
 //! The virtual machine: its memory slots, and the doors of its virtual CPUs.
 
+use super::attendant::Attendant;
 use super::door::Door;
 use crate::addr::{GuestPhys, PAGE_SIZE};
 use crate::machine::{Activity, EntryGuard, Machine, Paging, SpaceSync};
@@ -43,6 +44,7 @@ pub(super) struct Vm {
     dummy: Mutex<Option<NonNull<u8>>>,
     /// No virtual CPU enters the guest any more.
     halted: AtomicBool,
+    attendant: OnceLock<Arc<Attendant>>,
 }
 
 /// A virtual CPU of a machine that was halted.
@@ -71,6 +73,7 @@ impl Vm {
             opened: Condvar::new(),
             dummy: Mutex::new(None),
             halted: AtomicBool::new(false),
+            attendant: OnceLock::new(),
         }
     }
 
@@ -92,6 +95,16 @@ impl Vm {
             let error = std::io::Error::last_os_error();
             tracing::debug!(%error, "KVM keeps its own number of shadow pages");
         }
+    }
+
+    /// Sets who takes posted calls.
+    pub(super) fn set_attendant(&self, attendant: Arc<Attendant>) {
+        self.attendant.get_or_init(|| attendant);
+    }
+
+    /// Who takes posted calls.
+    pub(super) fn attendant(&self) -> &Arc<Attendant> {
+        self.attendant.get().expect("workers set it before they give their first order")
     }
 
     /// Sets what the probe found out.

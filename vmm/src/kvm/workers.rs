@@ -6,17 +6,20 @@
 //! machine's virtual CPUs are used up, the others run on host threads without one, which borrow the last few
 //! ([`super::turns`]).
 
+use super::attendant::Attendant;
+use super::calls::Calls;
 use super::mailbox::{Job, Mailbox, Order};
 use super::opening::{Opened, Probed, ended_early};
 use super::probe::Flavour;
 use super::report::HostReport;
 use super::supervisor::Supervisor;
-use super::turns::{Borrower, Turns};
+use super::turns::{Borrower, Borrowing, Turns};
 use super::vcpu::Vcpu;
 use super::vm::{HaltedCpu, Vm};
 use crate::memory::GuestMemory;
 use crate::pico::{HostConfig, OpenError, ProtectedRange};
 use crate::protect::{Corruption, Sealing};
+use crate::statistics::{CallPaths, Posts};
 use crate::threads::{HostThreads, Owner};
 use crate::trap::Attention;
 use crate::usage::Meter;
@@ -39,6 +42,7 @@ pub(crate) struct Workers {
     /// The most virtual CPUs that the configuration allows.
     most: usize,
     first: First,
+    posts: Arc<Posts>,
 }
 
 /// What the first worker finds out, and tells when it has.
@@ -88,7 +92,9 @@ impl Workers {
         let Opened { vm, pool, threads } = opened;
         let memory = GuestMemory::new(vm.clone(), config.memory)?;
         let first = First { told: Mutex::new(told), probed: OnceLock::new() };
-        Ok(Arc::new(Self { vm, memory, pool, threads, most: config.vcpus.unwrap_or(usize::MAX), first }))
+        let posts = Arc::default();
+        vm.set_attendant(Arc::new(Attendant::new(config.posting, &threads, &posts)));
+        Ok(Arc::new(Self { vm, memory, pool, threads, most: config.vcpus.unwrap_or(usize::MAX), first, posts }))
     }
 
     /// Waits until the first worker has run the probe; the error is the report with the reason.
@@ -118,6 +124,12 @@ impl Workers {
         self.ready().map(|_| ()).map_err(|report| OpenError::Refused(Box::new(report.clone())))
     }
 
+    /// How calls were made that took no trap.
+    pub(crate) fn call_paths(&self) -> CallPaths {
+        let answered = self.first.probed.get().and_then(|probed| probed.as_ref().ok());
+        self.posts.paths(answered.map_or(0, |ready| ready.supervisor.answered()))
+    }
+
     /// Guest memory of the machine.
     pub(crate) fn memory(&self) -> &Arc<GuestMemory> {
         &self.memory
@@ -133,6 +145,7 @@ impl Workers {
         self: &Arc<Self>,
         job: Job,
         attention: &Arc<Attention>,
+        calls: &Arc<Calls>,
         meter: &Arc<Meter>,
     ) -> Result<(), Exhausted> {
         let ready = self.ready().map_err(|_| Exhausted)?;
@@ -141,28 +154,23 @@ impl Workers {
             return Err(Exhausted);
         }
         if let Some(idle) = pool.idle.pop() {
-            idle.send(Order::Live(job, attention.clone()));
+            idle.send(Order::Live(job, attention.clone(), calls.clone()));
             return Ok(());
         }
         if pool.direct < ready.direct.min(AT_ONCE) {
             let (mailbox, thread) = self.hire(ready)?;
             pool.direct += 1;
             pool.threads.push(thread);
-            mailbox.send(Order::Live(job, attention.clone()));
+            mailbox.send(Order::Live(job, attention.clone(), calls.clone()));
             return Ok(());
         }
         drop(pool);
-        self.run_in_turns(ready, job, attention.clone(), meter.clone())
+        let borrower = Borrowing { attention: attention.clone(), calls: calls.clone(), meter: meter.clone() };
+        self.run_in_turns(ready, job, borrower)
     }
 
     /// Runs a pico thread on a host thread that has no virtual CPU of its own.
-    fn run_in_turns(
-        self: &Arc<Self>,
-        ready: &Ready,
-        job: Job,
-        attention: Arc<Attention>,
-        meter: Arc<Meter>,
-    ) -> Result<(), Exhausted> {
+    fn run_in_turns(self: &Arc<Self>, ready: &Ready, job: Job, borrowing: Borrowing) -> Result<(), Exhausted> {
         if ready.turns.wants_more() {
             let (mailbox, thread) = self.hire(ready)?;
             lock(&self.pool).threads.push(thread);
@@ -173,7 +181,7 @@ impl Workers {
             // The machine was ready when the thread was asked for, and stays so.
             let Ok(ready) = workers.ready() else { return };
             let own = || workers.promote(ready);
-            let mut borrower = Borrower::new(&ready.turns, &ready.flavour, attention, meter, &own);
+            let mut borrower = Borrower::new(&ready.turns, &ready.flavour, borrowing, &own);
             job(&mut borrower);
             if let Some(vcpu) = borrower.finish() {
                 let (pool, orders) = (workers.pool.clone(), Mailbox::new());
@@ -260,6 +268,7 @@ impl Workers {
         // A machine that is not ready yet would make its first worker wait for an order after this.
         let ready = self.ready().ok();
         close(&self.pool, ready.map(|ready| &ready.turns));
+        self.vm.attendant().close();
     }
 }
 
@@ -285,8 +294,9 @@ pub(super) fn close(pool: &Mutex<Pool>, turns: Option<&Turns>) {
 pub(super) fn serve(mut vcpu: Vcpu, orders: &Arc<Mailbox>, pool: &Mutex<Pool>) {
     while let Some(order) = orders.receive() {
         match order {
-            Order::Live(job, attention) => {
+            Order::Live(job, attention, calls) => {
                 vcpu.attach(&attention);
+                vcpu.attach_calls(&calls);
                 job(&mut vcpu);
                 attention.detach();
                 vcpu.release();

@@ -8,9 +8,9 @@ use super::process::Process;
 use super::provider::Provider;
 use super::registry::{Claim, RegisterError, Registry};
 use crate::clock::Counter;
-use crate::kvm::{HostReport, Opening, Workers};
+use crate::kvm::{HostReport, Opening, Posting, Workers};
 use crate::memory::{CompressionReport, GuestMemory, MemoryError};
-use crate::statistics::Statistics;
+use crate::statistics::{CallPaths, Statistics};
 use crate::threads::{HostThreads, Owner};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
@@ -28,6 +28,8 @@ pub struct HostConfig {
     pub memory: u64,
     /// Virtual CPUs at the most; `None`: as many as KVM offers. More threads than these share them.
     pub vcpus: Option<usize>,
+    /// When calls that threads post are taken.
+    pub posting: Posting,
 }
 
 /// Why a host could not be opened.
@@ -298,6 +300,11 @@ impl Host {
     /// What has happened so far, counted.
     pub fn statistics(&self) -> &Statistics {
         self.shared.statistics()
+    }
+
+    /// How system calls were made that took no trap.
+    pub fn call_paths(&self) -> CallPaths {
+        self.shared.workers.as_ref().map_or_else(CallPaths::default, |workers| workers.call_paths())
     }
 
     /// What processes that are gone have used.

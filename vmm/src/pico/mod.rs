@@ -26,6 +26,7 @@ mod stop;
 mod thread;
 pub mod walk;
 
+pub use crate::kvm::{Calls, PostedCall, Posting, Way};
 pub use access::{ProcessAccess, ThreadAccess};
 pub use attributes::{ProcessAttributes, ProcessFlags, ProcessKind};
 pub use context::{ContextError, ContextParts, ThreadContext};

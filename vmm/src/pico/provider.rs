@@ -5,7 +5,7 @@
 //! compiled with its host.
 
 use super::walk::Visit;
-use super::{ProcessAccess, ProtectedRange, ThreadAccess, TrapFrame};
+use super::{PostedCall, ProcessAccess, ProtectedRange, ThreadAccess, TrapFrame};
 use crate::memory::Fault;
 use crate::trap::{Exception, Registers};
 use std::any::Any;
@@ -102,6 +102,11 @@ pub enum SubsystemType {
 pub trait Provider: Send + Sync + fmt::Debug {
     /// Handles SYSCALL (NT: `DispatchSystemCall`). `thread` is the thread's context.
     fn dispatch_system_call(&self, thread: &Context, frame: &mut TrapFrame<'_>) -> Disposition;
+
+    /// Serves a system call that a thread has posted ([`Way::Post`](super::Way)), on a host thread of System's: the thread
+    /// itself spins in user mode meanwhile, and nobody else acts for it. Returns what the call returns. `None`: the call
+    /// needs the thread itself, with its registers, or would wait; nothing was done, and it comes again as a trap.
+    fn dispatch_posted_call(&self, thread: &Context, call: &PostedCall) -> Option<u64>;
 
     /// Handles an exception (NT: `DispatchException`). `None`: it was not handled, and the frame is as it was; after that
     /// answer at the second chance the host ends the process.

@@ -20,7 +20,7 @@ pub(super) fn start(thread: &Arc<Thread>) -> Result<(), CreateError> {
         state.phase = Phase::Running;
     }
     let job = thread.clone();
-    let started = workers.run(Box::new(move |cpu| live(&job, cpu)), &thread.attention, &thread.meter);
+    let started = workers.run(Box::new(move |cpu| live(&job, cpu)), &thread.attention, thread.calls(), &thread.meter);
     started.map_err(|_| {
         thread.state().phase = Phase::Created;
         CreateError::HostExhausted

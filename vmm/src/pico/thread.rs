@@ -5,9 +5,10 @@ use super::process::Process;
 use super::provider::Context;
 use super::run;
 use super::stop::{NotStopped, Stopped, ThreadStatus, Trapped};
+use crate::kvm::{Calls, PostedCall, ServeCalls};
 use crate::trap::{Attention, Registers, ThreadState};
 use crate::usage::Meter;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 /// What a new thread starts with.
 #[derive(Debug)]
@@ -54,6 +55,7 @@ pub struct Thread {
     context: Context,
     pub(super) attention: Arc<Attention>,
     pub(super) meter: Arc<Meter>,
+    calls: Arc<Calls>,
     state: Mutex<State>,
     pub(super) resumed: Condvar,
     /// Told when a thread that is to stop parks, enters its provider, or ends.
@@ -66,12 +68,13 @@ impl Thread {
     pub(super) fn create(process: &Arc<Process>, attributes: ThreadAttributes) -> Arc<Self> {
         let ThreadAttributes { registers, fs_base, gs_base, xsave, context } = attributes;
         let saved = ThreadState { registers, fs_base, gs_base, xsave, ..ThreadState::default() };
-        Arc::new(Self {
+        Arc::new_cyclic(|thread: &Weak<Self>| Self {
             id: process.host.new_id(),
             process: process.clone(),
             context,
             attention: Arc::new(Attention::new(process.host.statistics().kicks())),
             meter: Arc::default(),
+            calls: Arc::new(Calls::new(thread.clone())),
             state: Mutex::new(State { phase: Phase::Created, suspended: 0, saved }),
             resumed: Condvar::new(),
             stopped: Condvar::new(),
@@ -97,6 +100,11 @@ impl Thread {
     /// The meter of the CPU time that it uses, in user mode and in its provider. It may be kept when the thread is gone.
     pub fn meter(&self) -> &Arc<Meter> {
         &self.meter
+    }
+
+    /// How its system calls are made: all by trap, until its provider says otherwise.
+    pub fn calls(&self) -> &Arc<Calls> {
+        &self.calls
     }
 
     /// The provider's object.
@@ -225,5 +233,11 @@ impl Thread {
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ServeCalls for Thread {
+    fn serve(&self, call: &PostedCall) -> Option<u64> {
+        self.process.host.provider()?.dispatch_posted_call(&self.context, call)
     }
 }

@@ -11,7 +11,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use vmm::foreign::{ForeignProvider, Keyring, LoadError, SecretKey, Signature, Statement, Usage, load, signature_path};
-use vmm::pico::{Chance, ExitReason, Host, HostConfig, Process, ProcessKind, Thread};
+use vmm::pico::{Chance, ExitReason, Host, HostConfig, Posting, Process, ProcessKind, Thread};
 use zeroize::Zeroizing;
 
 /// The folder with the shared objects. A machine without a compiler is given them.
@@ -164,7 +164,7 @@ impl ForeignRig {
             println!("skipped: PICOVISOR_NO_KVM is set");
             return None;
         }
-        let host = match Host::open(&HostConfig { memory: 1 << 30, vcpus: None }) {
+        let host = match Host::open(&HostConfig { memory: 1 << 30, vcpus: None, posting: Posting::default() }) {
             Ok(host) => host,
             Err(error) => panic!("this test needs KVM: {error}"),
         };

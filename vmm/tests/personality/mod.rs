@@ -28,9 +28,9 @@ use vmm::addr::{UserAddr, UserRange};
 use vmm::memory::{Access, AddressSpace, Fault, PageState};
 use vmm::pico::walk::{self, Visit};
 use vmm::pico::{
-    Activity, Chance, Context, Disposition, ExceptionRecord, ExitReason, Host, HostConfig, Process, ProcessAccess,
-    ProcessAttributes, ProcessDetails, ProcessFlags, ProtectedRange, Provider, SubsystemType, Thread, ThreadAccess,
-    ThreadAttributes, TrapFrame,
+    Activity, Chance, Context, Disposition, ExceptionRecord, ExitReason, Host, HostConfig, PostedCall, Posting,
+    Process, ProcessAccess, ProcessAttributes, ProcessDetails, ProcessFlags, ProtectedRange, Provider, SubsystemType,
+    Thread, ThreadAccess, ThreadAttributes, TrapFrame,
 };
 use vmm::trap::Registers;
 
@@ -293,6 +293,10 @@ impl Provider for Script {
         Some(Disposition::Resume)
     }
 
+    fn dispatch_posted_call(&self, _: &Context, _: &PostedCall) -> Option<u64> {
+        None
+    }
+
     fn dispatch_io_fault(&self, process: &Context, fault: &Fault) -> bool {
         let process = state_of(process).process.lock().unwrap().clone();
         self.push(Event::IoFault(fault.address.0));
@@ -449,7 +453,7 @@ impl Rig {
             println!("skipped: PICOVISOR_NO_KVM is set");
             return None;
         }
-        let host = match Host::open(&HostConfig { memory: 1 << 30, vcpus }) {
+        let host = match Host::open(&HostConfig { memory: 1 << 30, vcpus, posting: Posting::default() }) {
             Ok(host) => host,
             Err(error) => panic!("this test needs KVM: {error}"),
         };

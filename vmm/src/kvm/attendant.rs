@@ -1,0 +1,321 @@
+//! The attendant: the host thread of System's that takes and serves posted calls, and the policy when it does.
+//!
+//! While it attends, it spins: that is what makes a post cheaper than a trap, and it takes a processor. So it attends only
+//! while a thread makes calls in quick succession and there is a processor to spare, as far as one can tell: there
+//! are more processors than threads in user mode, and it is not slow to answer. A thread whose post nobody takes in time
+//! traps; after a few such misses the attendant stays away for a while, twice as long each time. When nothing is posted for
+//! a while it sleeps, and wakes up for nobody but a thread that asks.
+//!
+//! Threads ask at a trap that a post could have spared. Nothing here is needed for a call's result: any post that is not
+//! taken becomes a trap.
+
+use super::fast::Unanswered;
+use super::post::{Look, Post};
+use crate::statistics::Posts;
+use crate::threads::{HostThreads, Owner};
+use std::hint::spin_loop;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// When posted calls are taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Posting {
+    /// While calls are frequent and a processor is idle.
+    #[default]
+    Auto,
+    /// Never: each call traps.
+    Never,
+    /// As soon as a thread can post, whatever it costs.
+    Always,
+    /// Now and then, in no regular order: for tests of what happens in between.
+    Flapping,
+}
+
+/// Calls that could have been posted follow each other so quickly that attending pays.
+const QUICK: Duration = Duration::from_micros(250);
+/// After so many of them in a row a thread asks.
+const ENOUGH: u32 = 3;
+/// How long the attendant spins for nothing before it sleeps.
+const IDLE: Duration = Duration::from_micros(200);
+/// How long a thread waits for its post to be taken.
+const PATIENCE: Duration = Duration::from_micros(15);
+/// Misses after which the attendant stays away, and for how long: at first, and at the most.
+const MISSES: u32 = 3;
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(64);
+/// Calls served between two misses after which those before are forgotten.
+const FORGIVING: u32 = 64;
+/// Bytes of its stack: a provider's calls run on it.
+const STACK: usize = 1 << 20;
+/// Nanoseconds that it has patience for at the most when it comes and goes ([`Posting::Flapping`]).
+const FLAP: u64 = 60_000;
+/// Looks at all posts between two looks at the clock.
+const LOOKS: u32 = 32;
+
+/// Takes posted calls.
+#[derive(Debug)]
+pub(super) struct Attendant {
+    policy: Posting,
+    processors: usize,
+    /// Threads that are in user mode.
+    inside: AtomicUsize,
+    /// Nanoseconds since `epoch` before which nobody asks: the attendant stays away.
+    away_until: AtomicU64,
+    epoch: Instant,
+    /// Somebody has asked, or the machine closes: the attendant is to look at its state.
+    changed: AtomicBool,
+    state: Mutex<State>,
+    woken: Condvar,
+    threads: Arc<HostThreads>,
+    counts: Arc<Posts>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The posts to attend to from now on.
+    asked: Vec<Arc<Post>>,
+    thread: Option<JoinHandle<()>>,
+    closed: bool,
+    misses: u32,
+    /// How long it stays away after the next misses.
+    pause: Option<Duration>,
+}
+
+/// What a thread has seen of its own calls.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    last: Option<Instant>,
+    quick: u32,
+}
+
+impl Pace {
+    /// A call has trapped that could have been posted: tells whether such calls are frequent.
+    fn trapped(&mut self) -> bool {
+        let now = Instant::now();
+        let quick = self.last.replace(now).is_some_and(|last| now - last < QUICK);
+        self.quick = if quick { self.quick + 1 } else { 0 };
+        self.quick >= ENOUGH
+    }
+}
+
+impl Attendant {
+    pub(super) fn new(policy: Posting, threads: &Arc<HostThreads>, counts: &Arc<Posts>) -> Self {
+        Self {
+            policy,
+            processors: processors(),
+            inside: AtomicUsize::new(0),
+            away_until: AtomicU64::new(0),
+            epoch: Instant::now(),
+            changed: AtomicBool::new(false),
+            state: Mutex::default(),
+            woken: Condvar::new(),
+            threads: threads.clone(),
+            counts: counts.clone(),
+        }
+    }
+
+    /// A thread enters user mode.
+    pub(super) fn enters(&self) {
+        self.inside.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A thread has left it.
+    pub(super) fn leaves(&self) {
+        self.inside.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// The thread at `post` has trapped for a call that it might have posted, and this had come of it.
+    pub(super) fn trapped(self: &Arc<Self>, post: &Arc<Post>, pace: &mut Pace, unanswered: Unanswered) {
+        match (self.policy, unanswered) {
+            (Posting::Never, _) | (_, Unanswered::Refused) => {}
+            (Posting::Auto, Unanswered::Missed) => self.missed(),
+            (_, Unanswered::Missed) => self.counts.missed(),
+            (Posting::Auto, Unanswered::NotPosted) if !pace.trapped() || !self.has_room() => {}
+            (_, Unanswered::NotPosted) => self.ask(post),
+        }
+    }
+
+    /// Whether a processor is left for the attendant, beside those in user mode and the one that asks; and whether it has
+    /// stayed away long enough.
+    fn has_room(&self) -> bool {
+        self.inside.load(Ordering::Relaxed) + 2 <= self.processors
+            && self.now() >= self.away_until.load(Ordering::Relaxed)
+    }
+
+    fn now(&self) -> u64 {
+        nanoseconds(self.epoch.elapsed())
+    }
+
+    /// Has the attendant look after a post.
+    fn ask(self: &Arc<Self>, post: &Arc<Post>) {
+        let mut state = self.state();
+        if state.closed || state.asked.iter().any(|asked| Arc::ptr_eq(asked, post)) {
+            return;
+        }
+        if state.thread.is_none() {
+            let attendant = self.clone();
+            let thread = self.threads.spawn("posts", STACK, Owner::System, move || attendant.live());
+            // Without a thread for it, calls go on trapping.
+            let Ok(thread) = thread else { return };
+            state.thread = Some(thread);
+        }
+        state.asked.push(post.clone());
+        self.changed.store(true, Ordering::SeqCst);
+        self.woken.notify_one();
+    }
+
+    /// Nobody has taken a post in time.
+    fn missed(&self) {
+        self.counts.missed();
+        let mut state = self.state();
+        state.misses += 1;
+        if state.misses >= MISSES {
+            self.stay_away(&mut state);
+        }
+    }
+
+    /// Says that the attendant takes a pause, longer than the last.
+    fn stay_away(&self, state: &mut State) {
+        let pause = state.pause.unwrap_or(FIRST_PAUSE);
+        (state.pause, state.misses) = (Some((pause * 2).min(LONGEST_PAUSE)), 0);
+        self.away_until.store(self.now().saturating_add(nanoseconds(pause)), Ordering::Relaxed);
+        self.changed.store(true, Ordering::SeqCst);
+    }
+
+    /// Ends the attendant. No thread is in user mode any more.
+    pub(super) fn close(&self) {
+        let thread = {
+            let mut state = self.state();
+            state.closed = true;
+            state.asked.clear();
+            self.changed.store(true, Ordering::SeqCst);
+            self.woken.notify_one();
+            state.thread.take()
+        };
+        if let Some(thread) = thread {
+            // If it has panicked, it has said so already.
+            let _ = thread.join();
+        }
+    }
+
+    /// The attendant's life: it sleeps until it is asked, and attends until nothing comes any more.
+    fn live(&self) {
+        let mut random = nanoseconds(self.epoch.elapsed()) | 1;
+        let spins = spins();
+        loop {
+            let mut posts = {
+                let mut state = self.state();
+                while state.asked.is_empty() && !state.closed {
+                    state = self.woken.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
+                if state.closed {
+                    return;
+                }
+                std::mem::take(&mut state.asked)
+            };
+            posts.iter().for_each(|post| post.attend(Some(spins)));
+            let patience = match self.policy {
+                Posting::Always => None,
+                Posting::Flapping => Some(Duration::from_nanos(next(&mut random) % FLAP)),
+                Posting::Auto | Posting::Never => Some(IDLE),
+            };
+            self.attend(&mut posts, spins, patience);
+            posts.iter().for_each(|post| post.attend(None));
+        }
+    }
+
+    /// Takes calls from `posts` until there have been none for as long as it has `patience`, or it has to stay away.
+    fn attend(&self, posts: &mut Vec<Arc<Post>>, spins: u64, patience: Option<Duration>) {
+        let (mut quiet_since, mut looks, mut served) = (None, 0_u32, 0_u32);
+        loop {
+            if self.changed.swap(false, Ordering::SeqCst) && !self.look_up(posts, spins) {
+                return;
+            }
+            let mut quiet = true;
+            for post in &*posts {
+                match post.look() {
+                    Look::Nothing => continue,
+                    Look::Served => self.counts.served(),
+                    Look::Refused => self.counts.refused(),
+                }
+                quiet = false;
+                served += 1;
+            }
+            if !quiet {
+                (quiet_since, looks) = (None, 0);
+                if served >= FORGIVING {
+                    served = 0;
+                    let mut state = self.state();
+                    (state.misses, state.pause) = (0, None);
+                }
+                continue;
+            }
+            spin_loop();
+            looks += 1;
+            if looks.is_multiple_of(LOOKS) {
+                let now = Instant::now();
+                let since = *quiet_since.get_or_insert(now);
+                if patience.is_some_and(|patience| now - since >= patience) {
+                    return;
+                }
+                if self.policy == Posting::Auto && self.inside.load(Ordering::Relaxed) + 1 > self.processors {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Sees what has changed; `false`: the attendant is to leave.
+    fn look_up(&self, posts: &mut Vec<Arc<Post>>, spins: u64) -> bool {
+        let asked = {
+            let mut state = self.state();
+            if state.closed || self.policy == Posting::Auto && self.now() < self.away_until.load(Ordering::Relaxed) {
+                return false;
+            }
+            std::mem::take(&mut state.asked)
+        };
+        posts.retain(|post| post.is_used() && !asked.iter().any(|asked| Arc::ptr_eq(asked, post)));
+        asked.iter().for_each(|post| post.attend(Some(spins)));
+        posts.extend(asked);
+        true
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn nanoseconds(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// How many times a thread looks for its answer in [`PATIENCE`]: processors differ by a factor of twenty.
+fn spins() -> u64 {
+    const SAMPLE: u32 = 256;
+    let before = Instant::now();
+    (0..SAMPLE).for_each(|_| spin_loop());
+    let one = (nanoseconds(before.elapsed()) / u64::from(SAMPLE)).max(1);
+    (nanoseconds(PATIENCE) / one).clamp(16, 1 << 16)
+}
+
+/// Processors that the monitor may use.
+fn processors() -> usize {
+    // SAFETY: all-zero is a valid set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes a set of the size given.
+    if unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) } != 0 {
+        return 1;
+    }
+    // SAFETY: it reads the set that was just written.
+    usize::try_from(unsafe { libc::CPU_COUNT(&set) }).unwrap_or(1)
+}
+
+/// The next of a row of numbers in no obvious order (xorshift).
+fn next(random: &mut u64) -> u64 {
+    *random ^= *random << 13;
+    *random ^= *random >> 7;
+    *random ^= *random << 17;
+    *random
+}

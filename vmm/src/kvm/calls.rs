@@ -1,0 +1,140 @@
+//! How a thread's system calls are made, number by number: by trap, by post, or with an answer that lies ready.
+//!
+//! The table belongs to the thread. While a virtual CPU of its own runs it, a copy lies in that virtual CPU's answers
+//! page, where the guest's fast path reads it and cannot write; whoever changes the table changes the copy too. What a
+//! fast path does is never relied upon: a program can make any of its calls by trap, and post any call at all.
+
+use super::supervisor::Page;
+use guest::layout;
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
+
+/// How a thread's calls of one number are made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Way {
+    /// By a trap to the thread's provider.
+    #[default]
+    Trap,
+    /// By a post, if somebody is there to take it: the thread spins in user mode while a host thread of System's has the
+    /// provider serve the call.
+    Post,
+    /// Without anybody: the guest itself returns this value, which must be less than 2^63.
+    Answer(u64),
+}
+
+impl Way {
+    /// The word that the fast path reads.
+    fn word(self) -> u64 {
+        match self {
+            Self::Trap => layout::CALL_TRAPS,
+            Self::Post => layout::CALL_IS_POSTED,
+            Self::Answer(value) if value >> 63 == 0 => value,
+            // It would read as one of the above.
+            Self::Answer(_) => layout::CALL_TRAPS,
+        }
+    }
+}
+
+/// A system call that a thread has posted: it waits in user mode for the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PostedCall {
+    /// `rax`: what call it is.
+    pub number: u64,
+    /// `rdi, rsi, rdx, r10, r8, r9`.
+    pub arguments: [u64; 6],
+    /// Where the thread goes on when it has the answer. As the program says: it may be any number.
+    pub return_address: u64,
+}
+
+/// Who serves the calls that a thread posts.
+pub(crate) trait ServeCalls: Send + Sync {
+    /// Serves a call on the calling host thread. `None`: it has to be made by trap, and nothing was done.
+    fn serve(&self, call: &PostedCall) -> Option<u64>;
+}
+
+/// The table of a thread's calls.
+pub struct Calls {
+    table: Mutex<Table>,
+    server: Weak<dyn ServeCalls>,
+}
+
+struct Table {
+    ways: [Way; layout::CALLS],
+    /// Every call is made by trap, whatever the table says.
+    trap_all: bool,
+    /// The answers page of the virtual CPU that runs the thread.
+    page: Option<Page>,
+}
+
+impl Calls {
+    /// Makes the table of a new thread, all of whose calls are made by trap.
+    pub(crate) fn new(server: Weak<dyn ServeCalls>) -> Self {
+        let table = Table { ways: [Way::Trap; layout::CALLS], trap_all: false, page: None };
+        Self { table: Mutex::new(table), server }
+    }
+
+    /// Says how calls of `number` are made from now on. Numbers from [`guest::layout::CALLS`] on are always made by trap.
+    /// A call that the thread is in the middle of is made as before.
+    pub fn set(&self, number: u64, way: Way) {
+        let mut table = self.lock();
+        let Some(place) = usize::try_from(number).ok().and_then(|index| table.ways.get_mut(index)) else { return };
+        *place = way;
+        if let (Some(page), false) = (table.page, table.trap_all) {
+            page.store(number * 8, way.word());
+        }
+    }
+
+    /// Tells how calls of `number` are made.
+    pub fn way(&self, number: u64) -> Way {
+        let table = self.lock();
+        let way = usize::try_from(number).ok().and_then(|index| table.ways.get(index).copied());
+        way.filter(|_| !table.trap_all).unwrap_or_default()
+    }
+
+    /// Makes all calls by trap, or takes that back; the table is kept.
+    pub fn trap_all(&self, on: bool) {
+        let mut table = self.lock();
+        if std::mem::replace(&mut table.trap_all, on) != on {
+            table.show();
+        }
+    }
+
+    /// A virtual CPU with this answers page runs the thread from now on.
+    pub(super) fn attach(&self, page: Page) {
+        let mut table = self.lock();
+        table.page = Some(page);
+        table.show();
+    }
+
+    /// No virtual CPU of the thread's own runs it any longer.
+    pub(super) fn detach(&self) {
+        self.lock().page = None;
+    }
+
+    /// Serves a call that the thread has posted; `None`: it has to be made by trap.
+    pub(super) fn serve(&self, call: &PostedCall) -> Option<u64> {
+        self.server.upgrade()?.serve(call)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    /// Writes the whole table to the answers page.
+    fn show(&self) {
+        let Some(page) = self.page else { return };
+        for (way, at) in self.ways.iter().zip((0..).step_by(8)) {
+            page.store(at, if self.trap_all { Way::Trap.word() } else { way.word() });
+        }
+    }
+}
+
+impl fmt::Debug for Calls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let table = self.lock();
+        let other = table.ways.iter().filter(|&&way| way != Way::Trap).count();
+        f.debug_struct("Calls").field("not_trapped", &other).field("trap_all", &table.trap_all).finish_non_exhaustive()
+    }
+}
