@@ -30,7 +30,7 @@ use vmm::pico::walk::{self, Visit};
 use vmm::pico::{
     Activity, Chance, Context, Disposition, ExceptionRecord, ExitReason, Host, HostConfig, PostedCall, Posting,
     Process, ProcessAccess, ProcessAttributes, ProcessDetails, ProcessFlags, ProtectedRange, Provider, SubsystemType,
-    Thread, ThreadAccess, ThreadAttributes, TrapFrame,
+    Thread, ThreadAccess, ThreadAttributes, TrapFrame, Way,
 };
 use vmm::trap::Registers;
 
@@ -100,6 +100,26 @@ pub struct Script {
     record: Mutex<Record>,
     changed: Condvar,
     forked: Mutex<Option<Arc<Thread>>>,
+    /// How often [`calls::POSTED`] and [`calls::REFUSED`] were served, by post and by trap.
+    pub posted: AtomicU64,
+    pub trapped: AtomicU64,
+}
+
+/// System calls that need not trap.
+pub mod calls {
+    /// Answered in the guest.
+    pub const ANSWERED: u64 = 20;
+    /// What [`ANSWERED`] returns.
+    pub const ANSWER: u64 = 0x7bcd_ef01_2345_6789;
+    /// Posted; returns [`result`].
+    pub const POSTED: u64 = 21;
+    /// Posted, and refused; returns [`result`].
+    pub const REFUSED: u64 = 22;
+
+    /// What becomes of a call's first two arguments.
+    pub fn result(first: u64, second: u64) -> u64 {
+        first.wrapping_mul(3).wrapping_add(second)
+    }
 }
 
 #[derive(Debug)]
@@ -258,6 +278,11 @@ impl Provider for Script {
                 }
                 0
             }
+            calls::ANSWERED => calls::ANSWER,
+            calls::POSTED | calls::REFUSED => {
+                self.trapped.fetch_add(1, Ordering::Relaxed);
+                calls::result(rdi, rsi)
+            }
             _ => u64::MAX,
         };
         Disposition::Return
@@ -293,8 +318,12 @@ impl Provider for Script {
         Some(Disposition::Resume)
     }
 
-    fn dispatch_posted_call(&self, _: &Context, _: &PostedCall) -> Option<u64> {
-        None
+    fn dispatch_posted_call(&self, _: &Context, call: &PostedCall) -> Option<u64> {
+        if call.number != calls::POSTED {
+            return None;
+        }
+        self.posted.fetch_add(1, Ordering::Relaxed);
+        Some(calls::result(call.arguments[0], call.arguments[1]))
     }
 
     fn dispatch_io_fault(&self, process: &Context, fault: &Fault) -> bool {
@@ -435,6 +464,9 @@ fn spawn(process: &Arc<Process>, state: &Arc<ProcessState>, registers: Registers
     let context = ThreadState::new(state);
     let attributes = ThreadAttributes { registers, fs_base: 0, gs_base: 0, xsave: None, context: Arc::new(context) };
     let thread = process.create_thread(attributes).ok()?;
+    thread.calls().set(calls::ANSWERED, Way::Answer(calls::ANSWER));
+    thread.calls().set(calls::POSTED, Way::Post);
+    thread.calls().set(calls::REFUSED, Way::Post);
     thread.start().ok()?;
     Some(thread)
 }
@@ -449,11 +481,16 @@ pub struct Rig {
 impl Rig {
     /// Opens KVM. `None` where the environment says that there is none; a host without /dev/kvm fails the test.
     pub fn open(vcpus: Option<usize>) -> Option<Self> {
+        Self::open_posting(vcpus, Posting::default())
+    }
+
+    /// As [`Self::open`], with posted calls taken as said.
+    pub fn open_posting(vcpus: Option<usize>, posting: Posting) -> Option<Self> {
         if std::env::var_os("PICOVISOR_NO_KVM").is_some() {
             println!("skipped: PICOVISOR_NO_KVM is set");
             return None;
         }
-        let host = match Host::open(&HostConfig { memory: 1 << 30, vcpus, posting: Posting::default() }) {
+        let host = match Host::open(&HostConfig { memory: 1 << 30, vcpus, posting }) {
             Ok(host) => host,
             Err(error) => panic!("this test needs KVM: {error}"),
         };
