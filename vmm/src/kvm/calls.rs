@@ -50,6 +50,20 @@ pub struct PostedCall {
 pub(crate) trait ServeCalls: Send + Sync {
     /// Serves a call on the calling host thread. `None`: it has to be made by trap, and nothing was done.
     fn serve(&self, call: &PostedCall) -> Option<u64>;
+    /// Tells whether the thread is being taken out of user mode.
+    fn is_wanted(&self) -> bool;
+}
+
+/// Whoever serves a thread that there is none of.
+struct Nobody;
+
+impl ServeCalls for Nobody {
+    fn serve(&self, _call: &PostedCall) -> Option<u64> {
+        None
+    }
+    fn is_wanted(&self) -> bool {
+        false
+    }
 }
 
 /// The table of a thread's calls.
@@ -84,6 +98,17 @@ impl Calls {
         }
     }
 
+    /// As [`Self::set`] for many numbers at once.
+    pub fn set_all(&self, ways: impl IntoIterator<Item = (u64, Way)>) {
+        let mut table = self.lock();
+        for (number, way) in ways {
+            if let Some(place) = usize::try_from(number).ok().and_then(|index| table.ways.get_mut(index)) {
+                *place = way;
+            }
+        }
+        table.show();
+    }
+
     /// Tells how calls of `number` are made.
     pub fn way(&self, number: u64) -> Way {
         let table = self.lock();
@@ -116,8 +141,20 @@ impl Calls {
         self.server.upgrade()?.serve(call)
     }
 
+    /// Tells whether the thread is being taken out of user mode.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.server.upgrade().is_some_and(|server| server.is_wanted())
+    }
+
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Calls {
+    /// A table that belongs to no thread, for a provider's tests.
+    fn default() -> Self {
+        Self::new(Weak::<Nobody>::new())
     }
 }
 

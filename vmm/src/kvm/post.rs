@@ -145,9 +145,13 @@ impl Post {
             return_address: self.page.load(call::RETURN),
         };
         let calls = self.calls().clone();
-        match calls.and_then(|calls| calls.serve(&call)) {
+        match calls.as_ref().and_then(|calls| calls.serve(&call)) {
             Some(result) => {
                 self.page.store(call::RESULT, result);
+                if calls.is_some_and(|calls| calls.is_wanted()) {
+                    // What the thread is wanted for may come of the call itself: it must not see the result before that.
+                    self.await_owner();
+                }
                 self.page.publish(call::STATE, call::DONE.into());
                 Look::Served
             }
@@ -155,6 +159,13 @@ impl Post {
                 self.page.publish(call::STATE, call::REFUSED.into());
                 Look::Refused
             }
+        }
+    }
+
+    /// Waits until a thread whose call is served, and that is being taken out of user mode, has left it.
+    fn await_owner(&self) {
+        while self.gate.load(Ordering::SeqCst) == CLAIMED {
+            spin_loop();
         }
     }
 

@@ -106,6 +106,8 @@ pub trait Provider: Send + Sync + fmt::Debug {
     /// Serves a system call that a thread has posted ([`Way::Post`](super::Way)), on a host thread of System's: the thread
     /// itself spins in user mode meanwhile, and nobody else acts for it. Returns what the call returns. `None`: the call
     /// needs the thread itself, with its registers, or would wait; nothing was done, and it comes again as a trap.
+    /// If the thread is [kicked](super::Thread::kick) meanwhile, it gets the result after
+    /// [`dispatch_kick`](Self::dispatch_kick).
     fn dispatch_posted_call(&self, thread: &Context, call: &PostedCall) -> Option<u64>;
 
     /// Handles an exception (NT: `DispatchException`). `None`: it was not handled, and the frame is as it was; after that

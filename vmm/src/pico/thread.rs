@@ -240,4 +240,8 @@ impl ServeCalls for Thread {
     fn serve(&self, call: &PostedCall) -> Option<u64> {
         self.process.host.provider()?.dispatch_posted_call(&self.context, call)
     }
+
+    fn is_wanted(&self) -> bool {
+        self.attention.any()
+    }
 }
