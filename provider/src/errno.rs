@@ -160,6 +160,8 @@ errnos! {
     ERESTARTNOINTR = 513,
     ERESTARTNOHAND = 514,
     ERESTART_RESTARTBLOCK = 516,
+    // Ours: a posted call would have to wait, and nothing has been done yet (`crate::syscall::posted`).
+    NEEDS_THREAD = 1024,
 }
 
 impl Errno {

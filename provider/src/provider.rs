@@ -102,8 +102,8 @@ impl Provider for LinuxProvider {
         with_task(thread, frame, system_call)
     }
 
-    fn dispatch_posted_call(&self, _: &Context, _: &PostedCall) -> Option<u64> {
-        None
+    fn dispatch_posted_call(&self, thread: &Context, call: &PostedCall) -> Option<u64> {
+        syscall::posted::serve(&task_of(thread), call)
     }
 
     fn dispatch_exception(

@@ -12,7 +12,7 @@ use crate::user::UserIn;
 use std::sync::Arc;
 use vmm::addr::UserAddr;
 use vmm::memory::GuestMemory;
-use vmm::pico::{DetachedCpu, TrapFrame};
+use vmm::pico::{DetachedCpu, PostedCall, TrapFrame};
 use vmm::trap::Registers;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -119,6 +119,24 @@ impl Fixture {
         let result = syscall::dispatch(&mut task, number.into(), &raw);
         self.registers = task.frame.registers;
         result
+    }
+
+    /// Makes a system call as a posted one; `None`: it needs the task's own thread.
+    pub fn posted(&mut self, number: u32, args: &[u64]) -> Option<u64> {
+        let mut raw: RawArgs = [0; 6];
+        raw[..args.len()].copy_from_slice(args);
+        let call = PostedCall { number: number.into(), arguments: raw, return_address: 0x1000 };
+        syscall::posted::serve(&self.task, &call)
+    }
+
+    /// Makes a system call the whole way that a trap takes.
+    pub fn trapped(&mut self, number: u32, args: &[u64]) -> Result<Outcome, Errno> {
+        let mut raw: RawArgs = [0; 6];
+        raw[..args.len()].copy_from_slice(args);
+        let [rdi, rsi, rdx, r10, r8, r9] = raw;
+        self.registers = Registers { rax: number.into(), rdi, rsi, rdx, r10, r8, r9, ..self.registers };
+        let mut task = self.current();
+        syscall::entry::serve(&mut task)
     }
 
     /// Makes a system call that must return, and gives what it returned.

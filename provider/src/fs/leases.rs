@@ -282,6 +282,7 @@ impl Leases {
         if self.count.load(Ordering::SeqCst) == 0 {
             return Ok(());
         }
+        task.needs_thread()?;
         let key = key(inode);
         let by = match u64::try_from(self.break_time()) {
             Ok(0) | Err(_) => Deadline::Never,

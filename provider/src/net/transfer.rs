@@ -55,7 +55,11 @@ fn wait<T>(
 pub fn send(task: &CurrentTask<'_>, socket: &dyn Socket, message: &mut Outgoing<'_>) -> Result<usize, Errno> {
     let waits = !message.flags.contains(MessageFlags::DONTWAIT);
     let mut patience = None;
-    let mut total = 0;
+    let mut total = task.take_progress();
+    if total > 0 {
+        message.data.skip(total);
+        message.control = &[];
+    }
     loop {
         let step = match socket.send(task, message) {
             Err(Errno::EAGAIN) if waits => {
@@ -66,10 +70,12 @@ pub fn send(task: &CurrentTask<'_>, socket: &dyn Socket, message: &mut Outgoing<
         };
         match step {
             Ok(sent) => total += sent,
+            Err(Errno::NEEDS_THREAD) => return Err(task.keep_progress(total)),
             // What was sent counts.
             Err(_) if total > 0 => return Ok(total),
             Err(error) => {
                 if error == Errno::EPIPE && socket.is_stream() && !message.flags.contains(MessageFlags::NOSIGNAL) {
+                    task.needs_thread()?;
                     task.raise(Signal::SIGPIPE);
                 }
                 return Err(error);
@@ -105,6 +111,10 @@ pub fn receive(task: &CurrentTask<'_>, socket: &dyn Socket, message: &mut Incomi
     } else {
         socket.common().options().low_water.min(message.data.remaining())
     };
+    if waits && target > 1 {
+        // What was received cannot be put back.
+        task.needs_thread()?;
+    }
     let mut total: Option<Received> = None;
     loop {
         let step = match socket.receive(task, message) {

@@ -63,6 +63,7 @@ impl Bonds {
         bonds.insert(task.tid(), Bond { tracer, task: task.clone(), dead: None });
         self.count.store(bonds.len(), Ordering::SeqCst);
         task.tracee().bind(tracer, seized, options);
+        task.look_who_watches();
         Ok(())
     }
 
@@ -70,6 +71,7 @@ impl Bonds {
     pub(crate) fn detach(&self, task: &Arc<Task>, signal: Option<Signal>) {
         self.remove(task.tid());
         task.tracee().release(signal);
+        task.look_who_watches();
         send::notify(task);
     }
 
@@ -146,6 +148,7 @@ impl Bonds {
     pub(crate) fn bury(&self, tracee: Pid) {
         if let Some(bond) = self.remove(tracee) {
             bond.task.tracee().release(None);
+            bond.task.look_who_watches();
         }
     }
 
@@ -184,6 +187,7 @@ impl Bonds {
                 (state.options.contains(Options::EXIT_KILL), signal)
             };
             task.tracee().release(untold);
+            task.look_who_watches();
             if dead.is_some() {
                 orphans.push(task);
                 continue;

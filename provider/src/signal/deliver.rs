@@ -188,6 +188,8 @@ impl CurrentTask<'_> {
         wait: impl FnOnce() -> Result<T, Errno>,
     ) -> Result<T, Errno> {
         let Some(mask) = mask else { return wait() };
+        // A signal that comes meanwhile may count on the mask.
+        self.needs_thread()?;
         let old = self.signals().blocked();
         self.set_blocked(mask);
         let result = wait();

@@ -49,7 +49,7 @@ impl CurrentTask<'_> {
     }
 
     /// Tells whether a signal of `set` is pending for this thread.
-    pub(super) fn pending_for_us(&self, set: SignalSet) -> bool {
+    pub(crate) fn pending_for_us(&self, set: SignalSet) -> bool {
         !((self.signals().pending() | self.group().signals().pending()) & set).is_empty()
     }
 

@@ -1,7 +1,7 @@
 //! The way into a call of a task that somebody watches, and out of it (syscall_trace_enter and syscall_exit_work in
 //! kernel/entry/common.c).
 
-use super::{Outcome, RawArgs, dispatch, trace, user_dispatch};
+use super::{Outcome, RawArgs, dispatch, posted, trace, user_dispatch};
 use crate::errno::Errno;
 use crate::ptrace::{Event, StopKind};
 use crate::seccomp::gate::{self, Gate};
@@ -12,11 +12,14 @@ use vmm::addr::UserAddr;
 /// Makes the call in the task's registers. `Err` may be one of the internal errors by which a call says how it restarts.
 pub(crate) fn serve(task: &mut CurrentTask<'_>) -> Result<Outcome, Errno> {
     task.original = task.frame.registers.rax;
-    if !task.work().is_empty() || task.tracee().is_traced() {
+    task.resume_progress();
+    if task.is_watched() {
         return watched(task);
     }
     let (number, args) = requested(task);
-    make(task, number, &args)
+    let result = make(task, number, &args);
+    posted::made_by_trap(task, number);
+    result
 }
 
 /// What the registers ask for. Linux's number is an int: the upper half of the register is ignored.

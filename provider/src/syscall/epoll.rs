@@ -147,6 +147,12 @@ fn wait(task: &CurrentTask<'_>, epoll: Fd, at: UserAddr, max: i32, deadline: Dea
         // Unlike for poll(2), a signal does not count for a caller that does not wait (ep_poll).
         return deliver(task, epoll, at, max);
     }
+    if task.is_posted() {
+        return match deliver(task, epoll, at, max)? {
+            0 => Err(Errno::NEEDS_THREAD),
+            told => Ok(told),
+        };
+    }
     let woken = task.block_until(deadline, |waiter| {
         waiter.on_queue_exclusive(epoll.changed(), Ready::IN);
         let told = deliver(task, epoll, at, max)?;

@@ -159,6 +159,7 @@ fn length(len: i64) -> Result<u64, Errno> {
 /// RLIMIT_FSIZE for a call that sets a size; SIGXFSZ and `EFBIG` beyond it.
 fn check_size(task: &CurrentTask<'_>, size: u64) -> Result<(), Errno> {
     if size > task.group().limits().soft(Resource::FileSize) {
+        task.needs_thread()?;
         task.raise(Signal::SIGXFSZ);
         return Err(Errno::EFBIG);
     }

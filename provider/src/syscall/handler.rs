@@ -121,6 +121,8 @@ pub trait Handler<Marker> {
     const SHOW: &'static [ShowArg];
     /// How the trace shows the result.
     const FORM: ResultForm;
+    /// It takes `&CurrentTask`: it touches no register.
+    const SHARED: bool;
     /// Decodes the arguments and calls the function.
     fn call(&self, task: &mut CurrentTask<'_>, args: &RawArgs) -> Result<Outcome, Errno>;
 }
@@ -142,6 +144,7 @@ macro_rules! handler {
         {
             const SHOW: &'static [ShowArg] = &[$($arg::show),*];
             const FORM: ResultForm = R::FORM;
+            const SHARED: bool = true;
             fn call(&self, task: &mut CurrentTask<'_>, _args: &RawArgs) -> Result<Outcome, Errno> {
                 self(task, $($arg::decode(_args[$index])),*).map(IntoOutcome::into_outcome)
             }
@@ -155,6 +158,7 @@ macro_rules! handler {
         {
             const SHOW: &'static [ShowArg] = &[$($arg::show),*];
             const FORM: ResultForm = R::FORM;
+            const SHARED: bool = false;
             fn call(&self, task: &mut CurrentTask<'_>, _args: &RawArgs) -> Result<Outcome, Errno> {
                 self(task, $($arg::decode(_args[$index])),*).map(IntoOutcome::into_outcome)
             }
@@ -187,4 +191,9 @@ pub(super) const fn show<M, H: Handler<M>>(_handler: &H) -> &'static [ShowArg] {
 /// Tells how the trace shows a handler's result.
 pub(super) const fn form<M, H: Handler<M>>(_handler: &H) -> ResultForm {
     H::FORM
+}
+
+/// Tells whether a handler leaves registers alone.
+pub(super) const fn is_shared<M, H: Handler<M>>(_handler: &H) -> bool {
+    H::SHARED
 }

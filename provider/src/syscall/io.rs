@@ -45,11 +45,13 @@ fn write_uncounted(task: &CurrentTask<'_>, file: &OpenFile, from: &mut UserBuffe
     }
     limit_size(task, file, None, from)?;
     let blocks = !file.flags().contains(OpenFlags::NONBLOCK);
-    let mut total = 0;
+    let mut total = task.take_progress();
+    from.skip(total);
     loop {
         let step = write_once(task, file, None, from);
         match step {
             Ok(written) => total += written,
+            Err(Errno::NEEDS_THREAD) => return Err(task.keep_progress(total)),
             Err(error) if total == 0 => return Err(error),
             // What was written counts.
             Err(_) => return Ok(total),
@@ -78,6 +80,8 @@ pub(super) fn write_once(
         other => other,
     };
     if written == Err(Errno::EPIPE) {
+        // Whoever raises a signal takes it before the call returns.
+        task.needs_thread()?;
         task.raise(Signal::SIGPIPE);
     }
     written
@@ -101,6 +105,7 @@ pub(super) fn limit_size(
     };
     match limit.checked_sub(start) {
         None | Some(0) => {
+            task.needs_thread()?;
             task.raise(Signal::SIGXFSZ);
             Err(Errno::EFBIG)
         }

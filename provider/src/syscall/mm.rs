@@ -160,6 +160,10 @@ pub(super) fn mmap(
         may_map_low: has(task, CAP_SYS_RAWIO),
         may_lock,
     };
+    if request.placement == Placement::Fixed {
+        // What it replaces has to be flushed, for which the thread would have to leave user mode.
+        task.needs_thread()?;
+    }
     let mm = task.mm();
     let at = match writable_file {
         None => mm.map(request)?,
@@ -297,7 +301,12 @@ pub(super) fn munmap(task: &CurrentTask<'_>, start: UserAddr, len: u64) -> Resul
 }
 
 pub(super) fn brk(task: &CurrentTask<'_>, to: UserAddr) -> Result<UserAddr, Errno> {
-    Ok(task.mm().brk(to))
+    let mm = task.mm();
+    if task.is_posted() && to < mm.heap().end && to.0 != 0 {
+        // As for mmap over what is there.
+        return Err(Errno::NEEDS_THREAD);
+    }
+    Ok(mm.brk(to))
 }
 
 pub(super) fn mprotect(task: &CurrentTask<'_>, start: UserAddr, len: u64, prot: Prot) -> Result<(), Errno> {

@@ -53,6 +53,9 @@ mod numa;
 mod pidfd;
 mod pipe;
 mod poll;
+pub(crate) mod posted;
+#[cfg(test)]
+mod posted_tests;
 mod prctl;
 mod priority;
 mod process;

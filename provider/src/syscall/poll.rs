@@ -190,6 +190,9 @@ fn give_back(
     write: impl FnOnce(Duration) -> Result<(), Errno>,
 ) -> Result<usize, Errno> {
     let Deadline::Monotonic(at) = deadline else { return result };
+    if result == Err(Errno::NEEDS_THREAD) {
+        return result;
+    }
     let left = at.saturating_duration_since(Instant::now());
     let sticky = task.attributes().personality & STICKY_TIMEOUTS != 0;
     match (if sticky { Err(Errno::EINTR) } else { write(left) }, result) {

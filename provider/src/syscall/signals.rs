@@ -98,6 +98,10 @@ pub(super) fn rt_sigprocmask(
             2 => set,
             _ => return Err(Errno::EINVAL),
         };
+        if task.pending_for_us(!after.blockable()) {
+            // A signal that is unblocked is taken before the call returns.
+            task.needs_thread()?;
+        }
         task.set_blocked(after);
     }
     old.write_opt(task, &before)

@@ -96,7 +96,9 @@ impl CurrentTask<'_> {
             // A test's task, which no thread of the host's runs.
             return Usage::of_this_thread();
         };
-        meter.sample();
+        if !self.is_posted() {
+            meter.sample();
+        }
         meter.usage()
     }
 

@@ -189,12 +189,16 @@ impl CurrentTask<'_> {
     ///
     /// Each attempt registers with the waiter what it waits for, then tries; `Ok(None)` means: not yet. This is the only way a
     /// task sleeps. In debug builds it asserts that no ranked lock is held.
+    ///
+    /// For a posted call the answer is [`Errno::NEEDS_THREAD`] before anything is tried: whoever calls has tried already, or the
+    /// call tries when its thread makes it.
     pub fn block_until<'w, T>(
         &self,
         deadline: Deadline,
         mut attempt: impl FnMut(&mut Waiter<'w>) -> Result<Option<T>, Errno>,
     ) -> Result<Wake<T>, Errno> {
         assert_none_held();
+        self.needs_thread()?;
         let mut waiter = Waiter::new(self.parker().clone());
         let alarm = match deadline {
             Deadline::Wall(ns) if deadline.remaining() != Some(Duration::ZERO) => Some(wall_alarm(ns)?),
@@ -238,6 +242,7 @@ impl CurrentTask<'_> {
     /// process must be among it.
     pub(crate) fn sleep_until(&self, mut over: impl FnMut() -> bool) {
         assert_none_held();
+        assert!(!self.is_posted(), "calls that may sleep so are not posted");
         loop {
             self.parker().prepare();
             if over() {
@@ -249,6 +254,7 @@ impl CurrentTask<'_> {
 
     /// Sleeps as `how` does. That is nobody's CPU time, and a wake-up when it is over.
     fn asleep<T>(&self, how: impl FnOnce(&Parker) -> T) -> T {
+        self.slept.set(true);
         let _rest = self.task().meter.get().map(|meter| meter.rest());
         let result = how(self.parker());
         self.kernel().statistics().wake_up();

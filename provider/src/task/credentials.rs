@@ -173,7 +173,7 @@ impl CurrentTask<'_> {
     /// at, and it no longer hears of its parent's end.
     pub fn set_credentials(&self, new: Credentials) {
         let new = Arc::new(new);
-        let old = std::mem::replace(&mut self.task().shared.lock().credentials, new.clone());
+        let old = self.replace_credentials(&new);
         if new.outgrows(&old) {
             if let Some(mm) = self.task().mm() {
                 mm.set_dumpable(Dumpable::No);
@@ -184,7 +184,13 @@ impl CurrentTask<'_> {
 
     /// Changes its credentials as the last step of an exec, whose memory says itself who may look at it.
     pub(crate) fn set_credentials_for_exec(&self, new: Credentials) {
-        self.task().shared.lock().credentials = Arc::new(new);
+        self.replace_credentials(&Arc::new(new));
+    }
+
+    fn replace_credentials(&self, new: &Arc<Credentials>) -> Arc<Credentials> {
+        let mut shared = self.task().shared.lock();
+        self.answer_ids(new);
+        std::mem::replace(&mut shared.credentials, new.clone())
     }
 }
 

@@ -6,6 +6,7 @@ use crate::fs::{FdTable, FsContext};
 use crate::mm::MemoryMap;
 use crate::signal::SigInfo;
 use crate::syscall::Outcome;
+use std::cell::Cell;
 use std::ops::Deref;
 use std::sync::Arc;
 use vmm::pico::TrapFrame;
@@ -20,6 +21,20 @@ pub struct CurrentTask<'a> {
     pub original: u64,
     /// A tracer may have changed any register: more than `rax` must be loaded.
     pub(crate) registers_changed: bool,
+    by: By,
+    /// It has slept since it took on the role.
+    pub(super) slept: Cell<bool>,
+    /// Bytes that the call has transferred already, as a posted one.
+    progress: Cell<usize>,
+}
+
+/// Which host thread acts as a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    /// Its own, which is trapped.
+    ItsThread,
+    /// Another, on which it must not wait: its own is in user mode until a call that it has posted is answered.
+    Another,
 }
 
 /// No call: what [`CurrentTask::original`] is outside of one.
@@ -28,7 +43,52 @@ pub const NO_CALL: u64 = u64::MAX;
 impl<'a> CurrentTask<'a> {
     /// Takes on the role of `task`, whose thread is trapped with this frame.
     pub fn new(task: Arc<Task>, frame: TrapFrame<'a>) -> Self {
-        Self { task, frame, original: NO_CALL, registers_changed: false }
+        Self {
+            task,
+            frame,
+            original: NO_CALL,
+            registers_changed: false,
+            by: By::ItsThread,
+            slept: Cell::new(false),
+            progress: Cell::new(0),
+        }
+    }
+
+    /// Takes on the role of `task` for a call that it has posted. Of the frame only the call's own registers are right.
+    pub(crate) fn posted(task: Arc<Task>, frame: TrapFrame<'a>) -> Self {
+        Self { by: By::Another, original: frame.registers.rax, ..Self::new(task, frame) }
+    }
+
+    /// Tells whether another host thread than its own acts as the task: then it cannot sleep, its stack pointer is not known,
+    /// and a call that cannot be finished must leave no trace ([`Errno::NEEDS_THREAD`]).
+    pub(crate) fn is_posted(&self) -> bool {
+        self.by == By::Another
+    }
+
+    /// For a call that is about to do what it could not do again: gives up if it is not the task's own thread that acts.
+    pub(crate) fn needs_thread(&self) -> Result<(), Errno> {
+        if self.is_posted() { Err(Errno::NEEDS_THREAD) } else { Ok(()) }
+    }
+
+    /// Leaves behind how many bytes a posted call has transferred, for its thread, which makes the rest; and the error for that.
+    pub(crate) fn keep_progress(&self, bytes: usize) -> Errno {
+        self.task.posting.keep_progress(self.original, bytes);
+        Errno::NEEDS_THREAD
+    }
+
+    /// Takes up what the call that is about to be made has done as a posted one.
+    pub(crate) fn resume_progress(&self) {
+        self.progress.set(self.task.posting.take_progress(self.original));
+    }
+
+    /// Bytes that the call has transferred already: the first of its buffers, which it passes over and counts.
+    pub(crate) fn take_progress(&self) -> usize {
+        self.progress.take()
+    }
+
+    /// Tells whether it has slept since it took on the role.
+    pub(crate) fn has_slept(&self) -> bool {
+        self.slept.get()
     }
 
     /// The task itself, to keep.

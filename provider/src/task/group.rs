@@ -2,6 +2,7 @@
 
 mod stops;
 
+use super::calls::GroupAnswers;
 use super::{ExitStatus, INFINITY, Limit, Pid, Resource, ResourceLimits, Task, TransferCounts, Transfers, WaitQueue};
 use crate::coredump::Witnesses;
 use crate::signal::{GroupSignals, Signal};
@@ -199,7 +200,9 @@ impl ThreadGroup {
 
     /// Moves it to a process group of its session; the caller has checked that it may.
     pub(crate) fn set_process_group(&self, group: Pid) {
-        self.state.lock().jobs.process_group = group;
+        let mut state = self.state.lock();
+        state.jobs.process_group = group;
+        self.answer_all(&state);
     }
 
     /// Its parent; 0 for the first process, whose parent is outside.
@@ -209,7 +212,9 @@ impl ThreadGroup {
 
     /// Notes who its parent is now.
     pub(super) fn set_parent(&self, parent: Pid) {
-        self.state.lock().parent = parent;
+        let mut state = self.state.lock();
+        state.parent = parent;
+        self.answer_all(&state);
     }
 
     /// Tells whether it has called exec since it was forked.
@@ -240,7 +245,24 @@ impl ThreadGroup {
 
     /// Makes it the leader of a new session and process group; the caller has checked that it may.
     pub(crate) fn start_session(&self) {
-        self.state.lock().jobs = Jobs { process_group: self.pid, session: self.pid };
+        let mut state = self.state.lock();
+        state.jobs = Jobs { process_group: self.pid, session: self.pid };
+        self.answer_all(&state);
+    }
+
+    /// What its threads' calls that only show this state answer.
+    fn answers(&self, state: &State) -> GroupAnswers {
+        GroupAnswers { pid: self.pid, parent: state.parent, process_group: state.jobs.process_group }
+    }
+
+    fn answer_all(&self, state: &State) {
+        state.threads.iter().for_each(|thread| thread.answer_for_group(self.answers(state)));
+    }
+
+    /// Tells a thread that has not joined yet what its calls answer; as it joins it is told again.
+    pub(super) fn tell_answers(&self, task: &Task) {
+        let state = self.state.lock();
+        task.answer_for_group(self.answers(&state));
     }
 
     /// Its live threads, the oldest first.
@@ -290,6 +312,7 @@ impl ThreadGroup {
         if state.exit_requested.is_some() || state.executing.is_some() {
             return false;
         }
+        task.answer_for_group(self.answers(&state));
         state.threads.push(task.clone());
         true
     }

@@ -7,6 +7,7 @@ mod access;
 mod accounting;
 mod attributes;
 mod block;
+mod calls;
 mod credentials;
 mod current;
 mod exec;
@@ -18,6 +19,7 @@ mod limits;
 mod namespaces;
 mod oom;
 mod parker;
+mod posting;
 mod scheduling;
 mod spawn;
 mod table;
@@ -38,6 +40,7 @@ pub use group::{StopReport, ThreadGroup};
 pub use limits::{INFINITY, Limit, Resource, ResourceLimits};
 pub use namespaces::{Names, Namespaces, UtsNamespace};
 pub use parker::Parker;
+pub(crate) use posting::Change;
 pub use scheduling::{Policy, Reservation, Scheduling};
 pub use spawn::{CloneFlags, CloneRequest};
 pub use table::{PID_MAX, TaskTable};
@@ -115,6 +118,8 @@ pub struct Task {
     namespaces: Mutex<Namespaces>,
     tracee: Tracee,
     transfers: Transfers,
+    call_ways: calls::CallWays,
+    posting: posting::Posting,
 }
 
 /// Goes on with an interrupted call.
@@ -175,6 +180,8 @@ impl Task {
             user_dispatch: Mutex::new(Rank::Leaf, UserDispatch::default()),
             namespaces: Mutex::new(Rank::Leaf, kernel.first_namespaces()),
             tracee: Tracee::default(),
+            call_ways: calls::CallWays::default(),
+            posting: posting::Posting::default(),
         })
     }
 
@@ -293,6 +300,7 @@ impl Task {
     /// Ties it to the host's thread that runs it, once.
     pub(crate) fn set_thread(&self, thread: Arc<vmm::pico::Thread>) {
         let _ = self.meter.set(thread.meter().clone());
+        self.set_calls(thread.calls());
         let before = self.thread.lock().replace(thread);
         assert!(before.is_none(), "a task runs on one thread from start to end");
     }

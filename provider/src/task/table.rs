@@ -110,6 +110,7 @@ impl TaskTable {
         let mut state = self.state.lock();
         state.tasks.remove(&task.tid());
         task.tid.store(tid.0, Ordering::Relaxed);
+        task.answer_number();
         // The ended one goes; it is dropped outside the lock.
         let old = state.tasks.insert(tid, task.clone());
         drop(state);

@@ -69,6 +69,10 @@ impl TransferCounts {
 }
 
 fn count(bytes: &AtomicU64, calls: &AtomicU64, result: &Result<usize, Errno>) {
+    if *result == Err(Errno::NEEDS_THREAD) {
+        // It counts when its thread makes it.
+        return;
+    }
     if let Ok(moved) = result {
         bytes.fetch_add(u64::try_from(*moved).unwrap_or(u64::MAX), Ordering::Relaxed);
     }

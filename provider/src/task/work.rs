@@ -29,9 +29,15 @@ impl Task {
         Work::from_bits_truncate(self.work.load(Ordering::Relaxed))
     }
 
+    /// Tells whether somebody has to see each of its calls: its tracer, or seccomp.
+    pub(crate) fn is_watched(&self) -> bool {
+        !self.work().is_empty() || self.tracee().is_traced()
+    }
+
     /// Asks for work from the next call on.
     pub(crate) fn add_work(&self, work: Work) {
         self.work.fetch_or(work.bits(), Ordering::SeqCst);
+        self.look_who_watches();
     }
 
     /// Replaces the part of its work that `mask` names.

@@ -54,6 +54,10 @@ pub(super) fn open_named(task: &CurrentTask<'_>, pipe: &Arc<Pipe>, flags: OpenFl
     if !sides.reads && !waits && pipe.lock().readers.open == 0 {
         return Err(Errno::ENXIO);
     }
+    if waits && sides.reads != sides.writes {
+        // Whoever waits for this side would not know that it comes later.
+        task.needs_thread()?;
+    }
     let (readers, writers) = pipe.open(sides);
     // Whoever waits for this side, or polls the other one.
     pipe.changed().wake_all();

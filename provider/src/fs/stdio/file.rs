@@ -17,11 +17,16 @@ use vmm::addr::UserAddr;
 pub(super) struct StreamFile(pub(super) Arc<HostStream>);
 
 impl File for StreamFile {
-    fn read_at(&self, _task: &CurrentTask<'_>, _offset: u64, to: &mut dyn Sink) -> Result<usize, Errno> {
+    fn read_at(&self, task: &CurrentTask<'_>, _offset: u64, to: &mut dyn Sink) -> Result<usize, Errno> {
+        // The host may make its thread wait, and a kick must end that.
+        task.needs_thread()?;
         self.0.read(to)
     }
 
-    fn write_at(&self, _task: &CurrentTask<'_>, _offset: u64, from: &mut dyn Source) -> Result<usize, Errno> {
+    fn write_at(&self, task: &CurrentTask<'_>, _offset: u64, from: &mut dyn Source) -> Result<usize, Errno> {
+        if !self.0.writes_without_waiting() {
+            task.needs_thread()?;
+        }
         self.0.write(from)
     }
 

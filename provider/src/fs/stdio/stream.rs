@@ -37,18 +37,26 @@ pub(crate) struct HostStream {
     kind: StreamKind,
     /// Pipes take RWF_NOWAIT since Linux 6.4 only.
     takes_nowait: AtomicBool,
+    /// It has taken a write with RWF_NOWAIT.
+    has_taken_nowait: AtomicBool,
 }
 
 impl HostStream {
     /// Takes a descriptor.
     pub(crate) fn new(fd: OwnedFd, kind: StreamKind) -> Self {
-        Self { fd, kind, takes_nowait: AtomicBool::new(kind == StreamKind::Pipe) }
+        Self {
+            fd,
+            kind,
+            takes_nowait: AtomicBool::new(kind == StreamKind::Pipe),
+            has_taken_nowait: AtomicBool::new(false),
+        }
     }
 
     /// Takes a pipe as on a host before Linux 6.4.
     #[cfg(test)]
     pub(super) fn without_nowait(fd: OwnedFd) -> Self {
-        Self { fd, kind: StreamKind::Pipe, takes_nowait: AtomicBool::new(false) }
+        let (takes_nowait, has_taken_nowait) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { fd, kind: StreamKind::Pipe, takes_nowait, has_taken_nowait }
     }
 
     /// The descriptor, for polling and control.
@@ -59,6 +67,15 @@ impl HostStream {
     /// What it is ready for now.
     pub(crate) fn ready(&self) -> Ready {
         poll_now(self.fd(), PollFlags::all())
+    }
+
+    /// Tells whether the host certainly does not make a thread that writes wait.
+    pub(crate) fn writes_without_waiting(&self) -> bool {
+        match self.kind {
+            StreamKind::Socket => true,
+            StreamKind::Pipe => self.has_taken_nowait.load(Ordering::Relaxed),
+            StreamKind::Device => false,
+        }
     }
 
     /// Reads straight into `to`; `EAGAIN` if nothing is there.
@@ -106,7 +123,12 @@ impl HostStream {
             // The offset −1 is the stream's own position.
             match pwritev2(&self.fd, &[IoSlice::new(bytes)], u64::MAX, ReadWriteFlags::NOWAIT) {
                 Err(rustix::io::Errno::OPNOTSUPP) => self.takes_nowait.store(false, Ordering::Relaxed),
-                other => return interruptible(other.map_err(Errno::from)),
+                other => {
+                    if other.is_ok() && !self.has_taken_nowait.load(Ordering::Relaxed) {
+                        self.has_taken_nowait.store(true, Ordering::Relaxed);
+                    }
+                    return interruptible(other.map_err(Errno::from));
+                }
             }
         }
         if poll_now(self.fd(), PollFlags::OUT).is_empty() {

@@ -52,6 +52,8 @@ pub(super) fn check_foreground(task: &CurrentTask<'_>, terminal: &Terminal, sign
     if task.kernel().families().is_orphaned(own) {
         return Err(Errno::EIO);
     }
+    // The signal is sent once.
+    task.needs_thread()?;
     send_to_process_group(task.kernel(), own, &SigInfo::kernel(signal));
     Err(Errno::ERESTARTSYS)
 }
@@ -93,6 +95,10 @@ pub(super) fn ioctl(
     request: u32,
     arg: u64,
 ) -> Option<Result<u64, Errno>> {
+    if let Err(error) = task.needs_thread() {
+        // Most of them may signal the caller's own process, or wait.
+        return Some(Err(error));
+    }
     let at = UserAddr(arg);
     let result = match request {
         number::TIOCSCTTY => make_controlling(task, terminal, flags, arg == 1),

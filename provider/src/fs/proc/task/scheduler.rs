@@ -80,6 +80,7 @@ pub(super) fn wait_channel(_shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
 /// it stands still for a tracer; else it counts as running.
 pub(super) fn call(shown: &Shown<'_, '_>) -> Result<Vec<u8>, Errno> {
     if Arc::ptr_eq(&shown.task, shown.reader.task()) {
+        shown.reader.needs_thread()?;
         let registers = &shown.reader.frame.registers;
         let arguments = [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9];
         return Ok(call_line(shown.reader.original, arguments, registers.rsp, registers.rip));

@@ -100,6 +100,8 @@ impl HostTerminalFile {
 
 impl File for HostTerminalFile {
     fn read_at(&self, task: &CurrentTask<'_>, _offset: u64, to: &mut dyn Sink) -> Result<usize, Errno> {
+        // The host may make its thread wait, here and below, and a kick must end that.
+        task.needs_thread()?;
         control::check_foreground(task, &self.terminal, Signal::SIGTTIN)?;
         self.handle.stream.read(to)
     }
@@ -117,6 +119,7 @@ impl File for HostTerminalFile {
     }
 
     fn write_at(&self, task: &CurrentTask<'_>, _offset: u64, from: &mut dyn Source) -> Result<usize, Errno> {
+        task.needs_thread()?;
         let stops =
             || tcgetattr(self.handle.stream.fd()).is_ok_and(|modes| modes.local_modes.contains(LocalModes::TOSTOP));
         // Only a process that is in the background needs the host's answer.
