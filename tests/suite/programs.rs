@@ -54,6 +54,7 @@ programs! {
     inet_sockets: "inet_sockets.c", in Memory, linked Static, exits 0;
     socket_details: "socket_details.c", in Memory, linked Static | Dynamic, exits 0;
     sigio: "sigio.c", in Memory, linked Static, exits 0;
+    posts: "posts.c", in Memory, linked Static | Dynamic, exits 0;
     aio: "aio.c", in HostFolder | Overlay | Memory, linked Static, exits 0;
     splice: "splice.c", in HostFolder | Overlay | Memory, linked Static, exits 0;
     polling: "polling.c", input "a line\n", in Memory, linked Static | Dynamic, exits 0;
