@@ -27,7 +27,7 @@ pub enum Posting {
     Auto,
     /// Never: each call traps.
     Never,
-    /// As soon as a thread can post, whatever it costs.
+    /// Always: a thread waits long before it traps.
     Always,
     /// Now and then, in no regular order: for tests of what happens in between.
     Flapping,
@@ -41,6 +41,8 @@ const ENOUGH: u32 = 3;
 const IDLE: Duration = Duration::from_micros(200);
 /// How long a thread waits for its post to be taken.
 const PATIENCE: Duration = Duration::from_micros(15);
+/// Looks for an answer after which a thread that waits as long as it can traps.
+const MOST_SPINS: u64 = 1 << 24;
 /// Misses after which the attendant stays away, and for how long: at first, and at the most.
 const MISSES: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
@@ -203,7 +205,7 @@ impl Attendant {
     /// The attendant's life: it sleeps until it is asked, and attends until nothing comes any more.
     fn live(&self) {
         let mut random = nanoseconds(self.epoch.elapsed()) | 1;
-        let spins = spins();
+        let spins = if self.policy == Posting::Always { MOST_SPINS } else { spins() };
         loop {
             let mut posts = {
                 let mut state = self.state();
@@ -297,7 +299,7 @@ fn spins() -> u64 {
     let before = Instant::now();
     (0..SAMPLE).for_each(|_| spin_loop());
     let one = (nanoseconds(before.elapsed()) / u64::from(SAMPLE)).max(1);
-    (nanoseconds(PATIENCE) / one).clamp(16, 1 << 16)
+    (nanoseconds(PATIENCE) / one).clamp(16, MOST_SPINS)
 }
 
 /// Processors that the monitor may use.
