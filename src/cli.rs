@@ -298,6 +298,22 @@ pub(crate) struct ProtectionOptions {
     /// Never rewrite system-call instructions of the program (this version never does)
     #[arg(long)]
     no_patch: bool,
+    /// When calls are served without a trap: for tests, since each way must give the same results
+    #[arg(long, value_name = "WHEN", value_enum, default_value = "auto", hide = true)]
+    pub(crate) posting: PostingChoice,
+}
+
+/// When calls that threads post are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PostingChoice {
+    /// While calls are frequent and a processor is idle
+    Auto,
+    /// Never
+    Never,
+    /// As soon as a thread can post
+    Always,
+    /// Now and then
+    Flapping,
 }
 
 /// Adapts a parser of host strings, which need not be UTF-8, to clap.

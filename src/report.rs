@@ -11,6 +11,11 @@ pub(crate) fn print(sandbox: &Sandbox, host: &Host, started: Instant) {
     let (held, limit) = (host.memory().held(), host.memory().limit());
     complain(&format_args!("ran for {:.3} s", started.elapsed().as_secs_f64()));
     complain(&format_args!("memory held at the end: {} of {}", Bytes(held), Bytes(limit)));
+    let (paths, trapped) = (host.call_paths(), host.statistics().counts().system_calls);
+    complain(&format_args!(
+        "system calls: {} answered in the guest, {} posted, {trapped} trapped",
+        paths.answered, paths.posted
+    ));
     if let Some(kvm) = host.report() {
         complain(&format_args!("traps: {kvm}"));
     }

@@ -5,7 +5,7 @@ use rustix::process::{Signal, getpid, kill_process};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use vmm::pico::{Guardian, Host, HostConfig, HostOpening, Posting};
+use vmm::pico::{Guardian, Host, HostConfig, HostOpening};
 use vmm::signals::{HostSignal, HostSignals};
 use vmm::threads::Owner;
 
@@ -69,7 +69,7 @@ pub(crate) fn run(options: &RunOptions, beginning: Result<Beginning, Failure>) -
     let _main = host.threads().adopt("main");
     let listener = listen(options)?;
     let host = host
-        .finish(&HostConfig { memory: config.limits.memory, vcpus: None, posting: Posting::default() })
+        .finish(&HostConfig { memory: config.limits.memory, vcpus: None, posting: settings::posting(options) })
         .map_err(Failure::ours)?;
     enter_jail(options, &host)?;
     let sandbox = Arc::new(Sandbox::start(&host, config).map_err(|error| start_failure(options, &error))?);

@@ -4,8 +4,9 @@ use provider::config::{Bind, Config, Limits, Network, Trace, TraceFormat, View};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use vmm::pico::Posting;
 
-use crate::cli::{BindSpec, NetworkChoice, RunOptions, TraceChoice};
+use crate::cli::{BindSpec, NetworkChoice, PostingChoice, RunOptions, TraceChoice};
 use crate::failure::{Failure, plain};
 use crate::{environment, identity};
 
@@ -36,6 +37,16 @@ pub(crate) fn config(options: &RunOptions) -> Result<Config, Failure> {
         }),
         name: options.identity.name.clone(),
     })
+}
+
+/// When calls that threads post are taken.
+pub(crate) fn posting(options: &RunOptions) -> Posting {
+    match options.protection.posting {
+        PostingChoice::Auto => Posting::Auto,
+        PostingChoice::Never => Posting::Never,
+        PostingChoice::Always => Posting::Always,
+        PostingChoice::Flapping => Posting::Flapping,
+    }
 }
 
 fn view(options: &RunOptions) -> Result<View, Failure> {

@@ -138,7 +138,11 @@ pub(crate) struct StatisticsReport {
     pub(crate) running_ms: u64,
     /// Times that a program was left for the provider, by why: `system-call`, `kick`, and exceptions by the processor's name.
     pub(crate) traps: BTreeMap<String, u64>,
-    /// System calls by name.
+    /// System calls by how they were made: `answered` in the guest, as the programs themselves count them; `posted` and
+    /// served while the thread stayed in user mode; `refused` and `missed`, posted and made by trap after all, because they
+    /// needed their thread or because nobody took them in time; `trapped`, which includes those two.
+    pub(crate) call_paths: BTreeMap<String, u64>,
+    /// System calls by name, without those that were answered in the guest.
     pub(crate) calls: BTreeMap<String, u64>,
     /// What was asked for and not served.
     pub(crate) unsupported: BTreeMap<String, u64>,

@@ -62,10 +62,11 @@ fn ratio(report: &StatisticsReport) -> f64 {
 }
 
 fn human(report: &StatisticsReport) -> String {
-    let lines: [(&str, String); 11] = [
+    let lines: [(&str, String); 12] = [
         ("running", age(report.running_ms)),
         ("processes", format!("{}, {} threads", report.processes, report.threads)),
         ("traps", list(&report.traps, usize::MAX)),
+        ("calls made", list(&report.call_paths, usize::MAX)),
         ("calls", list(&report.calls, CALLS_SHOWN)),
         ("not served", list(&report.unsupported, CALLS_SHOWN)),
         ("exits avoided", list(&report.exits_avoided, usize::MAX)),
@@ -155,7 +156,10 @@ impl Exposition<'_> {
 fn prometheus(reports: &[StatisticsReport]) -> String {
     let mut all = Exposition { reports, text: String::new() };
     all.counts("traps_total", "Times that a program was left for the provider.", "kind", |report| &report.traps);
-    all.counts("system_calls_total", "System calls.", "call", |report| &report.calls);
+    all.counts("call_paths_total", "System calls by how they were made.", "path", |report| &report.call_paths);
+    all.counts("system_calls_total", "System calls, without those answered in the guest.", "call", |report| {
+        &report.calls
+    });
     all.counts("unsupported_total", "What was asked for and not served.", "what", |report| &report.unsupported);
     all.counts("exits_avoided_total", "Times that a program need not be left.", "by", |report| &report.exits_avoided);
     all.counts("page_faults_total", "Page faults that the provider saw.", "access", |report| &report.faults);
@@ -205,6 +209,7 @@ mod tests {
             id: "0123456789ab".into(),
             name: Some("we\"b".into()),
             traps: counts(&[("system-call", 7), ("#PF", 9)]),
+            call_paths: counts(&[("answered", 12), ("posted", 5), ("trapped", 2)]),
             calls: counts(&[("read", 3), ("write", 4)]),
             compressed: 4096,
             compressed_size: 1024,
@@ -220,6 +225,7 @@ mod tests {
         for line in [
             "# TYPE picovisor_traps_total counter".to_owned(),
             format!("picovisor_traps_total{{{label},kind=\"#PF\"}} 9"),
+            format!("picovisor_call_paths_total{{{label},path=\"posted\"}} 5"),
             format!("picovisor_system_calls_total{{{label},call=\"read\"}} 3"),
             format!("picovisor_compression_ratio{{{label}}} 4"),
             format!("picovisor_cpu_seconds_total{{{label},of=\"user\"}} 1.5"),
@@ -241,6 +247,7 @@ mod tests {
     fn people_see_the_most_frequent_first() {
         let text = human(&report());
         assert!(text.contains("#PF 9, system-call 7") && text.contains("4.0K in 1.0K, 4.0 to 1"), "{text}");
+        assert!(text.contains("calls made     answered 12, posted 5, trapped 2"), "{text}");
         assert!(text.contains("not served     none"), "{text}");
         let many = (0..20).map(|number| (format!("call{number}"), number)).collect();
         assert!(list(&many, 12).ends_with(", 8 more"));

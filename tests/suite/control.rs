@@ -339,8 +339,11 @@ fn stats_count_what_happens() {
     let mut sandbox = Running::start("pause", 2);
     let first = sandbox.waiting();
     let sum = |counts: &Value| counts.as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum::<u64>();
-    // Each call is a trap, the one that waits included, and each page fault an exception.
-    assert_eq!(first["traps"]["system-call"], sum(&first["calls"]), "{first:#}");
+    // Each call is a trap, the one that waits included, or was posted; and each page fault an exception.
+    let paths = |path: &str| first["call_paths"][path].as_u64().unwrap();
+    assert_eq!(paths("trapped") + paths("posted"), sum(&first["calls"]), "{first:#}");
+    assert_eq!(first["traps"]["system-call"], paths("trapped"), "{first:#}");
+    assert!(paths("refused") + paths("missed") <= paths("trapped"), "{first:#}");
     assert!(first["calls"]["write"].as_u64().unwrap() >= 1, "{first:#}");
     assert!(sum(&first["faults"]) <= first["traps"]["#PF"].as_u64().unwrap_or(0), "{first:#}");
     assert_eq!(first["faults"]["failed"], 0);
@@ -364,6 +367,7 @@ fn stats_count_what_happens() {
         "{text}"
     );
     assert!(text.contains("# TYPE picovisor_traps_total counter\n"), "{text}");
+    assert!(text.contains(",path=\"answered\"} "), "{text}");
     let text = succeed(&["stats", &sandbox.name]);
     assert!(text.starts_with(&sandbox.name) && text.contains("system-call"), "{text}");
     succeed(&["kill", &sandbox.name]);

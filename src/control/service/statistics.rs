@@ -13,6 +13,7 @@ impl Monitor {
     /// Reads all counters.
     pub(super) fn statistics(&self) -> StatisticsReport {
         let counts = self.host.statistics().counts();
+        let paths = self.host.call_paths();
         let kernel = self.sandbox.kernel();
         let (programs, faults) = (kernel.statistics(), kernel.statistics().faults());
         let views = self.sandbox.processes();
@@ -26,6 +27,13 @@ impl Monitor {
             name: self.address.name.clone(),
             running_ms: milliseconds(self.started.elapsed()),
             traps: traps.into_iter().chain(exceptions).collect(),
+            call_paths: named([
+                ("answered", paths.answered),
+                ("posted", paths.posted),
+                ("refused", paths.refused),
+                ("missed", paths.missed),
+                ("trapped", counts.system_calls),
+            ]),
             calls: programs.calls().into_iter().collect(),
             unsupported: self.sandbox.counters().into_iter().collect(),
             exits_avoided: named([
