@@ -6,6 +6,8 @@
 
 #[path = "../src/clock.rs"]
 mod clock;
+#[path = "../src/layout.rs"]
+mod layout;
 #[path = "../src/vdso.rs"]
 mod vdso;
 

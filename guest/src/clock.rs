@@ -39,6 +39,8 @@ pub enum ProcessorNumber {
     Ask,
     /// From TSC_AUX (RDTSCP): bits 0–11 are the processor, the rest the memory node, as on Linux.
     TscAux,
+    /// From the answers page: where the virtual CPU was as it was last entered. There is one memory node.
+    Answers,
 }
 
 /// Fractional bits of a rate in nanoseconds a tick.
@@ -237,13 +239,19 @@ impl ClockPage {
     pub fn processor_number(&self) -> ProcessorNumber {
         match self.processor.load(Ordering::Relaxed) {
             1 => ProcessorNumber::TscAux,
+            2 => ProcessorNumber::Answers,
             _ => ProcessorNumber::Ask,
         }
     }
 
     /// Says how programs find out which processor they run on.
     pub fn set_processor_number(&self, how: ProcessorNumber) {
-        self.processor.store(u32::from(how == ProcessorNumber::TscAux), Ordering::Relaxed);
+        let word = match how {
+            ProcessorNumber::Ask => 0,
+            ProcessorNumber::TscAux => 1,
+            ProcessorNumber::Answers => 2,
+        };
+        self.processor.store(word, Ordering::Relaxed);
     }
 
     /// Replaces the record. One writer at a time. Readers are kept off while `make` runs, so it should only compute;

@@ -72,6 +72,8 @@ pub mod answers {
     pub const TRAP: u64 = ATTENDED + 8;
     /// How often a thread looks for its answer in a round (32 bits).
     pub const SPINS: u64 = ATTENDED + 16;
+    /// The host's processor that the virtual CPU was on as it was last entered (32 bits).
+    pub const PROCESSOR: u64 = ATTENDED + 24;
 }
 const _: () = assert!(answers::ATTENDED == CALLS as u64 * 8);
 

@@ -8,6 +8,7 @@
 //! a library. Unwind information is kept: a profiler's signal may arrive in here.
 
 use crate::clock::{ClockKind, ClockPage, ProcessorNumber};
+use crate::layout;
 use core::arch::asm;
 
 /// Linux's `struct timespec` (`struct timeval` with another unit).
@@ -133,26 +134,42 @@ pub unsafe fn time(page: &ClockPage, to: *mut i64) -> i64 {
     seconds
 }
 
+/// Where the answers page has the processor's number.
+#[expect(clippy::cast_possible_truncation, reason = "addresses have 64 bits")]
+const PROCESSOR: usize = (layout::ANSWERS_PAGE + layout::answers::PROCESSOR) as usize;
+
 /// Does what `getcpu(2)` does.
 ///
 /// # Safety
 /// As the system call, but a bad pointer faults in the caller.
 #[inline]
 pub unsafe fn getcpu(page: &ClockPage, processor: *mut u32, node: *mut u32) -> i32 {
-    if page.processor_number() == ProcessorNumber::Ask {
-        // SAFETY: the call writes to its two arguments only, which the kernel checks.
-        return unsafe { system_call(number::GETCPU, processor as u64, node as u64, 0) };
-    }
-    let aux: u32;
-    // SAFETY: RDTSCP touches no memory; the host sets this way only where the processor has it.
-    unsafe { asm!("rdtscp", out("eax") _, out("edx") _, out("ecx") aux, options(nomem, nostack, preserves_flags)) };
+    let (on, of) = match page.processor_number() {
+        ProcessorNumber::Ask => {
+            // SAFETY: the call writes to its two arguments only, which the kernel checks.
+            return unsafe { system_call(number::GETCPU, processor as u64, node as u64, 0) };
+        }
+        ProcessorNumber::TscAux => {
+            let aux: u32;
+            // SAFETY: RDTSCP touches no memory; the host sets this way only where the processor has it.
+            unsafe {
+                asm!("rdtscp", out("eax") _, out("edx") _, out("ecx") aux, options(nomem, nostack, preserves_flags));
+            }
+            (aux & 0xfff, aux >> 12)
+        }
+        ProcessorNumber::Answers => {
+            let at: *const u32 = core::ptr::with_exposed_provenance(PROCESSOR);
+            // SAFETY: the host sets this way only where it maps the answers page, whose words are aligned.
+            (unsafe { at.read_volatile() }, 0)
+        }
+    };
     if !processor.is_null() {
         // SAFETY: the caller passes null or a place for an int, of any alignment.
-        unsafe { processor.write_unaligned(aux & 0xfff) };
+        unsafe { processor.write_unaligned(on) };
     }
     if !node.is_null() {
         // SAFETY: as above.
-        unsafe { node.write_unaligned(aux >> 12) };
+        unsafe { node.write_unaligned(of) };
     }
     0
 }

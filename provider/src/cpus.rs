@@ -30,6 +30,11 @@ impl Cpus {
         self.fewer
     }
 
+    /// Tells whether they are all that the monitor may use, by the host's own numbers.
+    pub fn are_the_hosts(&self) -> bool {
+        !self.fewer && self.host.iter().enumerate().all(|(number, host)| number == *host)
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.host.len()
@@ -76,6 +81,14 @@ mod tests {
     fn masks_span_words() {
         let cpus = Cpus { host: (0..70).collect(), allowed: CpuSet::new(), fewer: false };
         assert_eq!(cpus.all(), [u64::MAX, 0x3f]);
+    }
+
+    #[test]
+    fn the_hosts_are_all_by_their_own_numbers() {
+        let of = |host: &[usize], fewer| Cpus { host: host.to_vec(), allowed: CpuSet::new(), fewer };
+        assert!(of(&[0, 1, 2], false).are_the_hosts());
+        assert!(!of(&[0, 1, 2], true).are_the_hosts());
+        assert!(!of(&[1, 2], false).are_the_hosts());
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::time::TimerService;
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, Condvar, OnceLock, PoisonError};
-use vmm::clock::{Clock, ClockKind};
+use vmm::clock::{Clock, ClockKind, ProcessorNumber};
 use vmm::events::HostEvents;
 use vmm::memory::GuestMemory;
 use vmm::threads::HostThreads;
@@ -169,6 +169,9 @@ impl Kernel {
 
     /// Gives the sandbox the clock that the vDSO reads. Called once, before the first program is loaded.
     pub(crate) fn set_clock(&self, clock: Clock) {
+        if self.cpus.are_the_hosts() {
+            clock.set_processor_number(ProcessorNumber::Answers);
+        }
         assert!(self.clock.set(clock).is_ok(), "a sandbox has one clock, set by the code that starts it");
     }
 

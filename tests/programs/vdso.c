@@ -2,8 +2,29 @@
  * holds the clocks, can be written. */
 #include "faults.h"
 #include <elf.h>
+#include <sched.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+
+/* A thread that keeps to a processor finds itself there, however it looks. */
+static void processors(void)
+{
+    cpu_set_t all, one;
+    int wrong = 0;
+    MUST(sched_getaffinity(0, sizeof all, &all));
+    for (unsigned number = 0; number < CPU_SETSIZE; number++) {
+        unsigned by_call = ~0u;
+        if (!CPU_ISSET(number, &all))
+            continue;
+        CPU_ZERO(&one);
+        CPU_SET(number, &one);
+        MUST(sched_setaffinity(0, sizeof one, &one));
+        MUST(syscall(SYS_getcpu, &by_call, NULL, NULL));
+        wrong += by_call != number || sched_getcpu() != (int)number;
+    }
+    SHOW(wrong);
+    MUST(sched_setaffinity(0, sizeof all, &all));
+}
 
 int main(void)
 {
@@ -23,5 +44,6 @@ int main(void)
     FAULT(image, *(volatile char *)image = 0);
     FAULT(image, *(volatile char *)(image - 4096) = 0);
     FAULT(image, *(volatile char *)(image + 100) = 0);
+    processors();
     return 0;
 }

@@ -70,9 +70,10 @@ impl Clock {
 
     /// Says how programs find out which processor they run on; at first, they ask.
     ///
-    /// Nobody says otherwise yet. On kvm-pvm RDTSCP and RDPID read the host's TSC_AUX in ring 3, its processor's number
-    /// (LSL of Linux's segment for it gives 0), but nothing promises that; elsewhere TSC_AUX belongs to the virtual CPU,
-    /// whose host thread moves between processors.
+    /// [`ProcessorNumber::Answers`] shows the host's numbers, and what it shows is as old as the thread's last entry: right
+    /// for one that keeps to a processor, and out of date at worst for others, as the answer of any call may be.
+    /// Not TSC_AUX: on kvm-pvm RDTSCP and RDPID read the host's in ring 3, its processor's number (LSL of Linux's segment
+    /// for it gives 0), but nothing promises that; elsewhere it belongs to the virtual CPU, whose host thread moves.
     pub fn set_processor_number(&self, how: ProcessorNumber) {
         self.page.get().set_processor_number(how);
     }
