@@ -103,7 +103,7 @@ impl Provider for LinuxProvider {
     }
 
     fn dispatch_posted_call(&self, thread: &Context, call: &PostedCall) -> Option<u64> {
-        syscall::posted::serve(&task_of(thread), call)
+        syscall::posted::serve(task_of(thread), call)
     }
 
     fn dispatch_exception(

@@ -126,7 +126,7 @@ impl Fixture {
         let mut raw: RawArgs = [0; 6];
         raw[..args.len()].copy_from_slice(args);
         let call = PostedCall { number: number.into(), arguments: raw, return_address: 0x1000 };
-        syscall::posted::serve(&self.task, &call)
+        syscall::posted::serve(self.task.clone(), &call)
     }
 
     /// Makes a system call the whole way that a trap takes.

@@ -47,7 +47,7 @@ pub(crate) fn numbers() -> impl Iterator<Item = u64> {
 
 /// Serves a call that `task` has posted, on any host thread; the task does nothing else meanwhile. `None`: nothing was done, and the
 /// task has to make it by trap.
-pub(crate) fn serve(task: &Arc<Task>, call: &PostedCall) -> Option<u64> {
+pub(crate) fn serve(task: Arc<Task>, call: &PostedCall) -> Option<u64> {
     let PostedCall { number, arguments: args, return_address } = *call;
     let line = table::find(number).filter(|line| line.path == Path::Posted)?;
     // Whatever is pending is taken first; and nobody who has to see each call sees these.
@@ -57,9 +57,10 @@ pub(crate) fn serve(task: &Arc<Task>, call: &PostedCall) -> Option<u64> {
     let [rdi, rsi, rdx, r10, r8, r9] = args;
     let registers = Registers { rax: number, rdi, rsi, rdx, r10, r8, r9, rip: return_address, ..Registers::default() };
     let mut cpu = Elsewhere;
-    let mut current = CurrentTask::posted(task.clone(), TrapFrame { registers, cpu: &mut cpu });
+    let mut current = CurrentTask::posted(task, TrapFrame { registers, cpu: &mut cpu });
     sigio::begin_trap();
     let result = (line.call)(&mut current, &args);
+    let task = current.task();
     sigio::end_trap(task.kernel());
     if task.signals().needs_attention() {
         // What the call has made pending is taken before the program goes on. If somebody else has, that is once too often.

@@ -49,20 +49,24 @@ pub struct PostedCall {
 /// Who serves the calls that a thread posts.
 pub(crate) trait ServeCalls: Send + Sync {
     /// Serves a call on the calling host thread. `None`: it has to be made by trap, and nothing was done.
-    fn serve(&self, call: &PostedCall) -> Option<u64>;
-    /// Tells whether the thread is being taken out of user mode.
-    fn is_wanted(&self) -> bool;
+    fn serve(&self, call: &PostedCall) -> Option<Served>;
+}
+
+/// What came of a posted call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Served {
+    /// What it returns.
+    pub(crate) result: u64,
+    /// The thread is being taken out of user mode, perhaps for something that the call has done.
+    pub(crate) is_wanted: bool,
 }
 
 /// Whoever serves a thread that there is none of.
 struct Nobody;
 
 impl ServeCalls for Nobody {
-    fn serve(&self, _call: &PostedCall) -> Option<u64> {
+    fn serve(&self, _call: &PostedCall) -> Option<Served> {
         None
-    }
-    fn is_wanted(&self) -> bool {
-        false
     }
 }
 
@@ -137,13 +141,8 @@ impl Calls {
     }
 
     /// Serves a call that the thread has posted; `None`: it has to be made by trap.
-    pub(super) fn serve(&self, call: &PostedCall) -> Option<u64> {
+    pub(super) fn serve(&self, call: &PostedCall) -> Option<Served> {
         self.server.upgrade()?.serve(call)
-    }
-
-    /// Tells whether the thread is being taken out of user mode.
-    pub(super) fn is_wanted(&self) -> bool {
-        self.server.upgrade().is_some_and(|server| server.is_wanted())
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {

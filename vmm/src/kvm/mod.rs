@@ -101,8 +101,8 @@ mod xsave;
 
 pub use attendant::Posting;
 pub(crate) use attention::Attention;
-pub(crate) use calls::ServeCalls;
 pub use calls::{Calls, PostedCall, Way};
+pub(crate) use calls::{ServeCalls, Served};
 pub(crate) use opening::Opening;
 pub use opening::check;
 pub use report::{Capability, HostReport, PagingFlavour, Refusal, TrapMethod};

@@ -5,7 +5,7 @@
 //! claimed. A thread that has left user mode shuts its gate first, and waits if it is claimed; so nobody else acts for it
 //! while it does anything itself. The thread must not hold anything then that a server might want.
 
-use super::calls::{Calls, PostedCall};
+use super::calls::{Calls, PostedCall, Served};
 use super::supervisor::{CpuPages, Page};
 use guest::layout::{answers, call};
 use std::hint::spin_loop;
@@ -154,11 +154,11 @@ impl Post {
             return_address: self.page.load(call::RETURN),
         };
         let calls = self.calls().clone();
-        match calls.as_ref().and_then(|calls| calls.serve(&call)) {
-            Some(result) => {
+        match calls.and_then(|calls| calls.serve(&call)) {
+            Some(Served { result, is_wanted }) => {
                 self.page.store(call::RESULT, result);
-                if calls.is_some_and(|calls| calls.is_wanted()) {
-                    // What the thread is wanted for may come of the call itself: it must not see the result before that.
+                if is_wanted {
+                    // It must not see the result of what it is wanted for before that.
                     self.await_owner();
                 }
                 self.page.publish(call::STATE, call::DONE.into());

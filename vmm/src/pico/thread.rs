@@ -5,7 +5,7 @@ use super::process::Process;
 use super::provider::Context;
 use super::run;
 use super::stop::{NotStopped, Stopped, ThreadStatus, Trapped};
-use crate::kvm::{Calls, PostedCall, ServeCalls};
+use crate::kvm::{Calls, PostedCall, ServeCalls, Served};
 use crate::trap::{Attention, Registers, ThreadState};
 use crate::usage::Meter;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -237,11 +237,8 @@ impl Thread {
 }
 
 impl ServeCalls for Thread {
-    fn serve(&self, call: &PostedCall) -> Option<u64> {
-        self.process.host.provider()?.dispatch_posted_call(&self.context, call)
-    }
-
-    fn is_wanted(&self) -> bool {
-        self.attention.any()
+    fn serve(&self, call: &PostedCall) -> Option<Served> {
+        let result = self.process.host.provider()?.dispatch_posted_call(&self.context, call)?;
+        Some(Served { result, is_wanted: self.attention.any() })
     }
 }
