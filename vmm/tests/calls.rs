@@ -156,6 +156,41 @@ fn a_kick_finds_each_call_made_or_not_made() {
     }
 }
 
+payload!(
+    kicked,
+    "xor r15d, r15d",
+    "mov ebx, 2000",
+    "2:",
+    "mov edi, 7",
+    "mov esi, 11",
+    "mov eax, 23",
+    fast!(),
+    "xor rax, 32",
+    "or r15, rax",
+    "mov eax, 24",
+    "syscall",
+    "or r15, rax",
+    "dec ebx",
+    "jnz 2b",
+    "mov rdi, r15",
+    "mov eax, 7",
+    "syscall",
+    "xor edi, edi",
+    "xor eax, eax",
+    "syscall",
+);
+
+#[test]
+fn what_a_call_kicks_its_thread_for_comes_before_the_result() {
+    for posting in [Posting::Always, Posting::Flapping, Posting::Never] {
+        let Some(rig) = Rig::open_posting(None, posting) else { return };
+        rig.run(kicked());
+        assert_eq!(rig.script.notes(), [0], "{posting:?}");
+        let posted = rig.script.posted.load(Ordering::Relaxed);
+        assert!(posted > 0 || posting != Posting::Always);
+    }
+}
+
 #[test]
 fn a_stopped_thread_never_stands_in_the_fast_path() {
     let Some(rig) = Rig::open_posting(None, Posting::Always) else { return };

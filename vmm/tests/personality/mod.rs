@@ -103,6 +103,9 @@ pub struct Script {
     /// How often [`calls::POSTED`] and [`calls::REFUSED`] were served, by post and by trap.
     pub posted: AtomicU64,
     pub trapped: AtomicU64,
+    /// How often a thread has kicked itself by [`calls::KICKED`], and threads were looked after for kicks.
+    pub owed: AtomicU64,
+    pub kicked: AtomicU64,
 }
 
 /// System calls that need not trap.
@@ -115,6 +118,10 @@ pub mod calls {
     pub const POSTED: u64 = 21;
     /// Posted, and refused; returns [`result`].
     pub const REFUSED: u64 = 22;
+    /// Posted; kicks its own thread and returns [`result`].
+    pub const KICKED: u64 = 23;
+    /// Trapped; returns how many of those kicks are still owed.
+    pub const SETTLED: u64 = 24;
 
     /// What becomes of a call's first two arguments.
     pub fn result(first: u64, second: u64) -> u64 {
@@ -160,6 +167,13 @@ pub fn access(bits: u64) -> Access {
 }
 
 impl Script {
+    /// Kicks the only thread of a thread's process: itself.
+    fn kick_own(&self, thread: &ThreadState) {
+        self.owed.fetch_add(1, Ordering::Relaxed);
+        let process = thread.process.process.lock().unwrap().clone().expect("the process runs");
+        process.threads().iter().for_each(|thread| thread.kick());
+    }
+
     pub fn push(&self, event: Event) {
         self.record.lock().unwrap().events.push(event);
         self.changed.notify_all();
@@ -279,6 +293,11 @@ impl Provider for Script {
                 0
             }
             calls::ANSWERED => calls::ANSWER,
+            calls::KICKED => {
+                self.kick_own(thread);
+                calls::result(rdi, rsi)
+            }
+            calls::SETTLED => self.owed.load(Ordering::Relaxed).saturating_sub(self.kicked.load(Ordering::Relaxed)),
             calls::POSTED | calls::REFUSED => {
                 self.trapped.fetch_add(1, Ordering::Relaxed);
                 calls::result(rdi, rsi)
@@ -318,9 +337,11 @@ impl Provider for Script {
         Some(Disposition::Resume)
     }
 
-    fn dispatch_posted_call(&self, _: &Context, call: &PostedCall) -> Option<u64> {
-        if call.number != calls::POSTED {
-            return None;
+    fn dispatch_posted_call(&self, context: &Context, call: &PostedCall) -> Option<u64> {
+        match call.number {
+            calls::POSTED => {}
+            calls::KICKED => self.kick_own(thread_of(context)),
+            _ => return None,
         }
         self.posted.fetch_add(1, Ordering::Relaxed);
         Some(calls::result(call.arguments[0], call.arguments[1]))
@@ -333,6 +354,7 @@ impl Provider for Script {
     }
 
     fn dispatch_kick(&self, _: &Context, _: &mut TrapFrame<'_>) -> Disposition {
+        self.kicked.fetch_add(1, Ordering::Relaxed);
         self.push(Event::Kick);
         Disposition::Resume
     }
@@ -467,6 +489,7 @@ fn spawn(process: &Arc<Process>, state: &Arc<ProcessState>, registers: Registers
     thread.calls().set(calls::ANSWERED, Way::Answer(calls::ANSWER));
     thread.calls().set(calls::POSTED, Way::Post);
     thread.calls().set(calls::REFUSED, Way::Post);
+    thread.calls().set(calls::KICKED, Way::Post);
     thread.start().ok()?;
     Some(thread)
 }
