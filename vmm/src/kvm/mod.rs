@@ -75,6 +75,7 @@
 //! - kvm_amd 6.1 and 6.12, with nested and with shadow paging, one and two CPUs, behave alike in all tests of
 //!   `tests/traps.rs` and `tests/threads.rs`.
 
+mod apart;
 mod attendant;
 mod attention;
 mod calls;

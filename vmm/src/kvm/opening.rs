@@ -1,5 +1,6 @@
 //! Making a machine: opening KVM, the virtual machine, and the first worker, which runs the probe.
 
+use super::apart::{Stay, apart};
 use super::door;
 use super::mailbox::Mailbox;
 use super::probe::{self, Flavour};
@@ -47,8 +48,11 @@ impl Opening {
         let ((tell_opened, opened), (tell_probed, probed)) = (channel(), channel());
         let pool = Arc::new(Mutex::new(Pool::default()));
         let (parking, roster) = (pool.clone(), threads.clone());
-        let handle = spawn(threads, move || first_worker(&parking, roster, &tell_opened, &tell_probed));
-        lock(&pool).threads.push(handle.map_err(|error| OpenError::Host("no thread for the machine", error))?);
+        let (apart, stay) = apart();
+        let handle = spawn(threads, move || first_worker(&parking, roster, &tell_opened, &tell_probed, stay));
+        let handle = handle.map_err(|error| OpenError::Host("no thread for the machine", error))?;
+        apart.place(&handle);
+        lock(&pool).threads.push(handle);
         Ok(Self { opened, probed })
     }
 
@@ -66,6 +70,7 @@ fn first_worker(
     threads: Arc<HostThreads>,
     opened: &Sender<Result<Opened, HostReport>>,
     probed: &Sender<Result<Probed, HostReport>>,
+    stay: Stay,
 ) {
     let mut report = HostReport::default();
     let (kvm, vm) = match open(&mut report) {
@@ -97,6 +102,7 @@ fn first_worker(
     if probed.send(Ok(Probed { supervisor, flavour, report, mailbox: mailbox.clone() })).is_ok() {
         // Before any program runs, and while the others prepare one.
         seal_image();
+        stay.end();
         serve(vcpu, &mailbox, pool);
     }
 }
