@@ -47,7 +47,8 @@ pub(crate) trait Machine: Send + Sync + fmt::Debug {
     /// Which back end keeps translations in step.
     fn paging(&self) -> Paging;
 
-    /// Adds a memory slot: `len` bytes at `host` appear at `guest`. Slots are never resized or deleted.
+    /// Adds a memory slot: `len` bytes at `host` appear at `guest` before the next program's instruction. Slots are never
+    /// resized or deleted.
     ///
     /// # Safety
     /// The host range must stay mapped, and be used by nothing else that Rust believes to own, as long as the machine lives.

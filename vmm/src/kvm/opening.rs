@@ -85,6 +85,7 @@ fn first_worker(
     }
     let found = Supervisor::new(&vm).map_err(|_| Refusal::Memory);
     let found = found.and_then(|supervisor| Ok((probe::run(&vm, &supervisor, &kvm)?, supervisor)));
+    let found = found.and_then(|found| vm.end_of_probe().map(|()| found).map_err(|_| Refusal::Memory));
     let (vcpu, supervisor) = match found {
         Ok(found) => found,
         Err(refusal) => {

@@ -12,7 +12,7 @@
 
 use super::vm::Vm;
 use crate::addr::{GuestPhys, PAGE_SIZE};
-use crate::machine::{Machine, SUPERVISOR};
+use crate::machine::SUPERVISOR;
 use crate::memory::MemoryError;
 use crate::pico::ProtectedRange;
 use crate::protect::{Corruption, Sealing, make_read_only};
@@ -122,7 +122,7 @@ impl Arena {
             }
             let host = map_anonymous(len)?;
             // SAFETY: the mapping was just made for this purpose and is never unmapped.
-            unsafe { vm.add_slot(guest, host, len)? };
+            unsafe { vm.add_own_slot(guest, host, len)? };
             (self.next, self.left, self.used) = (Some(Page { guest, host }), pages, self.used + len);
         }
         let page = self.next.ok_or(MemoryError::HostExhausted)?;

@@ -35,6 +35,8 @@ pub(super) struct Vm {
     paging: OnceLock<Paging>,
     /// The next slot number. Slot 0 is the dummy.
     next_slot: AtomicU32,
+    /// Guest memory's slots that wait until the probe is over; `None`: it is.
+    waiting: Mutex<Option<Vec<Slot>>>,
     next_vcpu: AtomicU64,
     doors: Mutex<Vec<Arc<Door>>>,
     /// Where virtual CPUs wait while their space is held.
@@ -47,6 +49,14 @@ pub(super) struct Vm {
     attendant: OnceLock<Arc<Attendant>>,
 }
 
+/// A memory slot: so many bytes of the monitor's at a guest-physical address.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    guest: GuestPhys,
+    host: NonNull<u8>,
+    len: u64,
+}
+
 /// A virtual CPU of a machine that was halted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HaltedCpu {
@@ -56,7 +66,7 @@ pub(crate) struct HaltedCpu {
     pub(crate) registers: Option<Registers>,
 }
 
-// SAFETY: the dummy's page is never accessed, only named to KVM, under its lock.
+// SAFETY: the pages of the dummy and of slots that wait are never accessed, only named to KVM, under their locks.
 unsafe impl Send for Vm {}
 // SAFETY: as above.
 unsafe impl Sync for Vm {}
@@ -67,6 +77,7 @@ impl Vm {
             fd,
             paging: OnceLock::new(),
             next_slot: AtomicU32::new(1),
+            waiting: Mutex::new(Some(Vec::new())),
             next_vcpu: AtomicU64::new(0),
             doors: Mutex::default(),
             gate: Mutex::default(),
@@ -107,6 +118,26 @@ impl Vm {
         self.attendant.get().expect("workers set it before they give their first order")
     }
 
+    /// Adds a slot for the machine's own pages, at once.
+    ///
+    /// # Safety
+    /// As [`Machine::add_slot`].
+    pub(super) unsafe fn add_own_slot(&self, guest: GuestPhys, host: NonNull<u8>, len: u64) -> Result<(), MemoryError> {
+        self.set_slot(self.next_slot.fetch_add(1, Ordering::Relaxed), Slot { guest, host, len })
+    }
+
+    /// Adds the slots of guest memory that have waited for the end of the probe, which does not touch it.
+    ///
+    /// KVM waits until every virtual CPU that may be looking at the old table of slots has let go of it. While one is being
+    /// made and probed that took 0.5 to 2.5 ms, of whoever prepared the first program meanwhile.
+    pub(super) fn end_of_probe(&self) -> Result<(), MemoryError> {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+        waiting
+            .into_iter()
+            .flatten()
+            .try_for_each(|slot| self.set_slot(self.next_slot.fetch_add(1, Ordering::Relaxed), slot))
+    }
+
     /// Sets what the probe found out.
     pub(super) fn set_paging(&self, paging: Paging) {
         self.paging.get_or_init(|| paging);
@@ -141,15 +172,15 @@ impl Vm {
         }
     }
 
-    fn set_slot(&self, slot: u32, guest: GuestPhys, host: NonNull<u8>, len: u64) -> Result<(), MemoryError> {
+    fn set_slot(&self, number: u32, Slot { guest, host, len }: Slot) -> Result<(), MemoryError> {
         let region = kvm_userspace_memory_region {
-            slot,
+            slot: number,
             flags: 0,
             guest_phys_addr: guest.0,
             memory_size: len,
             userspace_addr: host.as_ptr().expose_provenance() as u64,
         };
-        // SAFETY: `add_slot`'s caller vouches for the host range; the dummy's page is mapped and used by nothing else.
+        // SAFETY: whoever adds a slot vouches for the host range; the dummy's page is mapped and used by nothing else.
         unsafe { self.fd.set_user_memory_region(region) }.map_err(|_| MemoryError::HostExhausted)
     }
 }
@@ -161,7 +192,12 @@ impl Machine for Vm {
     }
 
     unsafe fn add_slot(&self, guest: GuestPhys, host: NonNull<u8>, len: u64) -> Result<(), MemoryError> {
-        self.set_slot(self.next_slot.fetch_add(1, Ordering::Relaxed), guest, host, len)
+        let slot = Slot { guest, host, len };
+        if let Some(waiting) = &mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) {
+            waiting.push(slot);
+            return Ok(());
+        }
+        self.set_slot(self.next_slot.fetch_add(1, Ordering::Relaxed), slot)
     }
 
     fn hold_out<'a>(&'a self, space: &'a SpaceSync) -> Box<dyn EntryGuard + 'a> {
@@ -191,7 +227,7 @@ impl Machine for Vm {
         });
         // KVM keeps no part of a slot that was just deleted, and refuses the addition only when it is out of memory.
         for len in [DUMMY_BYTES, 0] {
-            if let Err(error) = self.set_slot(0, DUMMY_SLOT, host, len) {
+            if let Err(error) = self.set_slot(0, Slot { guest: DUMMY_SLOT, host, len }) {
                 panic!("KVM refused the dummy slot, without which shadow pages go stale: {error}");
             }
         }
