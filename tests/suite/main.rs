@@ -15,6 +15,7 @@ mod herds;
 mod jail;
 mod memory;
 mod network;
+mod paths;
 mod pico;
 mod programs;
 mod protection;

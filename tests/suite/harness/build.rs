@@ -77,7 +77,11 @@ fn compile(source: &str, name: &str, link: Link, flags: &[&str]) -> Result<PathB
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("programs");
     std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let output = folder.join(name);
-    let inputs = [source.clone(), sources.join("show.h"), sources.join("faults.h"), PathBuf::from(file!())];
+    // Any header may be one of its own.
+    let headers = std::fs::read_dir(&sources).map_err(|error| format!("{}: {error}", sources.display()))?;
+    let headers =
+        headers.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "h"));
+    let inputs: Vec<_> = headers.chain([source.clone(), PathBuf::from(file!())]).collect();
     if is_newer(&output, &inputs) {
         return Ok(output);
     }

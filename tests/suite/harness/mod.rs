@@ -6,6 +6,7 @@ mod command;
 pub(crate) use build::{Link, program, program_with};
 pub(crate) use command::{Command, Outcome};
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 /// The command under test.
@@ -93,11 +94,24 @@ pub(crate) fn assert_same(command: &Command, native: &Outcome, ours: &Outcome) {
 /// Runs `command` in a sandbox, in a fresh folder of the kind that `place` says.
 #[track_caller]
 pub(crate) fn in_sandbox(command: &Command, place: Place) -> Outcome {
+    in_sandbox_with(command, place, &[])
+}
+
+/// As [`in_sandbox`], with more options for the sandbox.
+#[track_caller]
+pub(crate) fn in_sandbox_with(command: &Command, place: Place, options: &[&str]) -> Outcome {
     let folder = scratch();
+    let mut options: Vec<&OsStr> = options.iter().map(OsStr::new).collect();
     let sandboxed = match place {
-        Place::HostFolder => command.sandboxed(&["--rw".as_ref(), folder.path().as_os_str()]).folder(folder.path()),
-        Place::Overlay => command.sandboxed(&[]).folder(folder.path()),
-        Place::Memory => command.sandboxed(&["--workdir".as_ref(), "/tmp".as_ref()]),
+        Place::HostFolder => {
+            options.extend([OsStr::new("--rw"), folder.path().as_os_str()]);
+            command.sandboxed(&options).folder(folder.path())
+        }
+        Place::Overlay => command.sandboxed(&options).folder(folder.path()),
+        Place::Memory => {
+            options.extend([OsStr::new("--workdir"), OsStr::new("/tmp")]);
+            command.sandboxed(&options)
+        }
     };
     let outcome = sandboxed.run();
     if place == Place::Overlay {
