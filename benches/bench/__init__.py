@@ -20,17 +20,19 @@ ENVIRONMENT = {
     "LANG": "C.UTF-8",
     "GIT_CONFIG_GLOBAL": "/dev/null",
     "GIT_CONFIG_SYSTEM": "/dev/null",
+    # Monitors that are started ahead are a peer of their own.
+    "PICOVISOR_SERVE": "off",
     # Where sockets of the user's servers lie; picovisor looks for its own there.
     **{name: os.environ[name] for name in ["XDG_RUNTIME_DIR"] if name in os.environ},
 }
 
 
-def run(command, folder=OUT):
+def run(command, folder=OUT, environment=ENVIRONMENT):
     """Runs a command to its end; None if that takes too long."""
     command = [str(word) for word in command]
     # Standard input is a pipe: runsc, run by root, gives /dev/null to nobody otherwise, for the whole host.
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, text=True, start_new_session=True, **pipes) as process:
+    with subprocess.Popen(command, cwd=folder, env=environment, text=True, start_new_session=True, **pipes) as process:
         try:
             output, errors = process.communicate("", timeout=PATIENCE)
         except subprocess.TimeoutExpired:

@@ -16,16 +16,23 @@ class Row:
     limit: float | None = None
     # The same, as a value in the row's unit.
     absolute: float | None = None
+    # The same for a program that a waiting monitor starts.
+    absolute_served: float | None = None
     more_is_better: bool = False
 
     def goal(self):
         bound = "≥" if self.more_is_better else "≤"
         if self.limit is not None:
             return f"{bound} {self.limit:g} ×"
-        return f"{bound} {self.absolute:g} {self.unit}" if self.absolute is not None else ""
+        if self.absolute is None:
+            return ""
+        served = f", served {self.absolute_served:g}" if self.absolute_served is not None else ""
+        return f"{bound} {self.absolute:g}{served} {self.unit}"
 
-    def is_met(self, value, native):
+    def is_met(self, value, native, is_served):
         """Whether a value keeps the limit, both in the row's unit; None if there is none, or nothing to compare with."""
+        if is_served and self.absolute_served is not None:
+            return value <= self.absolute_served
         if self.absolute is not None:
             return value <= self.absolute
         if self.limit is None or native is None:
@@ -44,6 +51,10 @@ class Benchmark:
     def is_possible(self):
         """Whether this machine has what it takes, with a word to standard error if not."""
         return True
+
+    def concerns(self, peer):
+        """Whether it says something about this peer that it does not say about another."""
+        return not peer.is_served
 
     def prepare(self):
         """Makes what the measurements need, once."""
