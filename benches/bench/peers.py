@@ -58,7 +58,7 @@ PEERS = [
     Peer("native", None),
     Peer("picovisor", "picovisor", ("run", "--files", "110000"), **PICOVISOR),
     # What is the same once the program runs is not measured twice.
-    Peer("picovisor, served", "picovisor", ("run",), is_served=True, **PICOVISOR),
+    Peer("picovisor served", "picovisor", ("run",), is_served=True, **PICOVISOR),
     Peer(
         "bwrap",
         "bwrap",
