@@ -88,7 +88,7 @@ pub struct GuestMemory {
     packing: compressed::Packing,
     me: Weak<Self>,
     next_id: AtomicU64,
-    limit: u64,
+    limit: AtomicU64,
     arena: Arena,
 }
 
@@ -113,7 +113,7 @@ impl GuestMemory {
             packing: compressed::Packing::default(),
             me: me.clone(),
             next_id: AtomicU64::new(1),
-            limit,
+            limit: AtomicU64::new(limit),
             arena,
         }))
     }
@@ -135,7 +135,17 @@ impl GuestMemory {
 
     /// The most bytes this memory may hold.
     pub fn limit(&self) -> u64 {
-        self.limit
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Lets it hold fewer bytes at the most than it was made for: what a machine is for may become known after it was made. False if
+    /// that is more, or it holds more already; nothing has changed then.
+    pub fn lower_limit(&self, limit: u64) -> bool {
+        let lowered = limit <= self.limit() && self.pool().lower_limit(limit);
+        if lowered {
+            self.limit.store(limit, Ordering::Relaxed);
+        }
+        lowered
     }
 
     /// Bytes of frames handed out, page tables included: an upper bound of what is committed.

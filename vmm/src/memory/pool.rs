@@ -75,6 +75,15 @@ impl Pool {
         }
     }
 
+    /// Holds at most `limit` bytes from now on; false if there are more already.
+    pub(crate) fn lower_limit(&mut self, limit: u64) -> bool {
+        let fits = self.held <= limit / PAGE_SIZE;
+        if fits {
+            self.limit = limit / PAGE_SIZE;
+        }
+        fits
+    }
+
     /// Frames held.
     pub(crate) fn held(&self) -> u64 {
         self.held

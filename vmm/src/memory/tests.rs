@@ -85,6 +85,22 @@ fn the_limit_counts_frames_and_spares_what_was_never_touched() {
 }
 
 #[test]
+fn a_limit_can_be_lowered_to_what_is_held() {
+    let memory = memory(64 << 20);
+    let space = memory.new_space().unwrap();
+    space.map_anonymous(range(BASE, 4 << 20), RW, false).unwrap();
+    assert!(!memory.lower_limit(65 << 20) && !memory.lower_limit(1 << 20));
+    assert_eq!(memory.limit(), 64 << 20);
+    assert!(memory.lower_limit(8 << 20));
+    assert_eq!(memory.limit(), 8 << 20);
+    assert_eq!(space.map_anonymous(range(2 * BASE, 1 << 40), RW, false), Err(MemoryError::LimitReached));
+    for page in (0..4 << 20).step_by(4096) {
+        space.write(UserAddr(BASE + page), &[1]).unwrap();
+    }
+    assert_eq!(space.map_anonymous(range(2 * BASE, 6 << 20), RW, false), Err(MemoryError::LimitReached));
+}
+
+#[test]
 fn reservations_beyond_the_limit_fail_without_a_trace() {
     let memory = memory(4 << 20);
     let space = memory.new_space().unwrap();

@@ -143,7 +143,7 @@ impl GuestMemory {
         if !compressor.started.load(Ordering::Relaxed) && !compressor.started.swap(true, Ordering::SeqCst) {
             self.start_compressor(PERIOD);
         }
-        if bytes > high(self.limit) && !self.packing.fruitless.load(Ordering::Relaxed) {
+        if bytes > high(self.limit()) && !self.packing.fruitless.load(Ordering::Relaxed) {
             let mut state = lock(&compressor.state);
             if !std::mem::replace(&mut state.pressed, true) {
                 compressor.changed.notify_all();
@@ -167,18 +167,18 @@ impl GuestMemory {
     /// Compresses while memory is nearly used up, without haste.
     fn press(self: &Arc<Self>, compressor: &Compressor) {
         let before = self.held();
-        if before > high(self.limit) {
+        if before > high(self.limit()) {
             self.reclaim_untouched();
         }
         self.begin_round();
-        while self.held() > low(self.limit) && self.watch_some() {
+        while self.held() > low(self.limit()) && self.watch_some() {
             if compressor.wait(Some(WATCHED_FOR)) == Wake::Over {
                 return;
             }
-            self.pack_watched(low(self.limit) / PAGE_SIZE);
+            self.pack_watched(low(self.limit()) / PAGE_SIZE);
         }
         // Where nothing becomes free this way it is left to those who need memory, for a while.
-        let fruitless = before.saturating_sub(self.held()) < self.limit / 64;
+        let fruitless = before.saturating_sub(self.held()) < self.limit() / 64;
         self.packing.fruitless.store(fruitless, Ordering::Relaxed);
     }
 

@@ -98,7 +98,7 @@ impl GuestMemory {
             return waited_from - before;
         }
         let Ok(store) = memory.store() else { return 0 };
-        let goal = before.saturating_sub((self.limit / GOAL_PARTS).max(LEAST_GOAL) / PAGE_SIZE);
+        let goal = before.saturating_sub((self.limit() / GOAL_PARTS).max(LEAST_GOAL) / PAGE_SIZE);
         let mut rounds = 0;
         while self.pool().held() > goal {
             if hand.watched.len() > AHEAD || hand.ahead.is_empty() {
