@@ -3,8 +3,12 @@
 //! Before `main`, Rust's runtime opens /dev/null for those of 0, 1 and 2 that are closed, and ignores SIGPIPE. A program that is run
 //! with a closed standard input must find it closed, and one under nohup(1) must find SIGHUP ignored, so both are looked at
 //! earlier, when the C library runs the initializers.
+//!
+//! A process that was started ahead, to run a program for a caller who comes later, takes that caller's place ([`take_place`]).
 
+use std::ffi::CString;
 use std::mem::MaybeUninit;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 static OPEN: [AtomicBool; 3] = [const { AtomicBool::new(true) }; 3];
@@ -45,6 +49,43 @@ pub fn ignored_signals() -> u64 {
 /// Tells which of the descriptors 0, 1 and 2 were open when the process started.
 pub fn standard_descriptors() -> [bool; 3] {
     OPEN.each_ref().map(|open| open.load(Ordering::Relaxed))
+}
+
+/// What a process has from its caller, as far as it cannot be set by a call.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inherited {
+    /// Which of the descriptors 0, 1 and 2 are open.
+    pub standard: [bool; 3],
+    /// The signals that are ignored: bit n - 1 for signal n.
+    pub ignored: u64,
+    /// The environment, one variable each.
+    pub environment: Vec<CString>,
+}
+
+unsafe extern "C" {
+    /// The environment (environ(7)).
+    static mut environ: *const *const libc::c_char;
+}
+
+/// From now on this process has from its caller what is given here, as if it had been started with it.
+///
+/// For a process without threads that look at its environment: Rust's own functions do so under a lock that cannot be had here.
+/// It is done once: what was there before stays in memory.
+pub fn take_place(of: Inherited) {
+    static ENVIRONMENT: Mutex<Vec<CString>> = Mutex::new(Vec::new());
+    for (open, theirs) in OPEN.iter().zip(of.standard) {
+        open.store(theirs, Ordering::Relaxed);
+    }
+    IGNORED.store(of.ignored, Ordering::Relaxed);
+    let mut kept = ENVIRONMENT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if !kept.is_empty() {
+        return;
+    }
+    *kept = of.environment;
+    let pointers: Vec<_> = kept.iter().map(|variable| variable.as_ptr()).chain([std::ptr::null()]).collect();
+    // SAFETY: the array ends with a null pointer and is never freed, and neither are the strings, which stay in a static; no other
+    // thread looks at the environment.
+    unsafe { environ = pointers.leak().as_ptr() };
 }
 
 /// Marks every descriptor but 0, 1 and 2 to be closed when a program is executed. Ours are made so; this is for what a caller

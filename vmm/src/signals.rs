@@ -5,6 +5,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 /// A signal that was taken.
@@ -48,6 +49,15 @@ impl HostSignals {
         }
     }
 
+    /// A descriptor that is ready while one of the signals waits, for [`take`] (signalfd(2)). It does not block, and is closed when
+    /// a program is executed.
+    pub fn descriptor(&self) -> io::Result<OwnedFd> {
+        // SAFETY: the set is initialized; -1 asks for a new descriptor.
+        let fd = cvt(unsafe { libc::signalfd(-1, &raw const self.set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) })?;
+        // SAFETY: a new descriptor that nobody else knows.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
     /// Waits until one of the signals arrives, and takes it. `None` if `timeout` passed first.
     pub fn wait(&self, timeout: Option<Duration>) -> io::Result<Option<HostSignal>> {
         let timeout = timeout.map(|timeout| libc::timespec {
@@ -69,6 +79,26 @@ impl HostSignals {
     }
 }
 
+/// Takes a signal from a [descriptor](HostSignals::descriptor); `None` if there is none.
+pub fn take(descriptor: &OwnedFd) -> io::Result<Option<HostSignal>> {
+    let mut info = MaybeUninit::<libc::signalfd_siginfo>::zeroed();
+    let size = size_of::<libc::signalfd_siginfo>();
+    // SAFETY: `info` has room for `size` bytes.
+    let got = unsafe { libc::read(descriptor.as_raw_fd(), info.as_mut_ptr().cast(), size) };
+    // SAFETY: all zeroes are a valid value, and so is what the kernel wrote over them.
+    let info = unsafe { info.assume_init() };
+    match usize::try_from(got) {
+        Ok(got) if got == size => {
+            Ok(Some(HostSignal { number: info.ssi_signo.cast_signed(), from_kernel: info.ssi_code == libc::SI_KERNEL }))
+        }
+        Ok(_) => Ok(None),
+        Err(_) => match io::Error::last_os_error() {
+            error if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            error => Err(error),
+        },
+    }
+}
+
 fn cvt(result: i32) -> io::Result<i32> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
@@ -87,6 +117,19 @@ mod tests {
             assert_eq!(unsafe { libc::raise(libc::SIGUSR2) }, 0);
             assert_eq!(signals.wait(None).unwrap(), Some(HostSignal { number: libc::SIGUSR2, from_kernel: false }));
             assert_eq!(signals.wait(Some(Duration::ZERO)).unwrap(), None);
+        });
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_descriptor_gives_the_same_signals() {
+        let thread = std::thread::spawn(|| {
+            let descriptor = HostSignals::block(&[libc::SIGUSR1]).unwrap().descriptor().unwrap();
+            assert_eq!(take(&descriptor).unwrap(), None);
+            // SAFETY: sends a signal to the calling thread, which has blocked it.
+            assert_eq!(unsafe { libc::raise(libc::SIGUSR1) }, 0);
+            assert_eq!(take(&descriptor).unwrap(), Some(HostSignal { number: libc::SIGUSR1, from_kernel: false }));
+            assert_eq!(take(&descriptor).unwrap(), None);
         });
         thread.join().unwrap();
     }

@@ -25,7 +25,7 @@ mod integrity;
 mod sealed;
 
 pub use corruption::Corruption;
-pub use image::seal_image;
+pub use image::{load_image, seal_image};
 pub use integrity::{Failure, Verified};
 pub use sealed::{Sealed, Sealing};
 
