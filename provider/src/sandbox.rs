@@ -17,7 +17,7 @@ use crate::provider::LinuxProvider;
 use crate::signal::send::{send_to_group, send_to_process_group};
 use crate::signal::{Detail, SigAction, SigInfo, Signal, SignalCode};
 use crate::syscall::trace::Tracer;
-use crate::task::{Credentials, CurrentTask, ExitStatus, Pid, ResourceLimits, Resources, Task, ThreadGroup};
+use crate::task::{Credentials, CurrentTask, ExitStatus, Pid, ResourceLimits, Resources, Task, ThreadGroup, exit};
 use rustix::fs::Mode;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -173,6 +173,26 @@ impl Sandbox {
         program::start(&mut current, &config.program, &config.args, &config.env)?;
         run(host, &mut current)?;
         Ok(Self { kernel, init: task.group().clone(), terminal })
+    }
+
+    /// Goes through the start of a sandbox up to where its program would run, and forgets it: for a monitor that is started ahead of its
+    /// sandbox. The real start finds code, host files and memory in the caches that this has filled. What fails here does so there,
+    /// where there is somebody to tell. The host may register a provider still.
+    pub fn rehearse(host: &Host, config: Config) {
+        let kernel = Kernel::with_threads(config, host.memory().clone(), host.threads().clone(), None);
+        if kernel.mount().is_err() {
+            return;
+        }
+        let Ok(task) = first_task(&kernel) else { return };
+        let mut cpu = DetachedCpu::default();
+        let frame = TrapFrame { registers: Registers::default(), cpu: &mut cpu };
+        let mut current = CurrentTask::new(task.clone(), frame);
+        let config = kernel.config();
+        if enter_directory(&current, config.workdir.clone()).is_ok() {
+            let _: Result<(), LoadError> = program::start(&mut current, &config.program, &config.args, &config.env);
+        }
+        // The task, its process and the kernel hold on to each other until the end.
+        exit::end(&task, ExitStatus::Exited(0));
     }
 
     /// Waits until the first process has ended, which ends the sandbox. Calls `stopped` each time a signal has stopped it.
