@@ -34,9 +34,14 @@ const STACK: usize = 512 << 10;
 #[derive(Debug)]
 pub(crate) struct Server {
     shared: Arc<Shared>,
-    listener: Arc<OwnedFd>,
+    names: Mutex<Option<Names>>,
     watch: Mutex<Option<Watch>>,
-    /// Keeps the sandbox's name from being another's.
+}
+
+/// What keeps the sandbox's names from being another's.
+#[derive(Debug)]
+struct Names {
+    listener: Arc<OwnedFd>,
     _reservation: Option<OwnedFd>,
 }
 
@@ -70,25 +75,37 @@ impl Server {
             answering: Mutex::default(),
             answered: Condvar::new(),
         };
-        let (socket, reservation) = (Arc::new(listener.socket), listener.reservation);
-        Self { shared: Arc::new(shared), listener: socket, watch: Mutex::default(), _reservation: reservation }
+        let names = Names { listener: Arc::new(listener.socket), _reservation: listener.reservation };
+        Self { shared: Arc::new(shared), names: Mutex::new(Some(names)), watch: Mutex::default() }
     }
 
     /// Lets the event loop accept connections, first those that wait already. Starts its thread, which takes longer than the first
     /// process should have to wait: not for the thread that starts that.
     pub(crate) fn start(&self) {
         let Some(monitor) = self.shared.monitor.upgrade() else { return };
-        let (listener, shared) = (self.listener.clone(), self.shared.clone());
-        let accept = move |_| accept_all(&listener, &shared);
-        match monitor.sandbox.host_events().watch(self.listener.as_fd(), Box::new(accept)) {
-            Ok(watch) => *lock(&self.watch) = Some(watch),
+        // Without names the sandbox has ended already.
+        let Some(listener) = lock(&self.names).as_ref().map(|names| names.listener.clone()) else { return };
+        let (own, shared) = (listener.clone(), self.shared.clone());
+        let accept = move |_| accept_all(&own, &shared);
+        match monitor.sandbox.host_events().watch(listener.as_fd(), Box::new(accept)) {
+            Ok(watch) => {
+                *lock(&self.watch) = Some(watch);
+                // It may have ended meanwhile, which does not wait for this.
+                if lock(&self.names).is_none() {
+                    drop(lock(&self.watch).take());
+                }
+            }
             Err(error) => complain(&format_args!("picovisor ps and its like will not reach this sandbox: {error}")),
         }
     }
 
-    /// Tells everybody who waits that the sandbox has ended, and accepts nobody any more. Who has asked for something is answered
-    /// first: it may be what has ended the sandbox.
+    /// Gives the sandbox's names up, tells everybody who waits that it has ended, and accepts nobody any more. Who has asked for
+    /// something is answered first: it may be what has ended the sandbox.
     pub(crate) fn finish(&self, status: u8) {
+        if let Some(Names { listener, _reservation }) = lock(&self.names).take() {
+            // The event loop may hold the socket for a moment longer.
+            let _ = rustix::net::shutdown(&listener, rustix::net::Shutdown::Both);
+        }
         drop(lock(&self.watch).take());
         let clients = {
             let mut waiting = lock(&self.shared.waiting);

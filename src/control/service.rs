@@ -77,31 +77,42 @@ impl Monitor {
         Ok(())
     }
 
-    fn suspend(&self, pid: Option<i32>) -> Result<(), String> {
+    /// Stops every process until [`Self::resume_all`].
+    pub(crate) fn suspend_all(&self) {
         let mut suspended = self.suspended();
-        if let Some(pid) = pid {
-            let process = self.sandbox.process(pid).map_err(|NoProcess| no_process(pid))?;
-            if suspended.insert(process.id()) {
-                process.suspend();
-            }
-            return Ok(());
-        }
         // Again, until nobody who was running meanwhile has made another.
         loop {
             let new: Vec<_> = self.all().into_iter().filter(|process| suspended.insert(process.id())).collect();
             if new.is_empty() {
-                return Ok(());
+                return;
             }
             new.iter().for_each(|process| process.suspend());
         }
     }
 
+    /// Lets every process go on that was suspended.
+    pub(crate) fn resume_all(&self) {
+        self.let_go(&self.all());
+    }
+
+    fn suspend(&self, pid: Option<i32>) -> Result<(), String> {
+        match pid {
+            None => self.suspend_all(),
+            Some(pid) => {
+                let process = self.sandbox.process(pid).map_err(|NoProcess| no_process(pid))?;
+                if self.suspended().insert(process.id()) {
+                    process.suspend();
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn resume(&self, pid: Option<i32>) -> Result<(), String> {
-        let targets = match pid {
-            None => self.all(),
-            Some(pid) => vec![self.sandbox.process(pid).map_err(|NoProcess| no_process(pid))?],
-        };
-        self.let_go(&targets);
+        match pid {
+            None => self.resume_all(),
+            Some(pid) => self.let_go(&[self.sandbox.process(pid).map_err(|NoProcess| no_process(pid))?]),
+        }
         Ok(())
     }
 
