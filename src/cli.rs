@@ -3,6 +3,7 @@
 //! Option names follow Docker, bubblewrap and gVisor where their meaning is the same.
 
 mod provider;
+mod serve;
 mod tools;
 mod values;
 
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub(crate) use provider::{KeygenOptions, ProviderCommand, SignOptions, VerifyOptions};
+pub(crate) use serve::ServeOptions;
 pub(crate) use tools::{
     ExecOptions, InspectOptions, KillOptions, ProcessOptions, PsOptions, StackOptions, StatsFormat, StatsOptions,
     TopOptions, WaitOptions,
@@ -51,6 +53,7 @@ Exit status:
   125 if picovisor failed, 126 if the program cannot be executed, 127 if it was not found.
 
 Environment:
+  PICOVISOR_SERVE     off: don't use the spares of `picovisor serve`, as with --no-serve
   PICOVISOR_LOG       log filter for picovisor itself, such as info or provider=debug
   PICOVISOR_CRASH_DIR folder for crash reports [default: ~/.local/state/picovisor/crashes]";
 
@@ -97,6 +100,9 @@ pub(crate) enum Command {
     Inspect(InspectOptions),
     /// Tell whether this machine can run sandboxes, how, and what is missing
     Check(CheckOptions),
+    /// Keep monitors that are started ahead, so that `picovisor run` starts programs faster
+    #[command(long_about = serve::ABOUT, after_long_help = serve::EXAMPLES)]
+    Serve(ServeOptions),
     /// Make keys, and sign and verify providers that come as shared objects
     #[command(subcommand, long_about = provider::ABOUT, after_long_help = provider::EXAMPLES)]
     Provider(ProviderCommand),
@@ -149,6 +155,8 @@ pub(crate) struct RunOptions {
     pub(crate) watching: WatchOptions,
     #[command(flatten)]
     pub(crate) protection: ProtectionOptions,
+    #[command(flatten)]
+    start: StartOptions,
     /// The program (a path, or a name to look up in PATH) and its arguments
     #[arg(value_name = "PROGRAM [ARGS]", required = true, num_args = 1.., trailing_var_arg = true, help_heading = "Program")]
     #[arg(allow_hyphen_values = true, value_hint = ValueHint::CommandWithArguments)]
@@ -316,6 +324,15 @@ pub(crate) enum PostingChoice {
     Flapping,
 }
 
+/// How the sandbox is started.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Start")]
+struct StartOptions {
+    /// Start by oneself, even if `picovisor serve` has a monitor ready
+    #[arg(long)]
+    no_serve: bool,
+}
+
 /// Adapts a parser of host strings, which need not be UTF-8, to clap.
 fn os<T: Clone + Send + Sync + 'static>(
     parse: fn(&OsStr) -> Result<T, String>,
@@ -333,6 +350,16 @@ impl RunOptions {
     /// The program's arguments.
     pub(crate) fn args(&self) -> &[OsString] {
         &self.command[1..]
+    }
+
+    /// Whether a monitor that was started ahead, with a jail, memory for `memory` bytes and no terminal, may run it.
+    pub(crate) fn suit_a_spare(&self, memory: u64) -> bool {
+        let usual_jail = !self.protection.no_jail && self.network.net == NetworkChoice::None;
+        let usual_calls = self.protection.posting == PostingChoice::Auto;
+        // What --upper keeps is complete only when the monitor has ended.
+        let usual_files = self.files.upper.is_none();
+        let fits = self.limits.memory.is_none_or(|wanted| wanted <= memory);
+        usual_jail && usual_calls && usual_files && fits && !self.network.tty && !self.start.no_serve
     }
 
     /// Merges `--bind` and `--rw` into the order in which they were given.
@@ -358,12 +385,34 @@ pub(crate) fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
 
 /// Parses `picovisor run …`. To describe all the other commands as well took a quarter of a millisecond, of every start.
 fn parse_run(arguments: &[OsString]) -> Result<Cli, clap::Error> {
-    let matches = RunLine::command().try_get_matches_from(arguments)?;
-    let RunLine { command: RunCommand::Run(mut options) } = RunLine::from_arg_matches(&matches)?;
-    refuse_option_as_program(options.program(), arguments)?;
-    let (_, matches) = matches.subcommand().expect("a parsed command line has a subcommand");
-    options.order_binds(matches);
+    let options = RunParser::new().parse(arguments)?;
     Ok(Cli { command: Command::Run(RunCommand::Run(options)) })
+}
+
+/// What `picovisor run` understands. To describe it takes longer than to read a command line, and can be done ahead.
+#[derive(Debug)]
+pub(crate) struct RunParser(clap::Command);
+
+impl RunParser {
+    /// Describes it.
+    pub(crate) fn new() -> Self {
+        Self(RunLine::command())
+    }
+
+    /// Does what else the first command line would wait for.
+    pub(crate) fn prepare(&mut self) {
+        self.0.build();
+    }
+
+    /// Parses the arguments, `picovisor run` included.
+    pub(crate) fn parse(&mut self, arguments: &[OsString]) -> Result<Box<RunOptions>, clap::Error> {
+        let matches = self.0.try_get_matches_from_mut(arguments)?;
+        let RunLine { command: RunCommand::Run(mut options) } = RunLine::from_arg_matches(&matches)?;
+        refuse_option_as_program(options.program(), arguments)?;
+        let (_, matches) = matches.subcommand().expect("a parsed command line has a subcommand");
+        options.order_binds(matches);
+        Ok(options)
+    }
 }
 
 /// An unknown option would be taken for the program: a program may begin with a dash only behind `--`.

@@ -12,15 +12,29 @@
 mod compile;
 mod rules;
 
-use rules::RULES;
+use rules::{BEFORE_THE_PROGRAM, RULES};
 
 /// Puts the monitor into the jail: all its threads, those to come included.
 ///
 /// # Errors
 /// Why the host has none.
 pub(crate) fn enter(network: bool) -> Result<(), String> {
-    let program = compile::program(network, std::process::id(), REFUSAL);
-    seccompiler::apply_filter_all_threads(&program).map_err(|error| format!("seccomp: {error}"))
+    apply(&compile::program(network, &[], std::process::id(), REFUSAL))
+}
+
+/// As [`enter`], without the host's network, for a monitor that does not know its caller yet: what it needs to take a caller's place
+/// is allowed, too, until [`close`].
+pub(crate) fn enter_ajar() -> Result<(), String> {
+    apply(&compile::program(false, BEFORE_THE_PROGRAM, std::process::id(), REFUSAL))
+}
+
+/// Takes that back. A second filter that is as short as this costs a tenth of the table.
+pub(crate) fn close() -> Result<(), String> {
+    apply(&compile::refuse(BEFORE_THE_PROGRAM, REFUSAL))
+}
+
+fn apply(program: &seccompiler::BpfProgram) -> Result<(), String> {
+    seccompiler::apply_filter_all_threads(program).map_err(|error| format!("seccomp: {error}"))
 }
 
 /// What the jail is on this host, in a few words; `Err`: why there is none.

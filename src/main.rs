@@ -18,6 +18,7 @@ mod jail;
 mod logging;
 mod report;
 mod run;
+mod serve;
 mod settings;
 mod signing;
 mod terminal;
@@ -31,6 +32,7 @@ use std::process::ExitCode;
 use cli::{Cli, Command, RunCommand};
 use failure::{Failure, OURS};
 use run::Beginning;
+use serve::client::HandOver;
 
 fn main() -> ExitCode {
     exit_on_panic();
@@ -39,13 +41,28 @@ fn main() -> ExitCode {
     if terminal::keep_if_asked(&arguments) {
         return ExitCode::SUCCESS;
     }
+    if let Some(status) = serve::spare::run_if_asked(&arguments) {
+        return status;
+    }
     let logging = logging::start();
+    let is_run = arguments.get(1).is_some_and(|command| command == "run");
+    if is_run {
+        match serve::client::hand_over(&arguments) {
+            HandOver::Done(result) => return end(result),
+            HandOver::Direct(why) => report::note_direct(why),
+        }
+    }
     // Almost every command line that begins so is a good one; if not, a machine was made for nothing.
-    let beginning = arguments.get(1).is_some_and(|command| command == "run").then(Beginning::new);
+    let beginning = is_run.then(Beginning::new);
     let result = match cli::parse(&arguments) {
         Ok(cli) => logging.and_then(|()| execute(cli, beginning)),
         Err(error) => usage(&error),
     };
+    end(result)
+}
+
+/// The exit status of a command, which explains what went wrong.
+fn end(result: Result<u8, Failure>) -> ExitCode {
     match result {
         Ok(status) => ExitCode::from(status),
         Err(failure) => {
@@ -84,6 +101,7 @@ fn execute(cli: Cli, beginning: Option<Result<Beginning, Failure>>) -> Result<u8
         Command::Exec(options) => tools::exec::exec(&options),
         Command::Inspect(options) => tools::inspect::inspect(&options),
         Command::Check(options) => check::check(&options),
+        Command::Serve(options) => serve::server::serve(&options),
         Command::Provider(command) => signing::execute(&command),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -1,15 +1,34 @@
 //! What `-v` prints at exit.
 
 use provider::Sandbox;
+use std::sync::OnceLock;
 use std::time::Instant;
 use vmm::pico::Host;
 
 use crate::complain;
 
+/// How the sandbox was started, if there was a choice.
+static START: OnceLock<String> = OnceLock::new();
+
+/// Notes why no monitor that was ready was used, if there is one.
+pub(crate) fn note_direct(why: Option<&str>) {
+    if let Some(why) = why {
+        let _ = START.set(format!("started without picovisor serve: {why}"));
+    }
+}
+
+/// Notes that this monitor was ready before its caller came.
+pub(crate) fn note_spare() {
+    let _ = START.set("started by picovisor serve".to_owned());
+}
+
 /// Prints what the sandbox used and what it asked for in vain, to standard error.
 pub(crate) fn print(sandbox: &Sandbox, host: &Host, started: Instant) {
     let (held, limit) = (host.memory().held(), host.memory().limit());
     complain(&format_args!("ran for {:.3} s", started.elapsed().as_secs_f64()));
+    if let Some(start) = START.get() {
+        complain(start);
+    }
     complain(&format_args!("memory held at the end: {} of {}", Bytes(held), Bytes(limit)));
     let (paths, trapped) = (host.call_paths(), host.statistics().counts().system_calls);
     complain(&format_args!(

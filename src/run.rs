@@ -1,19 +1,21 @@
 //! `picovisor run`: starts the sandbox, passes signals on, and turns its end into an exit status.
 
+use provider::config::Config;
 use provider::{Origin, Sandbox, SandboxEnd, StartError};
 use rustix::process::{Signal, getpid, kill_process};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
-use vmm::pico::{Guardian, Host, HostConfig, HostOpening};
+use vmm::pico::{Guardian, Host, HostConfig, HostOpening, Posting};
 use vmm::signals::{HostSignal, HostSignals};
-use vmm::threads::Owner;
+use vmm::threads::{Enrolled, Owner};
 
 use crate::cli::{NetworkChoice, RunOptions};
 use crate::control::address::{ListenError, Listener};
 use crate::control::server::Server;
 use crate::control::service::Monitor;
-use crate::failure::{Failure, TIMED_OUT, plain};
+use crate::failure::{Failure, OURS, TIMED_OUT, plain};
+use crate::serve::link::{Heard, Link};
 use crate::terminal::{Console, Keeper, TerminalModes};
 use crate::{complain, jail, report, settings};
 
@@ -52,6 +54,65 @@ impl Beginning {
         let signals = block_signals()?;
         Ok(Self { started, signals, host: Host::begin().map_err(Failure::ours)? })
     }
+
+    /// Goes on to a host that is ready, and jailed but for what taking a caller's place needs: a monitor that knows its caller later.
+    pub(crate) fn ahead(self) -> Result<Ahead, Failure> {
+        let Self { signals, host, .. } = self;
+        let main = host.threads().adopt("main");
+        let memory = settings::usual_memory();
+        let config = HostConfig { memory, vcpus: None, posting: Posting::Auto };
+        let host = host.finish(&config).map_err(Failure::ours)?;
+        host.check().map_err(Failure::ours)?;
+        Ok(Ahead { signals, host, main })
+    }
+}
+
+/// A host that is ready before its caller is known.
+pub(crate) struct Ahead {
+    signals: HostSignals,
+    host: Host,
+    main: Enrolled,
+}
+
+impl Ahead {
+    /// The signals that are passed on.
+    pub(crate) fn signals(&self) -> &HostSignals {
+        &self.signals
+    }
+
+    /// Bytes of memory that the sandbox may hold at the most.
+    pub(crate) fn memory(&self) -> u64 {
+        self.host.memory().limit()
+    }
+
+    /// Goes through the start of a program that does not run.
+    pub(crate) fn rehearse(&self, options: &RunOptions) {
+        if let Ok(config) = settings::config(options) {
+            Sandbox::rehearse(&self.host, config);
+        }
+    }
+
+    /// Leaves the jail's door ajar: [`Self::run`] closes it.
+    pub(crate) fn enter_jail(&self) -> Result<(), Failure> {
+        jail::enter_ajar().map_err(|why| Failure::ours(format_args!("no jail: {why}")))?;
+        self.host.enter_jail().map_err(Failure::ours)
+    }
+
+    /// Runs the program for the caller at the other end of `link`, whose place this process has taken.
+    pub(crate) fn run(self, options: &RunOptions, link: &Arc<Link>) -> Result<u8, Failure> {
+        let Self { signals, host, main: _main } = self;
+        let started = Instant::now();
+        let config = settings::config(options)?;
+        let listener = listen(options)?;
+        jail::close().map_err(|why| Failure::ours(format_args!("no jail: {why}")))?;
+        if !host.memory().lower_limit(config.limits.memory) {
+            return Err(Failure::ours(
+                "--memory: less than what a monitor needs that was started ahead; try --no-serve",
+            ));
+        }
+        let ready = Ready { started, signals, host, listener, config, keeper: None, link: Some(link.clone()) };
+        attend(options, ready, &Arc::new(TerminalModes::none()))
+    }
 }
 
 /// Runs the program and returns the exit status.
@@ -64,7 +125,6 @@ pub(crate) fn run(options: &RunOptions, beginning: Result<Beginning, Failure>) -
     let keeper = options.network.tty.then(Keeper::start);
     let mut config = settings::config(options)?;
     config.terminal = options.network.tty.then(|| terminal.size());
-    let timeout = config.limits.timeout;
     let Beginning { started, signals, host } = beginning?;
     let _main = host.threads().adopt("main");
     let listener = listen(options)?;
@@ -72,6 +132,25 @@ pub(crate) fn run(options: &RunOptions, beginning: Result<Beginning, Failure>) -
         .finish(&HostConfig { memory: config.limits.memory, vcpus: None, posting: settings::posting(options) })
         .map_err(Failure::ours)?;
     enter_jail(options, &host)?;
+    attend(options, Ready { started, signals, host, listener, config, keeper, link: None }, &terminal)
+}
+
+/// A host that is ready for the program, and what belongs to this run.
+struct Ready {
+    started: Instant,
+    signals: HostSignals,
+    host: Host,
+    listener: Listener,
+    config: Config,
+    keeper: Option<std::io::Result<Keeper>>,
+    /// To the caller, if that is another process.
+    link: Option<Arc<Link>>,
+}
+
+/// Starts the sandbox and sees it through.
+fn attend(options: &RunOptions, ready: Ready, terminal: &Arc<TerminalModes>) -> Result<u8, Failure> {
+    let Ready { started, signals, host, listener, config, keeper, link } = ready;
+    let timeout = config.limits.timeout;
     let sandbox = Arc::new(Sandbox::start(&host, config).map_err(|error| start_failure(options, &error))?);
 
     let monitor = Monitor::new(host, sandbox.clone(), listener.address.clone(), started);
@@ -79,11 +158,12 @@ pub(crate) fn run(options: &RunOptions, beginning: Result<Beginning, Failure>) -
     let threads = monitor.host.threads();
 
     let outside = sandbox.terminal().zip(keeper);
-    let console = outside.map(|(outside, keeper)| Console::start(threads, outside, &terminal, keeper)).transpose()?;
+    let console = outside.map(|(outside, keeper)| Console::start(threads, outside, terminal, keeper)).transpose()?;
     let timed_out = Arc::new(AtomicBool::new(false));
     let first_check = |period: Duration| (Instant::now() + period.min(UNCHECKED), period, monitor.host.guardian());
     let forwarder = Forwarder {
         signals,
+        link: link.clone().map(|link| (link, Arc::downgrade(&monitor))),
         sandbox: sandbox.clone(),
         server: server.clone(),
         terminal: terminal.clone(),
@@ -95,9 +175,14 @@ pub(crate) fn run(options: &RunOptions, beginning: Result<Beginning, Failure>) -
         .spawn("signals", SIGNAL_THREAD_STACK, Owner::System, move || forwarder.run())
         .map_err(|error| Failure::ours(format_args!("cannot start a thread: {}", plain(&error))))?;
 
-    let end = sandbox.wait(|| match &console {
-        Some(console) => console.while_stopped(stop_with_it),
-        None => stop_with_it(),
+    let end = sandbox.wait(|| match (&console, &link) {
+        (Some(console), _) => console.while_stopped(stop_with_it),
+        (None, Some(link)) => {
+            // All of it, as if this process had stopped: that would be one that the caller's shell does not know.
+            monitor.suspend_all();
+            link.stopped();
+        }
+        (None, None) => stop_with_it(),
     });
     let timed_out = timed_out.load(Ordering::Relaxed);
     if let Some(console) = console {
@@ -118,6 +203,10 @@ pub(crate) fn run(options: &RunOptions, beginning: Result<Beginning, Failure>) -
         SandboxEnd::Failed => Err(Failure::ours("the sandbox could not go on; PICOVISOR_LOG=error shows why")),
     };
     server.finish(result.as_ref().map_or_else(Failure::status, |status| *status));
+    if let Some(link) = link {
+        // Before the machine is taken down, which nobody has to wait for.
+        link.end(&result);
+    }
     result
 }
 
@@ -167,7 +256,7 @@ pub(crate) fn block_signals() -> Result<HostSignals, Failure> {
 }
 
 /// The program was stopped: stop as well, so that a shell sees its job stop. SIGCONT, passed on, lets both go on.
-fn stop_with_it() {
+pub(crate) fn stop_with_it() {
     // Sending SIGSTOP to oneself cannot fail; if it did, the program would merely stop alone.
     let _ = kill_process(getpid(), Signal::STOP);
 }
@@ -175,6 +264,8 @@ fn stop_with_it() {
 /// The thread that passes signals on, and ends the sandbox when its time is over.
 struct Forwarder {
     signals: HostSignals,
+    /// To the caller, if that is another process, and what stops with it.
+    link: Option<(Arc<Link>, Weak<Monitor>)>,
     sandbox: Arc<Sandbox>,
     server: Arc<Server>,
     terminal: Arc<TerminalModes>,
@@ -187,9 +278,22 @@ struct Forwarder {
 impl Forwarder {
     /// Passes a signal on. Where the terminal inside is the sandbox's own, a new size of the caller's is its new size.
     fn pass_on(&self, HostSignal { number, from_kernel }: HostSignal) {
+        if number == Signal::CONT.as_raw()
+            && let Some(monitor) = self.link.as_ref().and_then(|(_, monitor)| monitor.upgrade())
+        {
+            monitor.resume_all();
+        }
         match self.sandbox.terminal() {
             Some(outside) if number == Signal::WINCH.as_raw() => outside.resize(self.terminal.size()),
             _ => self.sandbox.deliver_signal(number, if from_kernel { Origin::Terminal } else { Origin::Process }),
+        }
+    }
+
+    /// Waits for a signal, or for news of the caller.
+    fn hear(&self, timeout: Option<Duration>) -> std::io::Result<Heard> {
+        match &self.link {
+            Some((link, _)) => link.hear(timeout),
+            None => Ok(self.signals.wait(timeout)?.map_or(Heard::Nothing, Heard::Signal)),
         }
     }
 
@@ -211,9 +315,12 @@ impl Forwarder {
         while !is_over(self.deadline) {
             let next = [self.deadline, self.integrity.as_ref().map(|(at, ..)| *at)].into_iter().flatten().min();
             let left = next.map(|next| next.saturating_duration_since(Instant::now()));
-            match self.signals.wait(left) {
-                Ok(Some(signal)) => self.pass_on(signal),
-                Ok(None) => {}
+            match self.hear(left) {
+                Ok(Heard::Signal(signal)) => self.pass_on(signal),
+                Ok(Heard::Nothing) => {}
+                Ok(Heard::Over) => return,
+                // The sandbox ends with its caller, as it does where that is the monitor itself.
+                Ok(Heard::Gone) => std::process::exit(OURS.into()),
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => return complain(&format_args!("signals are not passed on: {}", plain(&error))),
             }

@@ -95,7 +95,7 @@ fn expand_home(path: &Path) -> Result<PathBuf, Failure> {
 const LEAST_MEMORY: u64 = 512 << 10;
 
 fn limits(options: &RunOptions) -> Result<Limits, Failure> {
-    let memory = options.limits.memory.unwrap_or_else(|| host_memory() / 2);
+    let memory = options.limits.memory.unwrap_or_else(usual_memory);
     if memory < LEAST_MEMORY {
         return Err(Failure::ours(format_args!(
             "--memory: {memory} bytes are too little; a sandbox needs 512K or more"
@@ -107,6 +107,11 @@ fn limits(options: &RunOptions) -> Result<Limits, Failure> {
         return Err(Failure::ours(format_args!("--cpus {cpus}: only {available} can be used here")));
     }
     Ok(Limits { memory, pids: options.limits.pids, files: options.limits.files, cpus, timeout: options.limits.timeout })
+}
+
+/// Bytes of memory that a sandbox may hold where nothing is said.
+pub(crate) fn usual_memory() -> u64 {
+    host_memory() / 2
 }
 
 /// The CPUs that this process may run on.

@@ -37,6 +37,11 @@ impl TerminalModes {
         Self { saved }
     }
 
+    /// Those of no terminal: standard input is none.
+    pub(crate) fn none() -> Self {
+        Self { saved: None }
+    }
+
     /// Whether standard input is a terminal.
     pub(crate) fn is_terminal(&self) -> bool {
         self.saved.is_some()

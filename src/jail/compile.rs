@@ -7,7 +7,7 @@
 //! always allowed run no filter at all (kernel/seccomp.c, seccomp_is_const_allow).
 
 use super::rules::{Arguments, REQUESTS, RULES, Rule, When};
-use libc::{BPF_ABS, BPF_ALU, BPF_AND, BPF_JA, BPF_JEQ, BPF_JGE, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W};
+use libc::{BPF_ABS, BPF_ALU, BPF_AND, BPF_JA, BPF_JEQ, BPF_JGE, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, c_long};
 use seccompiler::{BpfProgram, sock_filter};
 use vmm::KVM_REQUESTS;
 
@@ -29,11 +29,15 @@ enum Verdict {
     Look(usize),
 }
 
-/// Compiles the table for a monitor whose process is `own`.
-pub(super) fn program(network: bool, own: u32, refusal: u32) -> BpfProgram {
-    let mut verdicts = vec![Verdict::Refuse; RULES.iter().filter_map(number).max().map_or(0, |last| last + 2)];
+/// Compiles the table for a monitor whose process is `own`, with calls that are allowed besides.
+pub(super) fn program(network: bool, besides: &[c_long], own: u32, refusal: u32) -> BpfProgram {
+    let numbers = RULES.iter().map(|rule| rule.call).chain(besides.iter().copied()).filter_map(number);
+    let mut verdicts = vec![Verdict::Refuse; numbers.max().map_or(0, |last| last + 2)];
+    for number in besides.iter().copied().filter_map(number) {
+        verdicts[number] = Verdict::Allow;
+    }
     for (index, rule) in RULES.iter().enumerate().filter(|(_, rule)| rule.when == When::Always || network) {
-        if let Some(verdict) = number(rule).and_then(|number| verdicts.get_mut(number)) {
+        if let Some(verdict) = number(rule.call).and_then(|number| verdicts.get_mut(number)) {
             *verdict = if matches!(rule.arguments, Arguments::Any) { Verdict::Allow } else { Verdict::Look(index) };
         }
     }
@@ -57,8 +61,16 @@ pub(super) fn program(network: bool, own: u32, refusal: u32) -> BpfProgram {
     [&begin[..], &tree(&pieces, &leaf)].concat()
 }
 
-fn number(rule: &Rule) -> Option<usize> {
-    usize::try_from(rule.call).ok()
+/// A program that refuses some calls, for a process whose other filter says what is to become of the others.
+pub(super) fn refuse(calls: &[c_long], refusal: u32) -> BpfProgram {
+    let numbers = || calls.iter().filter_map(|call| u32::try_from(*call).ok());
+    let left = |index: usize| u8::try_from(calls.len() - index).expect("fewer calls than a jump reaches");
+    let compares: Vec<_> = numbers().enumerate().map(|(index, call)| jump(BPF_JEQ, call, left(index), 0)).collect();
+    [&[load(NUMBER)][..], &compares, &[ret(libc::SECCOMP_RET_ALLOW), ret(refusal)]].concat()
+}
+
+fn number(call: c_long) -> Option<usize> {
+    usize::try_from(call).ok()
 }
 
 /// Finds the piece that the number in the accumulator lies in: each begins at its number.

@@ -104,8 +104,28 @@ const FCNTL: &[u32] = &[
 
 /// PR_GET_AUXV (linux/prctl.h).
 const GET_AUXV: u32 = 0x4155_5856;
-/// The options of prctl(2) that are used: names of threads and of mappings, and what the host says of the processor.
-const PRCTL: &[u32] = &[libc::PR_SET_NAME.cast_unsigned(), libc::PR_SET_VMA.cast_unsigned(), GET_AUXV];
+/// The options of prctl(2) that are used: names of threads and of mappings, what the host says of the processor, and what comes with
+/// each filter.
+const PRCTL: &[u32] = &[
+    libc::PR_SET_NAME.cast_unsigned(),
+    libc::PR_SET_VMA.cast_unsigned(),
+    libc::PR_SET_NO_NEW_PRIVS.cast_unsigned(),
+    GET_AUXV,
+];
+
+/// What a monitor that was started ahead asks of the host besides, to take its caller's place, and nobody any more once it has.
+pub(crate) const BEFORE_THE_PROGRAM: &[c_long] = &[
+    // The control socket.
+    libc::SYS_socket,
+    libc::SYS_bind,
+    libc::SYS_listen,
+    // The folder, the priority.
+    libc::SYS_fchdir,
+    libc::SYS_sched_getattr,
+    libc::SYS_setpriority,
+    // The filter that ends this.
+    libc::SYS_seccomp,
+];
 
 macro_rules! rules {
     ($($call:ident $when:ident $arguments:expr, $reason:literal;)*) => {
@@ -202,6 +222,7 @@ pub(crate) const RULES: &[Rule] = rules! {
     SYS_removexattr Always Any, "granted files";
     SYS_fcntl Always OneOf(1, FCNTL), "flags and duplicates of descriptors; sizes of pipes";
     SYS_dup Always Any, "descriptors";
+    SYS_dup2 Always Any, "taking a caller's standard descriptors, and letting go of them at the end";
     SYS_pipe2 Always Any, "descriptors";
     SYS_umask Always Any, "files get the modes that programs ask for";
     // Waiting for descriptors, tools, and the terminal.

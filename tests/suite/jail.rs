@@ -6,14 +6,13 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::Child;
 
 /// Calls that are in the executable and have no place in the jail, and what they belong to.
-const BEFORE: [(&str, &str); 38] = [
+const BEFORE: [(&str, &str); 40] = [
     ("access", "start of the C library"),
     ("arch_prctl", "start of the C library"),
     ("chdir", "the keeper, which is another process"),
     ("chroot", "std::process, for programs to be started"),
     ("clone3", "answered with ENOSYS"),
     ("close_range", "start of the keeper"),
-    ("dup2", "std::process"),
     ("execve", "std::process"),
     ("faccessat", "unused part of the C library"),
     ("fchdir", "std::process"),
@@ -45,6 +44,9 @@ const BEFORE: [(&str, &str); 38] = [
     ("memfd_create", "loading signed providers, before the jail"),
     ("splice", "loading signed providers, before the jail"),
     ("rename", "the tool that signs providers"),
+    ("sched_getattr", "monitors that are started ahead, before they have a caller"),
+    ("setpriority", "monitors that are started ahead, before they have a caller"),
+    ("signalfd4", "monitors that are started ahead, before they have a caller, and callers"),
 ];
 
 /// Numbers of this architecture's calls by name, from the C library's header.

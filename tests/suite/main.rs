@@ -19,6 +19,7 @@ mod paths;
 mod pico;
 mod programs;
 mod protection;
+mod serve;
 mod signals;
 mod signing;
 mod stacks;

@@ -78,7 +78,12 @@ impl Command {
 
     /// The same command under `picovisor run`, with options. The program's own folder is shown wherever it lies.
     pub(crate) fn sandboxed(&self, options: &[&OsStr]) -> Self {
-        let mut command = Self { program: picovisor().into(), args: vec!["run".into()], ..self.clone() };
+        self.sandboxed_by(picovisor(), options)
+    }
+
+    /// As [`Self::sandboxed`], by another copy of the command under test.
+    pub(crate) fn sandboxed_by(&self, picovisor: &Path, options: &[&OsStr]) -> Self {
+        let mut command = Self { program: picovisor.into(), args: vec!["run".into()], ..self.clone() };
         let folder = Path::new(&self.program).parent().filter(|folder| folder.is_absolute());
         if let Some(folder) = folder.filter(|folder| !folder.starts_with("/usr") && !folder.starts_with("/bin")) {
             let mut bind = folder.as_os_str().to_owned();
