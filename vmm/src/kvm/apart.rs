@@ -35,18 +35,22 @@ impl Apart {
     /// Moves `thread` to any other CPU than the caller's. That it cannot is no error: it then runs where it is.
     pub(super) fn place(self, thread: &JoinHandle<()>) {
         if let Some(allowed) = self.allowed {
-            let own = sched_getcpu();
-            let mut set = libc_set();
-            for cpu in (0..CpuSet::MAX_CPU).filter(|cpu| *cpu != own && allowed.is_set(*cpu)) {
-                // SAFETY: `set` is a set of CPUs, and the number is below its size.
-                unsafe { libc::CPU_SET(cpu, &mut set) };
-            }
-            // SAFETY: the thread has not been joined or detached, since its handle is here, and `set` is read only.
-            unsafe { libc::pthread_setaffinity_np(thread.as_pthread_t(), size_of_val(&set), &raw const set) };
+            keep_off(thread, &allowed, sched_getcpu());
         }
         // A thread that has ended already does not listen any more.
         let _ = self.moved.send(());
     }
+}
+
+/// Lets a thread run on the `allowed` CPUs but for one. That it cannot is no error: it then runs wherever it did.
+pub(super) fn keep_off(thread: &JoinHandle<()>, allowed: &CpuSet, cpu: usize) {
+    let mut set = libc_set();
+    for other in (0..CpuSet::MAX_CPU).filter(|other| *other != cpu && allowed.is_set(*other)) {
+        // SAFETY: `set` is a set of CPUs, and the number is below its size.
+        unsafe { libc::CPU_SET(other, &mut set) };
+    }
+    // SAFETY: the thread has not been joined or detached, since its handle is here, and `set` is read only.
+    unsafe { libc::pthread_setaffinity_np(thread.as_pthread_t(), size_of_val(&set), &raw const set) };
 }
 
 impl Stay {

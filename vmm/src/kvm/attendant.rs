@@ -9,10 +9,12 @@
 //! Threads ask at a trap that a post could have spared. Nothing here is needed for a call's result: any post that is not
 //! taken becomes a trap.
 
+use super::apart::keep_off;
 use super::fast::Unanswered;
 use super::post::{Look, Post};
 use crate::statistics::Posts;
 use crate::threads::{HostThreads, Owner};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu};
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -60,7 +62,8 @@ const LOOKS: u32 = 32;
 #[derive(Debug)]
 pub(super) struct Attendant {
     policy: Posting,
-    processors: usize,
+    /// Processors that the monitor may use.
+    processors: CpuSet,
     /// Threads that are in user mode.
     inside: AtomicUsize,
     /// Nanoseconds since `epoch` before which nobody asks: the attendant stays away.
@@ -79,6 +82,8 @@ struct State {
     /// The posts to attend to from now on.
     asked: Vec<Arc<Post>>,
     thread: Option<JoinHandle<()>>,
+    /// The processor that the thread does not run on.
+    kept_off: Option<usize>,
     closed: bool,
     misses: u32,
     /// How long it stays away after the next misses.
@@ -106,7 +111,7 @@ impl Attendant {
     pub(super) fn new(policy: Posting, threads: &Arc<HostThreads>, counts: &Arc<Posts>) -> Self {
         Self {
             policy,
-            processors: processors(),
+            processors: sched_getaffinity(None).unwrap_or_default(),
             inside: AtomicUsize::new(0),
             away_until: AtomicU64::new(0),
             epoch: Instant::now(),
@@ -142,8 +147,12 @@ impl Attendant {
     /// Whether a processor is left for the attendant, beside those in user mode and the one that asks; and whether it has
     /// stayed away long enough.
     fn has_room(&self) -> bool {
-        self.inside.load(Ordering::Relaxed) + 2 <= self.processors
-            && self.now() >= self.away_until.load(Ordering::Relaxed)
+        self.inside.load(Ordering::Relaxed) + 2 <= self.count() && self.now() >= self.away_until.load(Ordering::Relaxed)
+    }
+
+    /// How many processors there are.
+    fn count(&self) -> usize {
+        usize::try_from(self.processors.count()).unwrap_or(usize::MAX)
     }
 
     fn now(&self) -> u64 {
@@ -163,6 +172,7 @@ impl Attendant {
             let Ok(thread) = thread else { return };
             state.thread = Some(thread);
         }
+        self.keep_apart(&mut state);
         state.asked.push(post.clone());
         self.changed.store(true, Ordering::SeqCst);
         self.woken.notify_one();
@@ -172,9 +182,20 @@ impl Attendant {
     fn missed(&self) {
         self.counts.missed();
         let mut state = self.state();
+        self.keep_apart(&mut state);
         state.misses += 1;
         if state.misses >= MISSES {
             self.stay_away(&mut state);
+        }
+    }
+
+    /// Keeps the attendant off the calling thread's processor, where it would run when that does not. Some schedulers leave
+    /// it there though others are idle (`sched_vcpu_pack`: each second wake-up).
+    fn keep_apart(&self, state: &mut State) {
+        let own = sched_getcpu();
+        if let (Some(thread), true) = (&state.thread, state.kept_off != Some(own) && self.count() > 1) {
+            keep_off(thread, &self.processors, own);
+            state.kept_off = Some(own);
         }
     }
 
@@ -262,7 +283,7 @@ impl Attendant {
                 if patience.is_some_and(|patience| now - since >= patience) {
                     return;
                 }
-                if self.policy == Posting::Auto && self.inside.load(Ordering::Relaxed) + 1 > self.processors {
+                if self.policy == Posting::Auto && self.inside.load(Ordering::Relaxed) + 1 > self.count() {
                     return;
                 }
             }
@@ -300,18 +321,6 @@ fn spins() -> u64 {
     (0..SAMPLE).for_each(|_| spin_loop());
     let one = (nanoseconds(before.elapsed()) / u64::from(SAMPLE)).max(1);
     (nanoseconds(PATIENCE) / one).clamp(16, MOST_SPINS)
-}
-
-/// Processors that the monitor may use.
-fn processors() -> usize {
-    // SAFETY: all-zero is a valid set.
-    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: the kernel writes a set of the size given.
-    if unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) } != 0 {
-        return 1;
-    }
-    // SAFETY: it reads the set that was just written.
-    usize::try_from(unsafe { libc::CPU_COUNT(&set) }).unwrap_or(1)
 }
 
 /// The next of a row of numbers in no obvious order (xorshift).
