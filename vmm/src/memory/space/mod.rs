@@ -4,6 +4,7 @@
 //! the tables in software and hold it for reading, so that no frame is taken away under them.
 
 mod access;
+mod code;
 mod edit;
 mod fork;
 #[cfg(test)]
