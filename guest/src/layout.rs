@@ -95,6 +95,8 @@ pub mod call {
     pub const ROUNDS: u64 = 0x88;
     /// How many calls were answered in the guest.
     pub const ANSWERED: u64 = 0x90;
+    /// Calls by SYSCALL until one traps that might be made without (8 bits): one in 256 does.
+    pub const SAMPLE: u64 = 0x98;
     /// Where RFLAGS lie on the fast path's stack.
     pub const RFLAGS: u64 = STACK - 8;
     /// The end of the fast path's stack, which holds one word: a program's own may have none to spare.
