@@ -303,9 +303,9 @@ pub(crate) struct ProtectionOptions {
     /// Check this often that the monitor's own code and tables are what they were, and stop the sandbox if not (off: never)
     #[arg(long, value_name = "TIME|off", default_value = "10s", value_parser = values::period)]
     pub(crate) integrity: Period,
-    /// Never rewrite system-call instructions of the program (this version never does)
+    /// Never rewrite the program's system-call instructions, not even in memory: for one that checks its own code
     #[arg(long)]
-    no_patch: bool,
+    pub(crate) no_patch: bool,
     /// When calls are served without a trap: for tests, since each way must give the same results
     #[arg(long, value_name = "WHEN", value_enum, default_value = "auto", hide = true)]
     pub(crate) posting: PostingChoice,

@@ -1,6 +1,6 @@
 //! From the options of `run` to the provider's [`Config`]: defaults, paths, identity.
 
-use provider::config::{Bind, Config, Limits, Network, Trace, TraceFormat, View};
+use provider::config::{Bind, CallSites, Config, Limits, Network, Trace, TraceFormat, View};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -35,6 +35,7 @@ pub(crate) fn config(options: &RunOptions) -> Result<Config, Failure> {
             },
             output: options.watching.strace_output.clone(),
         }),
+        call_sites: if options.protection.no_patch { CallSites::LeaveAlone } else { CallSites::Patch },
         name: options.identity.name.clone(),
     })
 }

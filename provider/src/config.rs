@@ -29,8 +29,20 @@ pub struct Config {
     pub terminal: Option<TerminalSize>,
     /// Whether and how system calls are traced.
     pub trace: Option<Trace>,
+    /// What becomes of the instructions that programs make many calls with.
+    pub call_sites: CallSites,
     /// The sandbox's name, for tools.
     pub name: Option<String>,
+}
+
+/// What becomes of SYSCALL instructions that many calls are made with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CallSites {
+    /// They are rewritten in memory, so that the calls cost less.
+    #[default]
+    Patch,
+    /// They stay as they are.
+    LeaveAlone,
 }
 
 /// The size of a terminal's window, in characters.

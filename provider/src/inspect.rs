@@ -92,6 +92,8 @@ fn relation(group: &ThreadGroup, opener: Option<&Arc<ThreadGroup>>) -> Relation 
 /// Visits the frames of a task's user stack.
 pub(crate) fn walk(task: &Task, registers: &Registers, visit: &mut Visit<'_>) {
     if let Some(mm) = task.mm() {
-        unwind::walk(&mm, registers, visit);
+        let mut registers = *registers;
+        mm.show_place(&mut registers);
+        unwind::walk(&mm, &registers, visit);
     }
 }

@@ -1,7 +1,7 @@
 //! What all tasks of a sandbox share.
 
 use crate::aio::Account;
-use crate::config::Config;
+use crate::config::{CallSites, Config};
 use crate::cpus::Cpus;
 use crate::errno::Errno;
 use crate::exec::Vdso;
@@ -165,6 +165,11 @@ impl Kernel {
     /// The trace, if there is one.
     pub fn tracer(&self) -> Option<&Tracer> {
         self.tracer.as_ref()
+    }
+
+    /// Tells whether hot call sites are patched: calls that are traced are made by trap, and gain little.
+    pub(crate) fn patches_sites(&self) -> bool {
+        self.config.call_sites == CallSites::Patch && self.tracer.is_none()
     }
 
     /// Gives the sandbox the clock that the vDSO reads. Called once, before the first program is loaded.

@@ -7,6 +7,7 @@ use crate::kernel::{self, Kernel};
 use crate::signal::deliver::{Delivery, InterruptedCall};
 use crate::signal::{Signal, exception};
 use crate::syscall::{self, Outcome};
+use crate::task::call_site::{self, Entry};
 use crate::task::{CurrentTask, ExitStatus, Task, ThreadGroup, exit};
 use std::sync::Arc;
 use vmm::memory::Fault;
@@ -39,19 +40,22 @@ fn group_of(context: &Context) -> Arc<ThreadGroup> {
     context.clone().downcast().expect("the context of a pico process of this provider is its thread group")
 }
 
-/// Acts as the thread's task for the length of a trap, and takes the registers back.
+/// Acts as the thread's task for the length of a trap, and takes the registers back. `act` sees them as the program knows
+/// them: patched call sites are taken for what they were.
 fn with_task(
     context: &Context,
     frame: &mut TrapFrame<'_>,
-    act: impl FnOnce(&mut CurrentTask<'_>) -> Disposition,
+    act: impl FnOnce(&mut CurrentTask<'_>, &Entry) -> Disposition,
 ) -> Disposition {
     let task = task_of(context);
     task.signals().entered_provider();
     let mut current = CurrentTask::new(task, TrapFrame { registers: frame.registers, cpu: &mut *frame.cpu });
     current.follow_affinity();
     sigio::begin_trap();
-    let disposition = act(&mut current);
+    let entry = call_site::enter(&mut current);
+    let disposition = act(&mut current, &entry);
     sigio::end_trap(current.kernel());
+    let disposition = call_site::leave(&mut current, &entry, disposition);
     frame.registers = current.frame.registers;
     disposition
 }
@@ -79,7 +83,8 @@ fn leave(
 }
 
 /// Serves the call in the task's registers.
-fn system_call(task: &mut CurrentTask<'_>) -> Disposition {
+fn system_call(task: &mut CurrentTask<'_>, entry: &Entry) -> Disposition {
+    call_site::note_call(task, entry);
     let result = syscall::entry::serve(task);
     let requested = task.original;
     let (disposition, interrupted) = match result {
@@ -113,8 +118,10 @@ impl Provider for LinuxProvider {
         frame: &mut TrapFrame<'_>,
     ) -> Option<Disposition> {
         // Every exception is a signal or nothing, so there is no second chance.
-        Some(with_task(thread, frame, |task| {
-            exception::serve(task, record.exception);
+        Some(with_task(thread, frame, |task, entry| {
+            if !call_site::resolves(task, entry, record.exception) {
+                exception::serve(task, record.exception);
+            }
             leave(task, Disposition::Resume, None)
         }))
     }
@@ -125,7 +132,7 @@ impl Provider for LinuxProvider {
     }
 
     fn dispatch_kick(&self, thread: &Context, frame: &mut TrapFrame<'_>) -> Disposition {
-        with_task(thread, frame, |task| leave(task, Disposition::Resume, None))
+        with_task(thread, frame, |task, _| leave(task, Disposition::Resume, None))
     }
 
     fn exit_thread(&self, thread: &Context, reason: ExitReason) {

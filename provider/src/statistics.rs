@@ -18,6 +18,7 @@ pub struct Statistics {
     failed_faults: AtomicU64,
     wake_ups: AtomicU64,
     spared_signals: AtomicU64,
+    patched_sites: AtomicU64,
 }
 
 /// Page faults that the provider was asked about.
@@ -45,6 +46,7 @@ impl Default for Statistics {
             failed_faults: zero(),
             wake_ups: zero(),
             spared_signals: zero(),
+            patched_sites: zero(),
         }
     }
 }
@@ -78,6 +80,16 @@ impl Statistics {
     /// Counts a signal that interrupted nobody: its thread was not in user mode, and sees it before it returns there.
     pub(crate) fn spared_signal(&self) {
         add(&self.spared_signals);
+    }
+
+    /// Counts a call site that was patched.
+    pub(crate) fn patched_site(&self) {
+        add(&self.patched_sites);
+    }
+
+    /// How many call sites were patched.
+    pub fn patched_sites(&self) -> u64 {
+        self.patched_sites.load(Ordering::Relaxed)
     }
 
     /// The calls that were made, by name, and how often; those without a name last.

@@ -40,6 +40,8 @@ pub enum Rank {
     FutexPair,
     /// The memory map of an address space.
     MemoryMap,
+    /// What was rewritten in a program's code.
+    Sites,
     /// A registry of System V IPC.
     Ipc,
     /// One of its objects.

@@ -1,6 +1,6 @@
 //! What unit tests stand on: a task over detached memory, with no KVM beneath.
 
-use crate::config::{Config, Limits, Network, User, View};
+use crate::config::{CallSites, Config, Limits, Network, User, View};
 use crate::errno::Errno;
 use crate::fs::FdTable;
 use crate::kernel::Kernel;
@@ -30,6 +30,7 @@ pub fn config() -> Config {
         network: Network::Loopback,
         terminal: None,
         trace: None,
+        call_sites: CallSites::LeaveAlone,
         name: None,
     }
 }

@@ -1,7 +1,7 @@
 //! Walks of the stacks of real programs: by unwind tables, by frame pointers, out of signal handlers, with names.
 
 use crate::harness::{Link, need_kvm, program_with};
-use provider::config::{Config, Limits, Network, User, View};
+use provider::config::{CallSites, Config, Limits, Network, User, View};
 use provider::sandbox::{Sandbox, SandboxEnd};
 use std::path::Path;
 use vmm::pico::walk::{Found, StackFrame};
@@ -23,6 +23,7 @@ fn config(program: &Path) -> Config {
         network: Network::Loopback,
         terminal: None,
         trace: None,
+        call_sites: CallSites::Patch,
         name: None,
     }
 }

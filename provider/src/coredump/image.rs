@@ -233,8 +233,8 @@ impl Core<'_, '_> {
         let mut page = [0; 4096];
         const { assert!(PAGE_SIZE == 4096) };
         for done in (0..range.len()).step_by(4096) {
-            let readable = mm.read(UserAddr(range.start.0 + done), &mut page).is_ok();
-            if readable && page.iter().any(|byte| *byte != 0) {
+            let readable = mm.read_as_others(UserAddr(range.start.0 + done), &mut page);
+            if readable == Ok(page.len()) && page.iter().any(|byte| *byte != 0) {
                 self.put(offset + done, &page)?;
             }
         }

@@ -108,6 +108,7 @@ impl MemoryMap {
             return Ok(());
         }
         self.space.unmap(part.range);
+        self.forget_code(part.range);
         self.assign_eagerly(part, part.range).map_err(Errno::from)
     }
 

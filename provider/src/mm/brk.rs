@@ -52,6 +52,7 @@ impl MemoryMap {
         if vma.flags.contains(super::VmaFlags::LOCKED) {
             self.check_locked(state, len, false)?;
         }
+        self.withdraw_trampolines(range);
         if let Err(error) = self.assign_eagerly(&vma, range) {
             self.space.unmap(range);
             return Err(error.into());

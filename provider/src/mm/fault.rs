@@ -78,6 +78,9 @@ impl MemoryMap {
             if let Some(vma) = state.tree.find(address) {
                 return self.resolve_in(vma, address, access);
             }
+            if self.resolve_in_trampolines(address, access) {
+                return Ok(());
+            }
             let grows = state.tree.find_from(address).is_some_and(|vma| vma.flags.contains(VmaFlags::GROWSDOWN));
             if !grows {
                 return Err(FaultSignal::unmapped(address));
@@ -213,6 +216,7 @@ impl MemoryMap {
             return None;
         }
         let to = UserAddr(start.0.saturating_sub(SHORT_RUN).min(wanted).max(floor));
+        self.withdraw_trampolines(UserRange { start: to, end: start });
         state.tree.grow_down(start, to);
         let grown = state.tree.find(to)?;
         // An error means that memory is short: the fault that brought us here assigns its one page or reports it.

@@ -47,14 +47,20 @@ impl MemoryMap {
             users: AtomicUsize::new(0),
             // Requests are those of the parent.
             aio: Contexts::default(),
+            sites: self.sites.fork(without_copies(&state)),
         }))
     }
 }
 
+/// The ranges whose contents the child does not have.
+fn without_copies(state: &State) -> impl Iterator<Item = UserRange> {
+    let empty = VmaFlags::DONTFORK | VmaFlags::WIPEONFORK;
+    state.tree.iter().filter(move |vma| vma.flags.intersects(empty)).map(|vma| vma.range)
+}
+
 /// What the mechanism must know: what is left out, and where the child and the parent will store next.
 fn plan(state: &State, stack_pointer: UserAddr) -> ForkPlan {
-    let empty = VmaFlags::DONTFORK | VmaFlags::WIPEONFORK;
-    let left_out = state.tree.iter().filter(|vma| vma.flags.intersects(empty)).map(|vma| vma.range).collect();
+    let left_out = without_copies(state).collect();
     let around = UserRange {
         start: UserAddr(stack_pointer.page().0.saturating_sub(PAGE_SIZE)),
         end: UserAddr(stack_pointer.page().0.saturating_add(HOT_STACK)),

@@ -171,9 +171,13 @@ impl MemoryMap {
         (at >= range.end).then(|| first.clone())
     }
 
-    /// Takes the mappings and pages of `range` away; the caller drops what it gets after it has released the lock.
+    /// Takes the mappings and pages of `range` away, trampolines included; the caller drops what it gets after it has released the lock.
     pub(super) fn remove(&self, state: &mut State, range: UserRange) -> Vec<Vma> {
         let removed = state.tree.carve(range);
+        if removed.iter().any(|vma| vma.access.contains(Access::EXEC)) {
+            self.forget_code(range);
+        }
+        self.withdraw_trampolines(range);
         if let (Some(first), Some(last)) = (removed.first(), removed.last()) {
             self.space.unmap(UserRange { start: first.range.start, end: last.range.end });
         }

@@ -24,6 +24,7 @@ mod program;
 mod protect;
 mod remap;
 mod report;
+mod sites;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -51,6 +52,7 @@ use crate::errno::Errno;
 use crate::sync::{Mutex, Rank, RwLock};
 use conduct::Conduct;
 use fault::LastRun;
+use sites::Sites;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tree::VmaTree;
@@ -69,6 +71,7 @@ pub struct MemoryMap {
     /// Tasks that run in it (Linux's `mm_users`, which also counts those that look at it).
     users: AtomicUsize,
     aio: Contexts,
+    sites: Sites,
 }
 
 /// What the lock guards.
@@ -107,6 +110,7 @@ impl MemoryMap {
             conduct: Conduct::default(),
             users: AtomicUsize::new(0),
             aio: Contexts::default(),
+            sites: Sites::default(),
         }))
     }
 

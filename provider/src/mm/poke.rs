@@ -31,6 +31,6 @@ impl MemoryMap {
         };
         // A page that was never touched gets its frame first.
         self.resolve_fault(at, rights).map_err(|_| Errno::EFAULT)?;
-        self.space.poke(at, bytes).map_err(|_| Errno::EFAULT)
+        self.poke_code(at, bytes).map_err(|_| Errno::EFAULT)
     }
 }

@@ -65,6 +65,8 @@ impl MemoryMap {
             return Err(Errno::ENOMEM);
         }
         drop(state.tree.carve(range));
+        // Whoever may store to its code finds what it has put there.
+        self.restore_code(range);
         self.space.protect(range, access);
         // What had no frames while nobody could touch it gets them now, unless faults are to bring them.
         let assigned = self.assign_eagerly(&changed, range);

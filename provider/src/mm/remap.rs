@@ -141,6 +141,7 @@ impl MemoryMap {
             *offset = vma.offset_at(extension.start);
         }
         added.range = extension;
+        self.withdraw_trampolines(extension);
         if let Err(error) = self.assign_eagerly(&added, extension) {
             self.space.unmap(extension);
             return Err(error.into());
@@ -164,7 +165,10 @@ impl MemoryMap {
         if let Backing::Source { offset, .. } = &mut moved.backing {
             *offset = vma.offset_at(request.from);
         }
+        self.withdraw_trampolines(target);
         if !source.is_empty() {
+            // Jumps to trampolines lead elsewhere from another place.
+            self.restore_code(source);
             self.move_contents(vma, source, to)?;
             let old = state.tree.carve(source);
             if request.keep_old {

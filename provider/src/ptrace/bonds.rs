@@ -56,6 +56,8 @@ impl Default for Bonds {
 impl Bonds {
     /// Makes `task` a tracee; `EPERM` if it is one, or has ended.
     pub(crate) fn attach(&self, tracer: Tracer, task: &Arc<Task>, seized: bool, options: Options) -> Result<(), Errno> {
+        // Before it is seen by its tracer.
+        task.mm().ok_or(Errno::EPERM)?.leave_code_alone();
         let mut bonds = self.bonds.lock();
         if bonds.contains_key(&task.tid()) || task.mm().is_none() {
             return Err(Errno::EPERM);

@@ -8,7 +8,7 @@ use super::handler::Outcome;
 use super::table::{self, Path};
 use crate::errno::Errno;
 use crate::fs::sigio;
-use crate::task::{Change, CurrentTask, Task};
+use crate::task::{Change, CurrentTask, Task, call_site};
 use std::sync::Arc;
 use vmm::pico::{CpuState, PostedCall, TrapFrame};
 use vmm::trap::{DebugRegisters, Registers};
@@ -52,6 +52,9 @@ pub(crate) fn serve(task: Arc<Task>, call: &PostedCall) -> Option<u64> {
     let line = table::find(number).filter(|line| line.path == Path::Posted)?;
     // Whatever is pending is taken first; and nobody who has to see each call sees these.
     if task.signals().needs_attention() || task.is_watched() || task.kernel().tracer().is_some() {
+        return None;
+    }
+    if call_site::note_posted(&task, return_address) {
         return None;
     }
     let [rdi, rsi, rdx, r10, r8, r9] = args;

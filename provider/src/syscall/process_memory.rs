@@ -108,7 +108,7 @@ fn copy(
         let (at, there) = (UserAddr(ours.0), UserAddr(theirs.0));
         let moved = match direction {
             Direction::FromOther => {
-                other.read_partial(there, bytes).and_then(|got| own.write_partial(at, &bytes[..got]))
+                other.read_as_others(there, bytes).and_then(|got| own.write_partial(at, &bytes[..got]))
             }
             Direction::ToOther => own.read_partial(at, bytes).and_then(|got| other.write_partial(there, &bytes[..got])),
         };

@@ -88,6 +88,11 @@ impl Task {
         calls.trap_all(self.is_watched() || self.kernel().tracer().is_some());
     }
 
+    /// Tells whether calls of a number are answered in the guest.
+    pub(super) fn is_answered(&self, number: u64) -> bool {
+        self.call_ways.calls.get().is_some_and(|calls| matches!(calls.way(number), Way::Answer(_)))
+    }
+
     /// Posts a call, or does not.
     pub(crate) fn change_way(&self, number: u64, change: Change) {
         if let Some(calls) = self.call_ways.calls.get() {

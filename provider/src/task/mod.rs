@@ -7,6 +7,7 @@ mod access;
 mod accounting;
 mod attributes;
 mod block;
+pub(crate) mod call_site;
 mod calls;
 mod credentials;
 mod current;

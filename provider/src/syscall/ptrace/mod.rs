@@ -131,8 +131,10 @@ impl Call<'_, '_> {
     fn peek(&self) -> Result<u64, Errno> {
         let mut word = [0; 8];
         let mm = self.tracee.mm().ok_or(Errno::EIO)?;
-        mm.read(self.address, &mut word).map_err(|_| Errno::EIO)?;
-        self.put(&word)
+        match mm.read_as_others(self.address, &mut word) {
+            Ok(8) => self.put(&word),
+            _ => Err(Errno::EIO),
+        }
     }
 
     /// PTRACE_POKEDATA: `data` itself to the tracee's memory, whatever its rights say of private pages.

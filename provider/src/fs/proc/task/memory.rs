@@ -98,7 +98,7 @@ impl File for Memory {
             let wanted = bytes.len().min(to.remaining());
             let step = self
                 .mm
-                .read_partial(address(offset, done)?, &mut bytes[..wanted])
+                .read_as_others(address(offset, done)?, &mut bytes[..wanted])
                 .and_then(|got| to.put(&bytes[..got]));
             match step {
                 Ok(0) => break,
