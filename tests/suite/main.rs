@@ -22,6 +22,7 @@ mod protection;
 mod serve;
 mod signals;
 mod signing;
+mod sites;
 mod stacks;
 mod terminal;
 mod tidy;

@@ -80,5 +80,6 @@ programs! {
     stops: "stops.c", in Memory, linked Static | Musl, exits 0;
     restarts: "restarts.c", in Memory, linked Static, exits 0;
     cores: "cores.c", in HostFolder | Overlay | Memory, linked Static | Dynamic, exits 0;
+    sites: "sites.c", in Memory, linked Static | Dynamic | Musl, exits 0;
     stdio: "stdio.c", input "some input\nmore", in Memory, linked Static | Dynamic, exits 0;
 }
