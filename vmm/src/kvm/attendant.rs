@@ -3,8 +3,9 @@
 //! While it attends, it spins: that is what makes a post cheaper than a trap, and it takes a processor. So it attends only
 //! while a thread makes calls in quick succession and there is a processor to spare, as far as one can tell: there
 //! are more processors than threads in user mode, and it is not slow to answer. A thread whose post nobody takes in time
-//! traps; after a few such misses the attendant stays away for a while, twice as long each time. When nothing is posted for
-//! a while it sleeps, and wakes up for nobody but a thread that asks.
+//! traps. When nothing is posted for a while the attendant sleeps, and wakes up for nobody but a thread that asks. After a
+//! few misses, or a few turns in which it served hardly a call, it stays away for a while, twice as long each time: threads
+//! that pass each other single words, and sleep in between, need the processor for themselves.
 //!
 //! Threads ask at a trap that a post could have spared. Nothing here is needed for a call's result: any post that is not
 //! taken becomes a trap.
@@ -41,6 +42,12 @@ const QUICK: Duration = Duration::from_micros(250);
 const ENOUGH: u32 = 3;
 /// How long the attendant spins for nothing before it sleeps.
 const IDLE: Duration = Duration::from_micros(200);
+/// How long it does while no thread that posts is in user mode: longer than a trap takes, so these threads sleep, and whom
+/// they wait for may want the processor.
+const DESERTED: Duration = Duration::from_micros(60);
+/// Calls that it should serve between two sleeps, or it is not worth it; and how often it may serve fewer in a row.
+const WORTHWHILE: u32 = 16;
+const POOR_TURNS: u32 = 3;
 /// How long a thread waits for its post to be taken.
 const PATIENCE: Duration = Duration::from_micros(15);
 /// Looks for an answer after which a thread that waits as long as it can traps.
@@ -86,7 +93,9 @@ struct State {
     kept_off: Option<usize>,
     closed: bool,
     misses: u32,
-    /// How long it stays away after the next misses.
+    /// Turns in a row in which it served too few calls.
+    poor_turns: u32,
+    /// How long it stays away next time.
     pause: Option<Duration>,
 }
 
@@ -202,7 +211,7 @@ impl Attendant {
     /// Says that the attendant takes a pause, longer than the last.
     fn stay_away(&self, state: &mut State) {
         let pause = state.pause.unwrap_or(FIRST_PAUSE);
-        (state.pause, state.misses) = (Some((pause * 2).min(LONGEST_PAUSE)), 0);
+        (state.pause, state.misses, state.poor_turns) = (Some((pause * 2).min(LONGEST_PAUSE)), 0, 0);
         self.away_until.store(self.now().saturating_add(nanoseconds(pause)), Ordering::Relaxed);
         self.changed.store(true, Ordering::SeqCst);
     }
@@ -244,27 +253,47 @@ impl Attendant {
                 Posting::Flapping => Some(Duration::from_nanos(next(&mut random) % FLAP)),
                 Posting::Auto | Posting::Never => Some(IDLE),
             };
-            self.attend(&mut posts, spins, patience);
+            let served = self.attend(&mut posts, spins, patience);
             posts.iter().for_each(|post| post.attend(None));
+            if self.policy == Posting::Auto {
+                self.take_stock(served);
+            }
         }
     }
 
-    /// Takes calls from `posts` until there have been none for as long as it has `patience`, or it has to stay away.
-    fn attend(&self, posts: &mut Vec<Arc<Post>>, spins: u64, patience: Option<Duration>) {
-        let (mut quiet_since, mut looks, mut served) = (None, 0_u32, 0_u32);
+    /// Looks back at a turn in which it served so many calls.
+    fn take_stock(&self, served: u32) {
+        let mut state = self.state();
+        if served >= WORTHWHILE {
+            state.poor_turns = 0;
+            return;
+        }
+        state.poor_turns += 1;
+        if state.poor_turns >= POOR_TURNS {
+            self.stay_away(&mut state);
+        }
+    }
+
+    /// Takes calls from `posts` until there have been none for as long as it has `patience`, or it has to stay away. Returns
+    /// how many it has served.
+    fn attend(&self, posts: &mut Vec<Arc<Post>>, spins: u64, patience: Option<Duration>) -> u32 {
+        let (mut quiet_since, mut looks, mut served, mut total) = (None, 0_u32, 0_u32, 0_u32);
         loop {
             if self.changed.swap(false, Ordering::SeqCst) && !self.look_up(posts, spins) {
-                return;
+                return total;
             }
             let mut quiet = true;
             for post in &*posts {
                 match post.look() {
                     Look::Nothing => continue,
-                    Look::Served => self.counts.served(),
+                    Look::Served => {
+                        self.counts.served();
+                        served += 1;
+                        total = total.saturating_add(1);
+                    }
                     Look::Refused => self.counts.refused(),
                 }
                 quiet = false;
-                served += 1;
             }
             if !quiet {
                 (quiet_since, looks) = (None, 0);
@@ -279,12 +308,13 @@ impl Attendant {
             looks += 1;
             if looks.is_multiple_of(LOOKS) {
                 let now = Instant::now();
-                let since = *quiet_since.get_or_insert(now);
-                if patience.is_some_and(|patience| now - since >= patience) {
-                    return;
-                }
-                if self.policy == Posting::Auto && self.inside.load(Ordering::Relaxed) + 1 > self.count() {
-                    return;
+                let quiet = now - *quiet_since.get_or_insert(now);
+                let deserted = quiet >= DESERTED && posts.iter().all(|post| post.is_shut());
+                let crowded = self.inside.load(Ordering::Relaxed) + 1 > self.count();
+                if patience.is_some_and(|patience| quiet >= patience)
+                    || self.policy == Posting::Auto && (deserted || crowded)
+                {
+                    return total;
                 }
             }
         }

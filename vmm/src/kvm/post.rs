@@ -118,6 +118,11 @@ impl Post {
         self.answers.publish(answers::ATTENDED, u64::from(spins.is_some()));
     }
 
+    /// Whether the thread is not in user mode.
+    pub(super) fn is_shut(&self) -> bool {
+        self.gate.load(Ordering::Relaxed) == SHUT
+    }
+
     /// Takes a call if there is one, and serves it.
     pub(super) fn look(&self) -> Look {
         if !self.is_posted() || !self.claim() {
