@@ -32,8 +32,10 @@ pub(crate) fn print(sandbox: &Sandbox, host: &Host, started: Instant) {
     complain(&format_args!("memory held at the end: {} of {}", Bytes(held), Bytes(limit)));
     let (paths, trapped) = (host.call_paths(), host.statistics().counts().system_calls);
     complain(&format_args!(
-        "system calls: {} answered in the guest, {} posted, {trapped} trapped",
-        paths.answered, paths.posted
+        "system calls: {} answered in the guest, {} posted, {trapped} trapped, from {} patched sites",
+        paths.answered,
+        paths.posted,
+        sandbox.kernel().statistics().patched_sites()
     ));
     if let Some(kvm) = host.report() {
         complain(&format_args!("traps: {kvm}"));

@@ -142,6 +142,8 @@ pub(crate) struct StatisticsReport {
     /// served while the thread stayed in user mode; `refused` and `missed`, posted and made by trap after all, because they
     /// needed their thread or because nobody took them in time; `trapped`, which includes those two.
     pub(crate) call_paths: BTreeMap<String, u64>,
+    /// Places in programs' code that make their calls without SYSCALL now.
+    pub(crate) patched_sites: u64,
     /// System calls by name, without those that were answered in the guest.
     pub(crate) calls: BTreeMap<String, u64>,
     /// What was asked for and not served.

@@ -66,7 +66,10 @@ fn human(report: &StatisticsReport) -> String {
         ("running", age(report.running_ms)),
         ("processes", format!("{}, {} threads", report.processes, report.threads)),
         ("traps", list(&report.traps, usize::MAX)),
-        ("calls made", list(&report.call_paths, usize::MAX)),
+        (
+            "calls made",
+            format!("{}, from {} patched sites", list(&report.call_paths, usize::MAX), report.patched_sites),
+        ),
         ("calls", list(&report.calls, CALLS_SHOWN)),
         ("not served", list(&report.unsupported, CALLS_SHOWN)),
         ("exits avoided", list(&report.exits_avoided, usize::MAX)),
@@ -157,6 +160,9 @@ fn prometheus(reports: &[StatisticsReport]) -> String {
     let mut all = Exposition { reports, text: String::new() };
     all.counts("traps_total", "Times that a program was left for the provider.", "kind", |report| &report.traps);
     all.counts("call_paths_total", "System calls by how they were made.", "path", |report| &report.call_paths);
+    all.single("patched_sites_total", "counter", "Call sites that make their calls without SYSCALL.", |report| {
+        report.patched_sites
+    });
     all.counts("system_calls_total", "System calls, without those answered in the guest.", "call", |report| {
         &report.calls
     });

@@ -34,6 +34,7 @@ impl Monitor {
                 ("missed", paths.missed),
                 ("trapped", counts.system_calls),
             ]),
+            patched_sites: programs.patched_sites(),
             calls: programs.calls().into_iter().collect(),
             unsupported: self.sandbox.counters().into_iter().collect(),
             exits_avoided: named([

@@ -38,8 +38,10 @@ pub enum Posting {
 
 /// Calls that could have been posted follow each other so quickly that attending pays.
 const QUICK: Duration = Duration::from_micros(250);
-/// After so many of them in a row a thread asks.
+/// After so many of them in a row a thread asks; and after so many for the first time, when the attendant's host thread
+/// has yet to be made: a program that starts, says a word and ends pays for none.
 const ENOUGH: u32 = 3;
+const ENOUGH_TO_BEGIN: u32 = 16;
 /// How long the attendant spins for nothing before it sleeps.
 const IDLE: Duration = Duration::from_micros(200);
 /// How long it does while no thread that posts is in user mode: longer than a trap takes, so these threads sleep, and whom
@@ -76,6 +78,8 @@ pub(super) struct Attendant {
     /// Nanoseconds since `epoch` before which nobody asks: the attendant stays away.
     away_until: AtomicU64,
     epoch: Instant,
+    /// The attendant's host thread has been made.
+    begun: AtomicBool,
     /// Somebody has asked, or the machine closes: the attendant is to look at its state.
     changed: AtomicBool,
     state: Mutex<State>,
@@ -107,12 +111,12 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// A call has trapped that could have been posted: tells whether such calls are frequent.
-    fn trapped(&mut self) -> bool {
+    /// A call has trapped that could have been posted: tells how many in a row have come quickly.
+    fn trapped(&mut self) -> u32 {
         let now = Instant::now();
         let quick = self.last.replace(now).is_some_and(|last| now - last < QUICK);
-        self.quick = if quick { self.quick + 1 } else { 0 };
-        self.quick >= ENOUGH
+        self.quick = if quick { self.quick.saturating_add(1) } else { 0 };
+        self.quick
     }
 }
 
@@ -124,6 +128,7 @@ impl Attendant {
             inside: AtomicUsize::new(0),
             away_until: AtomicU64::new(0),
             epoch: Instant::now(),
+            begun: AtomicBool::new(false),
             changed: AtomicBool::new(false),
             state: Mutex::default(),
             woken: Condvar::new(),
@@ -148,9 +153,14 @@ impl Attendant {
             (Posting::Never, _) | (_, Unanswered::Refused) => {}
             (Posting::Auto, Unanswered::Missed) => self.missed(),
             (_, Unanswered::Missed) => self.counts.missed(),
-            (Posting::Auto, Unanswered::NotPosted) if !pace.trapped() || !self.has_room() => {}
+            (Posting::Auto, Unanswered::NotPosted) if pace.trapped() < self.enough() || !self.has_room() => {}
             (_, Unanswered::NotPosted) => self.ask(post),
         }
+    }
+
+    /// Calls in quick succession after which a thread asks.
+    fn enough(&self) -> u32 {
+        if self.begun.load(Ordering::Relaxed) { ENOUGH } else { ENOUGH_TO_BEGIN }
     }
 
     /// Whether a processor is left for the attendant, beside those in user mode and the one that asks; and whether it has
@@ -180,6 +190,7 @@ impl Attendant {
             // Without a thread for it, calls go on trapping.
             let Ok(thread) = thread else { return };
             state.thread = Some(thread);
+            self.begun.store(true, Ordering::Relaxed);
         }
         self.keep_apart(&mut state);
         state.asked.push(post.clone());
