@@ -1,8 +1,8 @@
 //! Steps by unwind tables: .eh_frame_hdr finds the entry for an address, .eh_frame says where the caller's registers are.
 
 use gimli::{
-    BaseAddresses, CfaRule, EhFrame, EhFrameHdr, Encoding, EvaluationResult, Expression, Format, Location, Pointer,
-    Reader, Register, RegisterRule, UnwindContext, UnwindSection, Value,
+    BaseAddresses, CfaRule, EhFrame, EhFrameHdr, EhFrameOffset, Encoding, EvaluationResult, Expression, Format,
+    Location, Pointer, Reader, Register, RegisterRule, UnwindContext, UnwindSection, Value,
 };
 use gimli::{EndianSlice, LittleEndian};
 use vmm::addr::{USER_END, UserAddr};
@@ -59,7 +59,13 @@ impl Tables {
         let bases = bases(self.index_at, self.frames_at);
         let index = EhFrameHdr::new(&self.index, LittleEndian).parse(&bases, ADDRESS).ok()?;
         let frames = EhFrame::new(&self.frames, LittleEndian);
-        let entry = index.table()?.fde_for_address(&frames, &bases, code, EhFrame::cie_from_offset).ok()?;
+        let at = index.table()?.lookup(code, &bases).ok()?.direct().ok()?;
+        // A table may say that an entry lies before the section; the library would subtract all the same.
+        let offset = EhFrameOffset(usize::try_from(at.checked_sub(self.frames_at)?).ok()?);
+        let entry = frames.fde_from_offset(&bases, offset, EhFrame::cie_from_offset).ok()?;
+        if !entry.contains(code) {
+            return None;
+        }
         if entry.entry_len() > LONGEST_ENTRY || entry.cie().entry_len() > LONGEST_ENTRY {
             return None;
         }

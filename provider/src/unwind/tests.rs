@@ -106,6 +106,16 @@ fn this_test_program_has_symbols() {
     assert!(Symbols::load(&read, &mut 1000).is_none());
 }
 
+#[test]
+fn an_entry_that_would_lie_before_its_section_is_none() {
+    let mut rest = [0; 36];
+    (rest[6], rest[7], rest[11], rest[19]) = (240, 255, 1, 1);
+    let tables = Tables::new(INDEX, index(FRAMES, &rest), FRAMES, Vec::new());
+    let registers = Registers { rip: 0x20_0000, rsp: 0x1000, ..Registers::default() };
+    let step = tables.step(&mut UnwindContext::new(), &registers, registers.rip, &|_, _| true);
+    assert!(step.is_none());
+}
+
 proptest! {
     #[test]
     fn tables_of_any_bytes_are_bounded(
