@@ -1,5 +1,6 @@
 //! The CPUs a sandbox sees: 0 to n − 1, each one of the host's.
 
+use rustix::process::getpid;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 
 /// The host's CPUs behind the sandbox's, by the sandbox's numbers.
@@ -16,7 +17,8 @@ impl Cpus {
     /// The first `wanted` CPUs that the monitor itself may use; at least one.
     pub fn of_host(wanted: u32) -> Self {
         let wanted = usize::try_from(wanted).unwrap_or(usize::MAX).max(1);
-        let allowed = sched_getaffinity(None).unwrap_or_else(|_| CpuSet::new());
+        // Of the first thread: the calling one may be bound to fewer, for a program or to be out of one's way.
+        let allowed = sched_getaffinity(Some(getpid())).unwrap_or_else(|_| CpuSet::new());
         let mut host: Vec<_> = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).take(wanted).collect();
         if host.is_empty() {
             host.push(0);

@@ -21,7 +21,7 @@ use Support::{Full, Partial};
 /// The mark is a promise about the handler. It changes nothing but user memory and the kernel's own state: no register but the
 /// result, no state of the host thread that runs it. It never sleeps but in `block_until` (and never in the host, but for storage),
 /// and has left no trace when that answers [`Errno::NEEDS_THREAD`]: whatever could not be done twice is done behind it, or asks
-/// [`CurrentTask::needs_thread`] before; a write that has got halfway keeps its progress. Signals to the task itself ask, too.
+/// `CurrentTask::needs_thread` before; a write that has got halfway keeps its progress. Signals to the task itself ask, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Path {
     /// By the task's own thread only.

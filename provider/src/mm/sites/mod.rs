@@ -8,7 +8,7 @@
 //!
 //! # What a program can see of it
 //! Nothing but the bytes, where its own instructions load them as data. Files never change: a page of code is copied
-//! before it is patched ([`AddressSpace::exchange_code`]). Others read the original: /proc/PID/mem, process_vm_readv(2),
+//! before it is patched ([`exchange_code`](vmm::memory::AddressSpace::exchange_code)). Others read the original: /proc/PID/mem, process_vm_readv(2),
 //! ptrace(2), core dumps. A program that computes a checksum of its code with loads would need `--no-patch`; there is no
 //! way to show a page to fetches and hide it from loads, short of execute-only memory by protection keys.
 //!
