@@ -52,8 +52,11 @@ const WORTHWHILE: u32 = 16;
 const POOR_TURNS: u32 = 3;
 /// How long a thread waits for its post to be taken.
 const PATIENCE: Duration = Duration::from_micros(15);
-/// Looks for an answer after which a thread that waits as long as it can traps.
-const MOST_SPINS: u64 = 1 << 24;
+/// How long it waits where posts are forced: until the attendant has had its turn even on a processor that both share. Not
+/// for ever: with many such threads each would wait for all others' time slices.
+const LONG_PATIENCE: Duration = Duration::from_millis(1);
+/// Looks for an answer at the most.
+const MOST_SPINS: u64 = 1 << 20;
 /// Misses after which the attendant stays away, and for how long: at first, and at the most.
 const MISSES: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
@@ -246,7 +249,7 @@ impl Attendant {
     /// The attendant's life: it sleeps until it is asked, and attends until nothing comes any more.
     fn live(&self) {
         let mut random = nanoseconds(self.epoch.elapsed()) | 1;
-        let spins = if self.policy == Posting::Always { MOST_SPINS } else { spins() };
+        let spins = spins(if self.policy == Posting::Always { LONG_PATIENCE } else { PATIENCE });
         loop {
             let mut posts = {
                 let mut state = self.state();
@@ -355,13 +358,13 @@ fn nanoseconds(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// How many times a thread looks for its answer in [`PATIENCE`]: processors differ by a factor of twenty.
-fn spins() -> u64 {
+/// How many times a thread looks for its answer in this time: processors differ by a factor of twenty.
+fn spins(patience: Duration) -> u64 {
     const SAMPLE: u32 = 256;
     let before = Instant::now();
     (0..SAMPLE).for_each(|_| spin_loop());
     let one = (nanoseconds(before.elapsed()) / u64::from(SAMPLE)).max(1);
-    (nanoseconds(PATIENCE) / one).clamp(16, MOST_SPINS)
+    (nanoseconds(patience) / one).clamp(16, MOST_SPINS)
 }
 
 /// The next of a row of numbers in no obvious order (xorshift).
