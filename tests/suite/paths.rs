@@ -9,7 +9,7 @@ const MIXTURES: &[(&str, Link)] = &[("1", Link::Static), ("2", Link::Dynamic), (
 /// What each actor does in a run.
 const MANY: &str = "300";
 /// The same where threads wait for the host thread that serves them whatever it costs: with few CPUs, a time slice each.
-const FEW: &str = "40";
+const FEW: &str = "10";
 
 /// Runs all mixtures with posts taken at such times, with sites rewritten and without.
 #[track_caller]

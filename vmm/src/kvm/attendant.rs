@@ -30,7 +30,7 @@ pub enum Posting {
     Auto,
     /// Never: each call traps.
     Never,
-    /// Always, and a thread waits longer before it traps.
+    /// Always, and a thread waits as long as it takes.
     Always,
     /// Now and then, in no regular order: for tests of what happens in between.
     Flapping,
@@ -52,11 +52,10 @@ const WORTHWHILE: u32 = 16;
 const POOR_TURNS: u32 = 3;
 /// How long a thread waits for its post to be taken.
 const PATIENCE: Duration = Duration::from_micros(15);
-/// How long it waits where posts are forced: longer, so that most are taken even while processors are scarce. Not
-/// until they are: with many such threads each would wait for all others' time slices.
-const LONG_PATIENCE: Duration = Duration::from_micros(200);
+/// How long it waits where posts are forced: until the attendant has had its turn, whatever the scheduler is like.
+const LONG_PATIENCE: Duration = Duration::from_millis(500);
 /// Looks for an answer at the most.
-const MOST_SPINS: u64 = 1 << 20;
+const MOST_SPINS: u64 = 1 << 24;
 /// Misses after which the attendant stays away, and for how long: at first, and at the most.
 const MISSES: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
