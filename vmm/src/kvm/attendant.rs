@@ -151,12 +151,17 @@ impl Attendant {
 
     /// The thread at `post` has trapped for a call that it might have posted, and this had come of it.
     pub(super) fn trapped(self: &Arc<Self>, post: &Arc<Post>, pace: &mut Pace, unanswered: Unanswered) {
+        if unanswered == Unanswered::Missed {
+            // The attendant may no longer have this post on its list: one whose thread ended as it was asked for. Whoever
+            // wants it asks again.
+            post.attend(None);
+            self.counts.missed();
+        }
         match (self.policy, unanswered) {
             (Posting::Never, _) | (_, Unanswered::Refused) => {}
             (Posting::Auto, Unanswered::Missed) => self.missed(),
-            (_, Unanswered::Missed) => self.counts.missed(),
             (Posting::Auto, Unanswered::NotPosted) if pace.trapped() < self.enough() || !self.has_room() => {}
-            (_, Unanswered::NotPosted) => self.ask(post),
+            (_, Unanswered::NotPosted | Unanswered::Missed) => self.ask(post),
         }
     }
 
@@ -202,7 +207,6 @@ impl Attendant {
 
     /// Nobody has taken a post in time.
     fn missed(&self) {
-        self.counts.missed();
         let mut state = self.state();
         self.keep_apart(&mut state);
         state.misses += 1;
