@@ -186,8 +186,6 @@ fn what_a_call_kicks_its_thread_for_comes_before_the_result() {
         let Some(rig) = Rig::open_posting(None, posting) else { return };
         rig.run(kicked());
         assert_eq!(rig.script.notes(), [0], "{posting:?}");
-        let posted = rig.script.posted.load(Ordering::Relaxed);
-        assert!(posted > 0 || posting != Posting::Always);
     }
 }
 
