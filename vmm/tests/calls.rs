@@ -25,6 +25,13 @@ macro_rules! check {
     };
 }
 
+// Notes the differences, and ends.
+macro_rules! done {
+    () => {
+        "mov rdi, r15\nmov eax, 7\nsyscall\nxor edi, edi\nxor eax, eax\nsyscall"
+    };
+}
+
 payload!(
     answered,
     "xor r15d, r15d",
@@ -48,12 +55,7 @@ payload!(
     check!(),
     "dec ebx",
     "jnz 2b",
-    "mov rdi, r15",
-    "mov eax, 7",
-    "syscall",
-    "xor edi, edi",
-    "xor eax, eax",
-    "syscall",
+    done!(),
 );
 
 #[test]
@@ -85,12 +87,7 @@ payload!(
     check!(),
     "dec ebx",
     "jnz 2b",
-    "mov rdi, r15",
-    "mov eax, 7",
-    "syscall",
-    "xor edi, edi",
-    "xor eax, eax",
-    "syscall",
+    done!(),
 );
 
 /// How often the loop of [`posted`] runs, which makes two calls: fewer times where each post is waited for, since
@@ -172,12 +169,7 @@ payload!(
     "or r15, rax",
     "dec ebx",
     "jnz 2b",
-    "mov rdi, r15",
-    "mov eax, 7",
-    "syscall",
-    "xor edi, edi",
-    "xor eax, eax",
-    "syscall",
+    done!(),
 );
 
 #[test]
@@ -238,12 +230,7 @@ payload!(
     "or r15d, eax",
     "dec ebx",
     "jnz 2b",
-    "mov rdi, r15",
-    "mov eax, 7",
-    "syscall",
-    "xor edi, edi",
-    "xor eax, eax",
-    "syscall",
+    done!(),
 );
 const _: () = assert!(CALL_PAGE == 0_u64.wrapping_sub(0x62a3_4000));
 

@@ -95,8 +95,9 @@ impl Calls {
     /// A call that the thread is in the middle of is made as before.
     pub fn set(&self, number: u64, way: Way) {
         let mut table = self.lock();
-        let Some(place) = usize::try_from(number).ok().and_then(|index| table.ways.get_mut(index)) else { return };
-        *place = way;
+        if !table.set(number, way) {
+            return;
+        }
         if let (Some(page), false) = (table.page, table.trap_all) {
             page.store(number * 8, way.word());
         }
@@ -106,9 +107,7 @@ impl Calls {
     pub fn set_all(&self, ways: impl IntoIterator<Item = (u64, Way)>) {
         let mut table = self.lock();
         for (number, way) in ways {
-            if let Some(place) = usize::try_from(number).ok().and_then(|index| table.ways.get_mut(index)) {
-                *place = way;
-            }
+            table.set(number, way);
         }
         table.show();
     }
@@ -158,6 +157,12 @@ impl Default for Calls {
 }
 
 impl Table {
+    /// Changes the table alone; `false`: it has no such number.
+    fn set(&mut self, number: u64, way: Way) -> bool {
+        let place = usize::try_from(number).ok().and_then(|index| self.ways.get_mut(index));
+        place.map(|place| *place = way).is_some()
+    }
+
     /// Writes the whole table to the answers page.
     fn show(&self) {
         let Some(page) = self.page else { return };

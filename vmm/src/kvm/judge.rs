@@ -58,6 +58,11 @@ impl Vcpu {
         if self.ring == Ring::Kernel {
             (registers.rip, registers.rflags) = (regs.rcx, regs.r11 & USER_RFLAGS | FIXED_RFLAGS);
         }
+        self.call(registers)
+    }
+
+    /// The thread made a call, and goes on with these registers behind it; in the fast path, if it was that which trapped.
+    fn call(&mut self, registers: &mut Registers) -> Option<Trap> {
         if fast::is_inside(registers.rip) { self.leave_fast_path(registers) } else { Some(Trap::Syscall) }
     }
 
@@ -90,8 +95,7 @@ impl Vcpu {
                 if vector == Vector::PAGE_FAULT {
                     registers.rax = frame.rax;
                 }
-                let inside = fast::is_inside(registers.rip);
-                return Ok(if inside { self.leave_fast_path(registers) } else { Some(Trap::Syscall) });
+                return Ok(self.call(registers));
             }
             let vector = vector.0;
             let why = format!("exception {vector} in ring 0 at {:#x}, error {:#x}", frame.rip, frame.error);

@@ -233,11 +233,10 @@ impl Vcpu {
 
     /// As [`Self::enter`], while the thread's posted calls may be taken: until its post is shut.
     fn enter_attended(&mut self) -> Leave {
-        let vm = self.vm.clone();
-        vm.attendant().enters();
+        self.vm.attendant().enters();
         self.post.open();
         let leave = self.enter();
-        vm.attendant().leaves();
+        self.vm.attendant().leaves();
         leave
     }
 
