@@ -7,7 +7,7 @@ use crate::harness::{Command, Link, Place, assert_same, in_sandbox_with, need_kv
 /// Numbers that decide what is called, and in which build.
 const MIXTURES: &[(&str, Link)] = &[("1", Link::Static), ("2", Link::Dynamic), ("3", Link::Musl)];
 /// What each actor does in a run.
-const MANY: &str = "100";
+const MANY: &str = "200";
 /// The same where threads wait for the host thread that serves them whatever it costs: with few CPUs, a time slice each.
 const FEW: &str = "10";
 

@@ -66,6 +66,13 @@ impl Vcpu {
         if fast::is_inside(registers.rip) { self.leave_fast_path(registers) } else { Some(Trap::Syscall) }
     }
 
+    /// The thread was called out where these registers say. It may stand in the fast path: a fault of its that was nobody's
+    /// doing leaves it there.
+    pub(super) fn kicked(&mut self, registers: &mut Registers) -> Trap {
+        let call = if fast::is_inside(registers.rip) { self.leave_fast_path(registers) } else { None };
+        call.unwrap_or(Trap::Kicked)
+    }
+
     /// The thread stands in the fast path with these registers. Makes them what they are behind the call that it is
     /// making, and tells whether the call is still to be made. The virtual CPU's post is closed.
     fn leave_fast_path(&mut self, registers: &mut Registers) -> Option<Trap> {
@@ -205,8 +212,7 @@ impl Vcpu {
         if ring3 {
             *registers = user_registers(&regs);
             registers.rflags = regs.rflags & USER_RFLAGS | FIXED_RFLAGS;
-            let call = if fast::is_inside(regs.rip) { self.leave_fast_path(registers) } else { None };
-            return Ok(Some(Some(call.unwrap_or(Trap::Kicked))));
+            return Ok(Some(Some(self.kicked(registers))));
         }
         if regs.rip == layout::SYSCALL_PAGE {
             return Ok(Some(Some(self.syscall(registers).unwrap_or(Trap::Kicked))));

@@ -388,7 +388,7 @@ impl Vcpu {
                 let address = UserAddr(0);
                 return Ok(Trap::Exception(Exception { vector: Vector::GENERAL_PROTECTION, error: 0, address }));
             }
-            let Some(leave) = self.pass(resume, registers, attention)? else { return Ok(Trap::Kicked) };
+            let Some(leave) = self.pass(resume, registers, attention)? else { return Ok(self.kicked(registers)) };
             if let Some(trap) = self.judge(leave, registers)? {
                 return Ok(trap);
             }

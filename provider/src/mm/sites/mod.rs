@@ -127,7 +127,14 @@ impl Sites {
         self.has_active() && self.table.read().active_in(range).next().is_some()
     }
 
-    /// The code has changed; the table's lock is held for writing.
+    /// The code is about to change; the table's lock is held for writing. A thread may meet the new code before the table says so:
+    /// it must not believe that there is none, and waits for the lock.
+    fn changes(&self) {
+        self.active.fetch_max(1, Ordering::SeqCst);
+        self.version.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// The code has changed, or not; the table's lock is held for writing.
     fn changed(&self, table: &Table) {
         self.active.store(table.active(), Ordering::SeqCst);
         self.version.fetch_add(1, Ordering::SeqCst);
@@ -164,10 +171,9 @@ impl MemoryMap {
         // Keeps mappings as they are; what changes code has the lock for writing, or is about other code.
         let state = self.state.read();
         let mut table = self.sites.table.write();
+        self.sites.changes();
         let patched = self.patch(&state, &mut table, return_address, number).is_some();
-        if patched {
-            self.sites.changed(&table);
-        }
+        self.sites.changed(&table);
         self.sites.heat.settle(return_address);
         patched
     }

@@ -72,7 +72,7 @@ fn a_hot_site_is_patched_once() {
     assert_eq!(map.code_version(), 0);
     assert!(map.patch_call(GETPID_RETURN, 39));
     assert!(!map.note_call(GETPID_RETURN));
-    assert_eq!(map.code_version(), 1);
+    assert_ne!(map.code_version(), 0);
     assert_eq!(is_patched(&map), [true, false]);
     let trampoline = target(&map, GETPID_AT);
     assert_eq!(bytes::<5>(&map, UserAddr(trampoline)), GETPID[..5]);
@@ -87,6 +87,23 @@ fn a_window_that_threads_return_to_has_a_breakpoint_there() {
     let there = map.way_on(READ_RETURN);
     assert_eq!(bytes::<6>(&map, UserAddr(there)), READ[4..10]);
     assert_eq!(map.way_on(GETPID_RETURN), GETPID_RETURN);
+}
+
+#[test]
+fn a_thread_that_meets_a_patch_before_it_is_done_is_led_on() {
+    for _ in 0..100 {
+        let map = map();
+        std::thread::scope(|scope| {
+            let returning = scope.spawn(|| {
+                while bytes::<1>(&map, UserAddr(READ_RETURN)) != [0xcc] {
+                    std::hint::spin_loop();
+                }
+                (map.behind_breakpoint(READ_RETURN + 1), map.way_on(READ_RETURN) != READ_RETURN)
+            });
+            assert!(map.patch_call(READ_RETURN, 0));
+            assert_eq!(returning.join().unwrap(), (Some(READ_RETURN), true));
+        });
+    }
 }
 
 #[test]
