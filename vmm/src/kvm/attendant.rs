@@ -37,18 +37,18 @@ pub enum Posting {
 }
 
 /// Calls that could have been posted follow each other so quickly that attending pays.
-const QUICK: Duration = Duration::from_micros(250);
+const QUICK: Duration = Duration::from_micros(500);
 /// After so many of them in a row a thread asks; and after so many for the first time, when the attendant's host thread
 /// has yet to be made: a program that starts, says a word and ends pays for none.
-const ENOUGH: u32 = 3;
-const ENOUGH_TO_BEGIN: u32 = 16;
+const ENOUGH: u32 = 1;
+const ENOUGH_TO_BEGIN: u32 = 8;
 /// How long the attendant spins for nothing before it sleeps.
-const IDLE: Duration = Duration::from_micros(200);
+const IDLE: Duration = Duration::from_micros(300);
 /// How long it does while no thread that posts is in user mode: longer than a trap takes, so these threads sleep, and whom
 /// they wait for may want the processor.
 const DESERTED: Duration = Duration::from_micros(60);
 /// Calls that it should serve between two sleeps, or it is not worth it; and how often it may serve fewer in a row.
-const WORTHWHILE: u32 = 16;
+const WORTHWHILE: u32 = 4;
 const POOR_TURNS: u32 = 3;
 /// How long a thread waits for its post to be taken.
 const PATIENCE: Duration = Duration::from_micros(15);
@@ -59,9 +59,9 @@ const MOST_SPINS: u64 = 1 << 24;
 /// Misses after which the attendant stays away, and for how long: at first, and at the most.
 const MISSES: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
-const LONGEST_PAUSE: Duration = Duration::from_millis(64);
+const LONGEST_PAUSE: Duration = Duration::from_millis(8);
 /// Calls served between two misses after which those before are forgotten.
-const FORGIVING: u32 = 64;
+const FORGIVING: u32 = 16;
 /// Bytes of its stack: a provider's calls run on it.
 const STACK: usize = 1 << 20;
 /// Nanoseconds that it has patience for at the most when it comes and goes ([`Posting::Flapping`]).
