@@ -10,6 +10,7 @@ extern crate self as vmm;
 pub mod addr;
 pub mod bugcheck;
 pub mod clock;
+mod entry;
 pub mod events;
 pub mod foreign;
 pub mod inherited;
