@@ -40,6 +40,10 @@ const SIGNAL_THREAD_STACK: usize = 64 << 10;
 /// a thread.
 const UNCHECKED: Duration = Duration::from_secs(1);
 
+/// How long a sandbox runs before there are threads for whoever has a signal or a question for it. Most are over by then; until then
+/// signals and tools wait.
+const UNATTENDED: Duration = Duration::from_millis(5);
+
 /// What is under way before the command line is understood, because it takes long and does not depend on it.
 pub(crate) struct Beginning {
     started: Instant,
@@ -151,6 +155,8 @@ struct Ready {
 fn attend(options: &RunOptions, ready: Ready, terminal: &Arc<TerminalModes>) -> Result<u8, Failure> {
     let Ready { started, signals, host, listener, config, keeper, link } = ready;
     let timeout = config.limits.timeout;
+    // A folder of the host's that keeps what was written may have something put away in it.
+    let tidies_up = config.view.upper.is_some();
     let sandbox = Arc::new(Sandbox::start(&host, config).map_err(|error| start_failure(options, &error))?);
 
     let monitor = Monitor::new(host, sandbox.clone(), listener.address.clone(), started);
@@ -171,10 +177,11 @@ fn attend(options: &RunOptions, ready: Ready, terminal: &Arc<TerminalModes>) -> 
         timed_out: timed_out.clone(),
         integrity: options.protection.integrity.0.map(first_check),
     };
-    threads
-        .spawn("signals", SIGNAL_THREAD_STACK, Owner::System, move || forwarder.run())
-        .map_err(|error| Failure::ours(format_args!("cannot start a thread: {}", plain(&error))))?;
-
+    if !sandbox.is_over_within(timeout.map_or(UNATTENDED, |timeout| timeout.min(UNATTENDED))) {
+        threads
+            .spawn("signals", SIGNAL_THREAD_STACK, Owner::System, move || forwarder.run())
+            .map_err(|error| Failure::ours(format_args!("cannot start a thread: {}", plain(&error))))?;
+    }
     let end = sandbox.wait(|| match (&console, &link) {
         (Some(console), _) => console.while_stopped(stop_with_it),
         (None, Some(link)) => {
@@ -206,6 +213,10 @@ fn attend(options: &RunOptions, ready: Ready, terminal: &Arc<TerminalModes>) -> 
     if let Some(link) = link {
         // Before the machine is taken down, which nobody has to wait for.
         link.end(&result);
+    }
+    if !tidies_up {
+        // This process is about to end, which ends all that the sandbox is made of, faster than could be done piece by piece.
+        std::mem::forget((sandbox, monitor));
     }
     result
 }

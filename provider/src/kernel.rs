@@ -20,6 +20,7 @@ use crate::time::TimerService;
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, Condvar, OnceLock, PoisonError};
+use std::time::Duration;
 use vmm::clock::{Clock, ClockKind, ProcessorNumber};
 use vmm::events::HostEvents;
 use vmm::memory::GuestMemory;
@@ -274,6 +275,15 @@ impl Kernel {
             }
             state = self.fate.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Waits until there is something for [`Self::wait`] to tell, but no longer than `patience`; whether it is the end.
+    pub(crate) fn is_over_within(&self, patience: Duration) -> bool {
+        let state = self.fate.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let quiet = |state: &mut FateState| state.outcome.is_none() && !state.stopped;
+        let (state, _) =
+            self.fate.changed.wait_timeout_while(state, patience, quiet).unwrap_or_else(PoisonError::into_inner);
+        state.outcome.is_some()
     }
 
     /// Builds the file-system view that the configuration describes. Called once, before the first task.

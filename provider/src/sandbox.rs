@@ -22,6 +22,7 @@ use rustix::fs::Mode;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use thiserror::Error;
 use vmm::clock::Clock;
 use vmm::events::HostEvents;
@@ -205,6 +206,11 @@ impl Sandbox {
                 Change::Ended(Outcome::Failed) => return SandboxEnd::Failed,
             }
         }
+    }
+
+    /// Waits until the sandbox has ended or the first process has stopped, but no longer than `patience`; whether it has ended.
+    pub fn is_over_within(&self, patience: Duration) -> bool {
+        self.kernel.is_over_within(patience)
     }
 
     /// The other side of the first process's terminal, if it has one of the sandbox's own.
