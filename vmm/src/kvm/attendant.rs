@@ -38,10 +38,8 @@ pub enum Posting {
 
 /// Calls that could have been posted follow each other so quickly that attending pays.
 const QUICK: Duration = Duration::from_micros(500);
-/// After so many of them in a row a thread asks; and after so many for the first time, when the attendant's host thread
-/// has yet to be made: a program that starts, says a word and ends pays for none.
+/// After so many of them in a row a thread asks; the first thread of all at its first: each program begins with a dozen.
 const ENOUGH: u32 = 1;
-const ENOUGH_TO_BEGIN: u32 = 8;
 /// How long the attendant spins for nothing before it sleeps.
 const IDLE: Duration = Duration::from_micros(300);
 /// How long it does while no thread that posts is in user mode: longer than a trap takes, so these threads sleep, and whom
@@ -80,8 +78,8 @@ pub(super) struct Attendant {
     /// Nanoseconds since `epoch` before which nobody asks: the attendant stays away.
     away_until: AtomicU64,
     epoch: Instant,
-    /// The attendant's host thread has been made.
-    begun: AtomicBool,
+    /// Nobody has asked yet.
+    unasked: AtomicBool,
     /// Somebody has asked, or the machine closes: the attendant is to look at its state.
     changed: AtomicBool,
     state: Mutex<State>,
@@ -130,7 +128,7 @@ impl Attendant {
             inside: AtomicUsize::new(0),
             away_until: AtomicU64::new(0),
             epoch: Instant::now(),
-            begun: AtomicBool::new(false),
+            unasked: AtomicBool::new(true),
             changed: AtomicBool::new(false),
             state: Mutex::default(),
             woken: Condvar::new(),
@@ -167,7 +165,7 @@ impl Attendant {
 
     /// Calls in quick succession after which a thread asks.
     fn enough(&self) -> u32 {
-        if self.begun.load(Ordering::Relaxed) { ENOUGH } else { ENOUGH_TO_BEGIN }
+        if self.unasked.swap(false, Ordering::Relaxed) { 0 } else { ENOUGH }
     }
 
     /// Whether a processor is left for the attendant, beside those in user mode and the one that asks; and whether it has
@@ -191,18 +189,31 @@ impl Attendant {
         if state.closed || state.asked.iter().any(|asked| Arc::ptr_eq(asked, post)) {
             return;
         }
+        self.have_thread(&mut state);
+        // Without a thread for it, calls go on trapping.
         if state.thread.is_none() {
-            let attendant = self.clone();
-            let thread = self.threads.spawn("posts", STACK, Owner::System, move || attendant.live());
-            // Without a thread for it, calls go on trapping.
-            let Ok(thread) = thread else { return };
-            state.thread = Some(thread);
-            self.begun.store(true, Ordering::Relaxed);
+            return;
         }
         self.keep_apart(&mut state);
         state.asked.push(post.clone());
         self.changed.store(true, Ordering::SeqCst);
         self.woken.notify_one();
+    }
+
+    /// Makes the attendant's host thread if it is going to be wanted: for whoever has nothing else to do while a program is prepared,
+    /// which would have to wait for it later.
+    pub(super) fn prepare(self: &Arc<Self>) {
+        let mut state = self.state();
+        if self.policy != Posting::Never && self.count() > 1 && !state.closed {
+            self.have_thread(&mut state);
+        }
+    }
+
+    fn have_thread(self: &Arc<Self>, state: &mut State) {
+        if state.thread.is_none() {
+            let attendant = self.clone();
+            state.thread = self.threads.spawn("posts", STACK, Owner::System, move || attendant.live()).ok();
+        }
     }
 
     /// Nobody has taken a post in time.
@@ -252,6 +263,8 @@ impl Attendant {
     /// The attendant's life: it sleeps until it is asked, and attends until nothing comes any more.
     fn live(&self) {
         let mut random = nanoseconds(self.epoch.elapsed()) | 1;
+        // A program that begins sets up its threads by traps, between which it is away for longer than later on.
+        let mut deserted = IDLE;
         let spins = spins(if self.policy == Posting::Always { LONG_PATIENCE } else { PATIENCE });
         loop {
             let mut posts = {
@@ -270,7 +283,8 @@ impl Attendant {
                 Posting::Flapping => Some(Duration::from_nanos(next(&mut random) % FLAP)),
                 Posting::Auto | Posting::Never => Some(IDLE),
             };
-            let served = self.attend(&mut posts, spins, patience);
+            let served = self.attend(&mut posts, spins, patience, deserted);
+            deserted = DESERTED;
             posts.iter().for_each(|post| post.attend(None));
             if self.policy == Posting::Auto {
                 self.take_stock(served);
@@ -291,9 +305,9 @@ impl Attendant {
         }
     }
 
-    /// Takes calls from `posts` until there have been none for as long as it has `patience`, or it has to stay away. Returns
-    /// how many it has served.
-    fn attend(&self, posts: &mut Vec<Arc<Post>>, spins: u64, patience: Option<Duration>) -> u32 {
+    /// Takes calls from `posts` until there have been none for as long as it has `patience`, nobody is in user mode for as long as
+    /// `deserted`, or it has to stay away. Returns how many it has served.
+    fn attend(&self, posts: &mut Vec<Arc<Post>>, spins: u64, patience: Option<Duration>, deserted: Duration) -> u32 {
         let (mut quiet_since, mut looks, mut served, mut total) = (None, 0_u32, 0_u32, 0_u32);
         loop {
             if self.changed.swap(false, Ordering::SeqCst) && !self.look_up(posts, spins) {
@@ -326,7 +340,7 @@ impl Attendant {
             if looks.is_multiple_of(LOOKS) {
                 let now = Instant::now();
                 let quiet = now - *quiet_since.get_or_insert(now);
-                let deserted = quiet >= DESERTED && posts.iter().all(|post| post.is_shut());
+                let deserted = quiet >= deserted && posts.iter().all(|post| post.is_shut());
                 let crowded = self.inside.load(Ordering::Relaxed) + 1 > self.count();
                 if patience.is_some_and(|patience| quiet >= patience)
                     || self.policy == Posting::Auto && (deserted || crowded)

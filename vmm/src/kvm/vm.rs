@@ -118,6 +118,13 @@ impl Vm {
         self.attendant.get().expect("workers set it before they give their first order")
     }
 
+    /// Has whoever takes posted calls get ready, if it is known already.
+    pub(super) fn prepare_attendant(&self) {
+        if let Some(attendant) = self.attendant.get() {
+            attendant.prepare();
+        }
+    }
+
     /// Adds a slot for the machine's own pages, at once.
     ///
     /// # Safety
