@@ -18,7 +18,6 @@ use crate::signal::send::{send_to_group, send_to_process_group};
 use crate::signal::{Detail, SigAction, SigInfo, Signal, SignalCode};
 use crate::syscall::trace::Tracer;
 use crate::task::{Credentials, CurrentTask, ExitStatus, Pid, ResourceLimits, Resources, Task, ThreadGroup, exit};
-use rustix::fs::Mode;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -278,7 +277,7 @@ fn connect(task: &CurrentTask<'_>) -> Result<Option<Arc<OutsideEnd>>, Errno> {
 fn first_task(kernel: &Arc<Kernel>) -> Result<Arc<Task>, StartError> {
     let config = kernel.config();
     let context = kernel.namespace().root_context();
-    context.change_umask(host_umask());
+    context.change_umask(vmm::inherited::umask());
     let resources = Resources {
         mm: Some(MemoryMap::new(kernel.memory()).map_err(StartError::Memory)?),
         files: Some(Arc::new(FdTable::default())),
@@ -292,19 +291,6 @@ fn first_task(kernel: &Arc<Kernel>) -> Result<Arc<Task>, StartError> {
     task.group().add_thread(&task);
     kernel.families().add_first(task.group());
     Ok(task)
-}
-
-/// The monitor's own umask, which the program inherits as it would when run directly.
-fn host_umask() -> u32 {
-    // There is no call that only reads it, and changing it for a moment changes what other threads make meanwhile.
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
-    if let Some(mask) = line.and_then(|text| u32::from_str_radix(text.trim(), 8).ok()) {
-        return mask;
-    }
-    let mask = rustix::process::umask(Mode::RWXG | Mode::RWXO);
-    rustix::process::umask(mask);
-    mask.bits()
 }
 
 /// Goes to the wanted directory, or to the monitor's if the view has it.

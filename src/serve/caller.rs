@@ -137,7 +137,7 @@ impl Own {
             each_thread(|thread| rustix::process::setpriority_process(Some(thread), nice))?;
         }
         if theirs.umask != ours.umask {
-            rustix::process::umask(Mode::from_raw_mode(theirs.umask));
+            vmm::inherited::change_umask(theirs.umask);
         }
         Ok(())
     }

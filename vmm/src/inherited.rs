@@ -1,19 +1,21 @@
-//! What the monitor was started with: which standard descriptors, which other ones, and which signals its caller ignores.
+//! What the monitor was started with: which standard descriptors, which other ones, which signals its caller ignores, and its umask.
 //!
 //! Before `main`, Rust's runtime opens /dev/null for those of 0, 1 and 2 that are closed, and ignores SIGPIPE. A program that is run
 //! with a closed standard input must find it closed, and one under nohup(1) must find SIGHUP ignored, so both are looked at
-//! earlier, when the C library runs the initializers.
+//! earlier, when the C library runs the initializers. No call only reads the umask: it can be changed for a moment while there are no
+//! other threads that make files meanwhile.
 //!
 //! A process that was started ahead, to run a program for a caller who comes later, takes that caller's place ([`take_place`]).
 
 use std::ffi::CString;
 use std::mem::MaybeUninit;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 static OPEN: [AtomicBool; 3] = [const { AtomicBool::new(true) }; 3];
 /// Bit n - 1 for signal n.
 static IGNORED: AtomicU64 = AtomicU64::new(0);
+static UMASK: AtomicU32 = AtomicU32::new(0);
 
 /// Run by the C library before Rust's runtime starts.
 // The section holds pointers to functions that take nothing they need and return nothing, which this is.
@@ -29,6 +31,19 @@ extern "C" fn look() {
     }
     let ignored = (1..=64).filter(|&signal| is_ignored(signal)).fold(0, |set, signal| set | 1 << (signal - 1));
     IGNORED.store(ignored, Ordering::Relaxed);
+    change_umask(change_umask(0o77));
+}
+
+/// This process's umask.
+pub fn umask() -> u32 {
+    UMASK.load(Ordering::Relaxed)
+}
+
+/// Changes this process's umask, and returns what it was.
+pub fn change_umask(mask: u32) -> u32 {
+    UMASK.store(mask, Ordering::Relaxed);
+    // SAFETY: changes a number that the kernel keeps, and touches no memory.
+    unsafe { libc::umask(mask) }
 }
 
 /// Whether this process ignores `signal`. The C library keeps a few to itself, which it says are invalid.
@@ -106,6 +121,13 @@ mod tests {
         assert!(is_ignored(libc::SIGPIPE));
         assert!(!is_ignored(libc::SIGUSR1));
         assert_eq!(ignored_signals() >> (libc::SIGUSR1 - 1) & 1, 0);
+    }
+
+    #[test]
+    fn the_umask_is_seen() {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("Umask:")).unwrap();
+        assert_eq!(u32::from_str_radix(line.trim(), 8), Ok(umask()));
     }
 
     #[test]

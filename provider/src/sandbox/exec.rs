@@ -1,6 +1,6 @@
 //! More programs in a sandbox that runs already, for callers outside.
 
-use super::{Sandbox, SandboxEnd, StartError, enter_directory, host_umask, run, send_from_outside};
+use super::{Sandbox, SandboxEnd, StartError, enter_directory, run, send_from_outside};
 use crate::config::{TerminalSize, User};
 use crate::errno::Errno;
 use crate::exec;
@@ -95,7 +95,7 @@ impl Sandbox {
     fn new_task(&self, user: Option<&User>) -> Result<Arc<Task>, StartError> {
         let config = self.kernel.config();
         let context = self.kernel.namespace().root_context();
-        context.change_umask(host_umask());
+        context.change_umask(vmm::inherited::umask());
         let resources = Resources {
             mm: Some(MemoryMap::new(self.kernel.memory()).map_err(StartError::Memory)?),
             files: Some(Arc::new(FdTable::default())),
