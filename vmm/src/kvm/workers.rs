@@ -154,6 +154,8 @@ impl Workers {
             return Err(Exhausted);
         }
         if let Some(idle) = pool.idle.pop() {
+            // Whoever is woken may take this processor at once, and wants the pool itself before it is done.
+            drop(pool);
             idle.send(Order::Live(job, attention.clone(), calls.clone()));
             return Ok(());
         }
@@ -161,6 +163,7 @@ impl Workers {
             let (mailbox, thread) = self.hire(ready)?;
             pool.direct += 1;
             pool.threads.push(thread);
+            drop(pool);
             mailbox.send(Order::Live(job, attention.clone(), calls.clone()));
             return Ok(());
         }
