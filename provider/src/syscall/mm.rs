@@ -5,8 +5,8 @@ use super::args::flags_arg;
 use crate::errno::Errno;
 use crate::fs::{Fd, Mapping, MountFlags, OpenFile, Seals};
 use crate::mm::{
-    Advice, Backing, Content, Extend, Label, LockMode, MapRequest, Placement, RemapRequest, Sharing, Source, VmaFlags,
-    advised_range,
+    Advice, Backing, Content, Extend, Label, LockMode, MapRequest, MemoryMap, Placement, RemapRequest, Sharing, Source,
+    VmaFlags, advised_range,
 };
 use crate::task::CurrentTask;
 use std::sync::Arc;
@@ -160,11 +160,10 @@ pub(super) fn mmap(
         may_map_low: has(task, CAP_SYS_RAWIO),
         may_lock,
     };
-    if request.placement == Placement::Fixed {
-        // What it replaces has to be flushed, for which the thread would have to leave user mode.
-        task.needs_thread()?;
-    }
     let mm = task.mm();
+    if request.placement == Placement::Fixed {
+        may_take_away(task, &mm, hint, len)?;
+    }
     let at = match writable_file {
         None => mm.map(request)?,
         Some(file) => file.file().map_writable(&mut |seals| {
@@ -296,15 +295,29 @@ fn file_content(
     })
 }
 
+/// For a call that takes pages or rights away in a range: gives up where somebody other than the task's own thread acts and would
+/// have to make it leave user mode, or keep all others waiting for long; or where it would take away what the thread is to return to.
+fn may_take_away(task: &CurrentTask<'_>, mm: &MemoryMap, start: UserAddr, len: u64) -> Result<(), Errno> {
+    /// Bytes that are taken away in a millisecond at the most, all of them touched. A stack of a thread that ends is less.
+    const MOST: u64 = 16 << 20;
+    if !task.is_posted() {
+        return Ok(());
+    }
+    let is_short = len <= MOST && !task.kernel().memory().interrupts_to_take_away();
+    if is_short && !mm.has_trampolines_in(start, len) { Ok(()) } else { Err(Errno::NEEDS_THREAD) }
+}
+
 pub(super) fn munmap(task: &CurrentTask<'_>, start: UserAddr, len: u64) -> Result<(), Errno> {
-    task.mm().unmap(start, len)
+    let mm = task.mm();
+    may_take_away(task, &mm, start, len)?;
+    mm.unmap(start, len)
 }
 
 pub(super) fn brk(task: &CurrentTask<'_>, to: UserAddr) -> Result<UserAddr, Errno> {
     let mm = task.mm();
-    if task.is_posted() && to < mm.heap().end && to.0 != 0 {
-        // As for mmap over what is there.
-        return Err(Errno::NEEDS_THREAD);
+    let end = mm.heap().end;
+    if to < end && to.0 != 0 {
+        may_take_away(task, &mm, to, end.0 - to.0)?;
     }
     Ok(mm.brk(to))
 }
@@ -323,7 +336,9 @@ pub(super) fn mprotect(task: &CurrentTask<'_>, start: UserAddr, len: u64, prot: 
         return Err(Errno::EINVAL);
     }
     let extend = if prot.contains(Prot::GROWSDOWN) { Extend::Down } else { Extend::No };
-    task.mm().protect(range, prot.access(), extend)
+    let mm = task.mm();
+    may_take_away(task, &mm, start, len)?;
+    mm.protect(range, prot.access(), extend)
 }
 
 pub(super) fn mremap(
@@ -354,11 +369,10 @@ pub(super) fn madvise(task: &CurrentTask<'_>, start: UserAddr, len: u64, advice:
     if range.is_empty() {
         return Ok(());
     }
-    match advice {
-        // Linux reports holes only once it has walked the range; the flags of a mapping it names here are none.
-        Some(advice) => task.mm().advise(range, advice),
-        None => task.mm().advise(range, Advice::Hint),
-    }
+    let mm = task.mm();
+    may_take_away(task, &mm, start, range.len())?;
+    // Linux reports holes only once it has walked the range; the flags of a mapping it names here are none.
+    mm.advise(range, advice.unwrap_or(Advice::Hint))
 }
 
 /// What a number of madvise(2) means; the inner `None` is advice that changes nothing, the outer is not known.

@@ -6,7 +6,7 @@ use crate::syscall::{Outcome, posted};
 use crate::task::Work;
 use crate::testing::{Fixture, config, fixture, fixture_with};
 use linux_raw_sys::general::*;
-use vmm::addr::UserAddr;
+use vmm::addr::{UserAddr, UserRange};
 
 /// Bytes that a pipe takes.
 const CAPACITY: u64 = 64 << 10;
@@ -275,17 +275,31 @@ fn what_is_ready_is_found_by_post_and_waited_for_by_trap() {
 }
 
 #[test]
-fn memory_grows_by_post_and_shrinks_by_trap() {
+fn memory_is_mapped_and_taken_away_by_post() {
+    const HUGE: u64 = 64 << 20;
     let mut fixture = fixture();
     let heap = UserAddr(0x10_0000_0000);
     fixture.task.mm().unwrap().set_heap(heap);
     assert_eq!(fixture.posted(__NR_brk, &[0]), Some(heap.0));
     assert_eq!(fixture.posted(__NR_brk, &[heap.0 + 8192]), Some(heap.0 + 8192));
-    assert_eq!(fixture.posted(__NR_brk, &[heap.0 + 4096]), None);
-    assert_eq!(fixture.task.mm().unwrap().heap().end, UserAddr(heap.0 + 8192));
+    assert_eq!(fixture.posted(__NR_brk, &[heap.0 + 4096]), Some(heap.0 + 4096));
+    assert_eq!(fixture.task.mm().unwrap().heap().end, UserAddr(heap.0 + 4096));
     let at = fixture.posted(__NR_mmap, &[0, 8192, 3, 0x22, u64::MAX, 0]).unwrap();
-    assert_eq!(fixture.posted(__NR_mmap, &[at, 4096, 3, 0x32, u64::MAX, 0]), None);
-    assert_eq!(fixture.posted(__NR_munmap, &[at, 4096]), None);
+    let value = 7u64.to_ne_bytes();
+    fixture.task.mm().unwrap().write(UserAddr(at), &value).unwrap();
+    assert_eq!(fixture.posted(__NR_mmap, &[at, 4096, 3, 0x32, u64::MAX, 0]), Some(at));
+    assert_eq!(fixture.get::<u64>(UserAddr(at)), 0);
+    fixture.task.mm().unwrap().write(UserAddr(at), &value).unwrap();
+    assert_eq!(fixture.posted(__NR_madvise, &[at, 4096, 4]), Some(0));
+    assert_eq!(fixture.get::<u64>(UserAddr(at)), 0);
+    assert_eq!(fixture.posted(__NR_mprotect, &[at, 4096, 1]), Some(0));
+    assert!(fixture.task.mm().unwrap().write(UserAddr(at), &value).is_err());
+    assert_eq!(fixture.posted(__NR_munmap, &[at, 4096]), Some(0));
+    assert!(!fixture.task.mm().unwrap().is_mapped(UserRange::new(UserAddr(at), 4096).unwrap()));
+    // What takes long keeps nobody else waiting.
+    let huge = fixture.posted(__NR_mmap, &[0, HUGE, 3, 0x22, u64::MAX, 0]).unwrap();
+    assert_eq!(fixture.posted(__NR_munmap, &[huge, HUGE]), None);
+    assert_eq!(fixture.trapped(__NR_munmap, &[huge, HUGE]), Ok(Outcome::Return(0)));
 }
 
 #[test]

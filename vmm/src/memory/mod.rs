@@ -153,6 +153,12 @@ impl GuestMemory {
         self.pool().held() * PAGE_SIZE
     }
 
+    /// Whether threads that run in an address space leave user mode for a moment when pages or rights are taken away in it:
+    /// with nested paging each flushes what its processor remembers; KVM does that by itself for what it shadows.
+    pub fn interrupts_to_take_away(&self) -> bool {
+        self.machine.paging() == crate::Paging::Hardware
+    }
+
     pub(crate) fn machine(&self) -> &dyn Machine {
         &*self.machine
     }

@@ -303,6 +303,12 @@ impl MemoryMap {
         self.sites.changed(&table);
     }
 
+    /// Tells whether trampolines lie in a range: mapping it takes them away from whoever is in one.
+    pub(crate) fn has_trampolines_in(&self, start: UserAddr, len: u64) -> bool {
+        let Some(range) = UserRange::new(start, len) else { return false };
+        !self.sites.is_far_from_areas(range) && self.sites.table.read().first_area_in(range).is_some()
+    }
+
     /// Resolves a fault at an address that the map does not know: a page of trampolines was compressed, say.
     pub(super) fn resolve_in_trampolines(&self, address: UserAddr, access: Access) -> bool {
         if access.contains(Access::WRITE) || !self.sites.may_be_trampoline(address.0) {
