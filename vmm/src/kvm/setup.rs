@@ -58,6 +58,11 @@ pub(super) fn kernel_code() -> kvm_segment {
     }
 }
 
+/// The ring-3 code segment.
+fn user_code() -> kvm_segment {
+    kvm_segment { selector: layout::USER_CODE, dpl: 3, ..kernel_code() }
+}
+
 /// The ring-0 stack segment.
 pub(super) fn kernel_data() -> kvm_segment {
     kvm_segment {
@@ -168,5 +173,11 @@ fn share_time(vcpu: &VcpuFd) {
 /// Puts the calling virtual CPU into ring 0 with a root and the bases of FS and GS.
 pub(super) fn enter_ring0(sregs: &mut kvm_sregs, root: GuestPhys) {
     (sregs.cs, sregs.ss) = (kernel_code(), kernel_data());
+    sregs.cr3 = root.0;
+}
+
+/// As [`enter_ring0`], into ring 3.
+pub(super) fn enter_ring3(sregs: &mut kvm_sregs, root: GuestPhys) {
+    (sregs.cs, sregs.ss) = (user_code(), user_data());
     sregs.cr3 = root.0;
 }

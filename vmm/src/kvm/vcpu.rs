@@ -175,10 +175,16 @@ impl Vcpu {
             // the host is virtual.
             let mut sregs = self.fresh;
             (sregs.fs.base, sregs.gs.base) = (canonical(fs), canonical(gs));
-            setup::enter_ring0(&mut sregs, rooted.root.phys());
+            if in_guest {
+                setup::enter_ring0(&mut sregs, rooted.root.phys());
+                self.ring = Ring::Kernel;
+            } else {
+                // Its ring 0 is interpreted, and the way from there to the program with it.
+                setup::enter_ring3(&mut sregs, rooted.root.phys());
+                self.ring = Ring::User;
+            }
             self.fd.sync_regs_mut().sregs = sregs;
             self.fd.set_sync_dirty_reg(SyncReg::SystemRegister);
-            self.ring = Ring::Kernel;
             return Ok(in_guest && !fresh);
         }
         if self.leaving.is_none() && fresh {
