@@ -6,8 +6,8 @@
 //! for this executable only: in the place of the shared libraries that the standard library is linked with it finds
 //! scripts that name the archives. Nothing here asks the name-service switch, the one thing that needs shared libraries.
 //!
-//! Such an executable begins in `vmm`'s `entry` module, and has the functions that a start runs side by side (`link/first.txt`, which
-//! `link/first` makes). They were in every part of seven megabytes, which is a hundred page faults that map sixteen pages each, and as many
+//! Such an executable begins in `vmm`'s `entry` module, and has the functions that a start runs side by side (`src/start-order.txt`, which
+//! `benches/start-order` makes). They were in every part of seven megabytes, which is a hundred page faults that map sixteen pages each, and as many
 //! pages to take down at the end: three times the cost of creating a virtual machine.
 
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ const SCRIPTS: [(&str, &[&str]); 2] =
     [("libc.so", &["libc.a", "libgcc_eh.a", "libgcc.a"]), ("libgcc_s.so", &["libgcc_eh.a", "libgcc.a"])];
 
 /// The functions that come first.
-const FIRST: &str = "link/first.txt";
+const FIRST: &str = "src/start-order.txt";
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
