@@ -61,7 +61,7 @@ pub use namespace::Namespace;
 pub use open::{MAX_RW_COUNT, OpenFile};
 pub use tmp::Seals;
 pub use traits::{
-    DirEntry, DirSink, Directory, File, FileSystem, Inode, Link, LinkTarget, Mapping, OffsetKeeper, OwnOffset,
+    DirEntry, DirSink, Directory, File, FileSystem, Inode, Link, LinkTarget, Mapping, OffsetKeeper, OwnOffset, Recall,
     WaitSource,
 };
 pub use types::{AttributeChange, FileKind, FsStat, NewNode, OpenFlags, Permissions, Ready, Stat, Timestamp};

@@ -6,10 +6,10 @@ use super::notify::Watches;
 use super::tmp::TmpFs;
 use super::usage::Usage;
 use super::walk::{LastLink, Resolve, Tail, Walker};
-use super::{FileKind, FileLocks, FsContext, Location, NewNode, OpenFile, OpenFlags, Seals, Stat};
+use super::{FileKind, FileLocks, FsContext, Location, NewNode, OpenFile, OpenFlags, Recall, Seals, Stat};
 use crate::errno::Errno;
 use crate::sync::{Mutex, MutexGuard, Rank};
-use crate::task::CurrentTask;
+use crate::task::{Credentials, CurrentTask};
 use std::fmt;
 use std::sync::Arc;
 
@@ -196,6 +196,23 @@ impl Namespace {
         let child = entry.adopt(name, inode);
         self.keep(&child);
         place(child)
+    }
+
+    /// The directory that `name` stood for when it was last looked at, or what is mounted there; `None` if nothing is remembered, or
+    /// something else.
+    pub(super) fn recall(&self, who: &Credentials, directory: &Location, name: &[u8]) -> Option<(Location, Recall)> {
+        let child = directory.entry().child(name).filter(|child| child.inode().kind() == FileKind::Directory)?;
+        let recall = if child.is_covered() {
+            Recall::Certain
+        } else {
+            directory.inode().as_dir()?.recall(who, name, child.inode())
+        };
+        let place = Location::new(directory.mount()?.clone(), child);
+        match recall {
+            Recall::Nothing => None,
+            Recall::Certain => Some((self.top(place), recall)),
+            Recall::Likely => Some((place, recall)),
+        }
     }
 
     fn keep(&self, entry: &Arc<Entry>) {

@@ -7,7 +7,7 @@
 use super::tmp::TmpOptions;
 use super::{AttributeChange, FileKind, FsStat, NewNode, OpenFlags, Permissions, Ready, Seals, Sink, Source, Stat};
 use crate::errno::Errno;
-use crate::task::CurrentTask;
+use crate::task::{Credentials, CurrentTask};
 use std::any::Any;
 use std::fmt::Debug;
 use std::os::fd::BorrowedFd;
@@ -141,6 +141,17 @@ pub trait Inode: Send + Sync + Debug + Any {
     fn as_any(&self) -> &dyn Any;
 }
 
+/// What a directory remembers of a name ([`Directory::recall`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recall {
+    /// Nothing that counts: the name has to be confirmed or looked up.
+    Nothing,
+    /// The name leads to the object: nobody else has a say in that.
+    Certain,
+    /// It led there when it was last looked at. [`Directory::confirm_way`] tells for a whole way of such names whether it still does.
+    Likely,
+}
+
 /// A directory's operations. Names have no slash and are neither empty, `.` nor `..`.
 pub trait Directory {
     /// Finds an entry, for a file system whose names are the same for everybody: `ENOENT`, `ENAMETOOLONG`. Also used to build
@@ -155,6 +166,16 @@ pub trait Directory {
     /// Tells whether `name` still leads to `inode`, which an earlier lookup has found; `false`: look it up again. This is
     /// cheaper than a lookup where objects are costly to make.
     fn confirm(&self, _name: &[u8], _inode: &Arc<dyn Inode>) -> bool {
+        false
+    }
+    /// What is remembered, without asking anybody, of `name` having led to the directory `inode`. `Likely` only for one who is
+    /// refused every search by [`Self::confirm_way`] that Linux would refuse.
+    fn recall(&self, _who: &Credentials, _name: &[u8], _inode: &Arc<dyn Inode>) -> Recall {
+        Recall::Nothing
+    }
+    /// Tells whether the relative path `way`, of names that were all `Likely`, leads from here to the directory `inode`, through
+    /// directories only; `.` and `..` may be in it, but not so that it leaves this directory.
+    fn confirm_way(&self, _way: &[u8], _inode: &Arc<dyn Inode>) -> bool {
         false
     }
     /// Makes an entry; `EEXIST` if there is one, `EPERM` where the file system makes none.

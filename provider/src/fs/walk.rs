@@ -5,13 +5,16 @@
 
 use super::access::{self, Want};
 use super::namespace::Namespace;
-use super::{FileKind, Link, LinkTarget, Location, MountFlags, Stat};
+use super::{FileKind, Link, LinkTarget, Location, MountFlags, Recall, Stat};
 use crate::errno::Errno;
 use crate::task::{Credentials, CurrentTask};
 use std::sync::Arc;
 
 /// Symbolic links in one walk (MAXSYMLINKS).
 const LINKS_MAX: u32 = 40;
+/// Names that are confirmed together rather than each for itself: for a host directory that takes three system calls, not one a name,
+/// but one of them only has a path.
+const LEAP_MIN: u32 = 3;
 
 bitflags::bitflags! {
     /// How a walk is confined: the RESOLVE_* flags of openat2(2).
@@ -215,8 +218,62 @@ impl<'a, 't> Walker<'a, 't> {
             self.check_mount(at, &self.root)?;
             *at = self.root.clone();
         }
-        pending.push((path, 0));
+        let walked = self.leap(at, &path);
+        pending.push((path, walked));
         Ok(())
+    }
+
+    /// Goes down `path` from `at` as far as the directories are known, but for the last name, and has the file system confirm that at
+    /// once. Returns how much of the path is behind `at` then: nothing where ordinary steps have to be taken.
+    fn leap(&self, at: &mut Location, path: &[u8]) -> usize {
+        let Some((_, who)) = &self.task else { return 0 };
+        if !self.resolve.is_empty() {
+            return 0;
+        }
+        // Where the way starts that is to be confirmed, and how many directories below that the walk is.
+        let (mut start, mut start_offset, mut depth) = (at.clone(), 0, 0);
+        let (mut place, mut offset, mut names) = (at.clone(), 0, 0);
+        for (name, behind) in components(all_but_last(path)) {
+            if self.check_search(&place).is_err() {
+                break;
+            }
+            match name {
+                b"." => {}
+                b".." => {
+                    let parent = if depth > 0 && !place.is_same(&self.root) { place.parent() } else { None };
+                    let Some(parent) = parent else { break };
+                    place = parent;
+                    depth -= 1;
+                }
+                _ => match self.namespace.recall(who, &place, name) {
+                    Some((known, Recall::Likely)) => {
+                        place = known;
+                        depth += 1;
+                        names += 1;
+                    }
+                    Some((known, Recall::Certain)) if names == 0 => {
+                        place = known;
+                        start = place.clone();
+                        start_offset = behind;
+                    }
+                    _ => break,
+                },
+            }
+            offset = behind;
+        }
+        *at = start;
+        if names < LEAP_MIN {
+            return start_offset;
+        }
+        let slashes = path[start_offset..offset].iter().take_while(|byte| **byte == b'/').count();
+        let way = &path[start_offset + slashes..offset];
+        match at.inode().as_dir() {
+            Some(operations) if operations.confirm_way(way, place.inode()) => {
+                *at = place;
+                offset
+            }
+            _ => start_offset,
+        }
     }
 
     fn parent(&self, at: Location) -> Result<Location, Errno> {
@@ -256,6 +313,23 @@ impl<'a, 't> Walker<'a, 't> {
     }
 }
 
+/// A path without its last name and what follows that.
+fn all_but_last(path: &[u8]) -> &[u8] {
+    let last = path.iter().rposition(|byte| *byte != b'/').unwrap_or(0);
+    let slash = path[..last].iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+    &path[..slash]
+}
+
+/// The names of a path, each with the offset behind it.
+fn components(path: &[u8]) -> impl Iterator<Item = (&[u8], usize)> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let start = at + path[at..].iter().take_while(|byte| **byte == b'/').count();
+        at = start + path[start..].iter().take_while(|byte| **byte != b'/').count();
+        (at > start).then(|| (&path[start..at], at))
+    })
+}
+
 /// Takes the next component: its name, whether slashes follow it, and whether it is the last of all.
 fn next_component(pending: &mut Vec<(Vec<u8>, usize)>) -> Option<(Vec<u8>, bool, bool)> {
     loop {
@@ -278,10 +352,14 @@ fn next_component(pending: &mut Vec<(Vec<u8>, usize)>) -> Option<(Vec<u8>, bool,
 }
 
 #[cfg(test)]
+#[path = "leap_tests.rs"]
+mod leap_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
-    fn components(path: &[u8]) -> Vec<(String, bool, bool)> {
+    fn taken(path: &[u8]) -> Vec<(String, bool, bool)> {
         let mut pending = vec![(path.to_vec(), 0)];
         std::iter::from_fn(|| next_component(&mut pending))
             .map(|(name, slash, last)| (String::from_utf8(name).unwrap(), slash, last))
@@ -290,9 +368,19 @@ mod tests {
 
     #[test]
     fn slashes_between_components_do_not_count() {
-        assert_eq!(components(b"//a///b"), [("a".into(), true, false), ("b".into(), false, true)]);
-        assert_eq!(components(b"a//"), [("a".into(), true, true)]);
-        assert_eq!(components(b"///"), []);
+        assert_eq!(taken(b"//a///b"), [("a".into(), true, false), ("b".into(), false, true)]);
+        assert_eq!(taken(b"a//"), [("a".into(), true, true)]);
+        assert_eq!(taken(b"///"), []);
+    }
+
+    #[test]
+    fn all_names_but_the_last_are_leapt_over() {
+        let names = |path: &'static [u8]| -> Vec<_> { components(all_but_last(path)).collect() };
+        assert_eq!(names(b"/a//bc/d//"), [(&b"a"[..], 2), (&b"bc"[..], 6)]);
+        assert_eq!(names(b"a/./.."), [(&b"a"[..], 1), (&b"."[..], 3)]);
+        for path in [&b"a"[..], b"/a", b"//a/", b"/", b"//", b""] {
+            assert_eq!(names(path), []);
+        }
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use super::HostInode;
 use super::inode::kept_bits;
 use crate::errno::Errno;
-use crate::fs::{DirSink, Directory, FileKind, Inode, NewNode, OpenFlags};
-use crate::task::CurrentTask;
+use crate::fs::{DirSink, Directory, FileKind, Inode, NewNode, OpenFlags, Recall};
+use crate::task::{Credentials, CurrentTask};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::fs::{linkat, mkdirat, mknodat, openat, renameat_with, statat, symlinkat, unlinkat};
 use std::any::Any;
@@ -145,6 +145,17 @@ impl Directory for HostInode {
 
     fn confirm(&self, name: &[u8], inode: &Arc<dyn Inode>) -> bool {
         host(inode.as_any()).is_ok_and(|inode| self.still_has(name, inode))
+    }
+
+    fn recall(&self, who: &Credentials, name: &[u8], inode: &Arc<dyn Inode>) -> Recall {
+        match host(inode.as_any()) {
+            Ok(inode) if self.may_recall(who, name, inode) => Recall::Likely,
+            _ => Recall::Nothing,
+        }
+    }
+
+    fn confirm_way(&self, way: &[u8], inode: &Arc<dyn Inode>) -> bool {
+        host(inode.as_any()).is_ok_and(|inode| self.still_leads(way, inode))
     }
 
     fn create(&self, name: &[u8], node: &NewNode<'_>) -> Result<Arc<dyn Inode>, Errno> {

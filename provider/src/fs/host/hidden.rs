@@ -113,6 +113,8 @@ pub(in crate::fs) struct Hidden {
     objects: HashSet<Identity>,
     /// By the directory.
     names: HashMap<Identity, HashSet<Box<[u8]>>>,
+    /// Those of all directories.
+    names_anywhere: HashSet<Box<[u8]>>,
     /// What leads to something hidden.
     ways: HashSet<Identity>,
     /// Some of `ways` are symbolic links.
@@ -124,6 +126,7 @@ impl Hidden {
     pub(in crate::fs) fn add(&mut self, secret: &Secret) {
         let directory = &secret.directory;
         self.names.entry(directory.identity).or_default().insert(secret.name.clone());
+        self.names_anywhere.insert(secret.name.clone());
         self.objects.extend(&secret.objects);
         self.ways.extend(directory.way.iter().map(|(step, _)| step));
         self.links_lead |= directory.way.iter().any(|(_, kind)| *kind == FileType::Symlink);
@@ -143,6 +146,11 @@ impl Hidden {
     /// would show what lies elsewhere by then.
     pub(super) fn needs(&self, object: Identity) -> bool {
         self.ways.contains(&object)
+    }
+
+    /// Tells whether the name is hidden in any directory.
+    pub(super) fn hides_somewhere(&self, name: &[u8]) -> bool {
+        self.names_anywhere.contains(name)
     }
 
     /// Tells whether the name is hidden, whatever it stands for.

@@ -191,6 +191,15 @@ impl HostInode {
         true
     }
 
+    /// Tells whether these attributes, just read, are this object's; if so they are what is known of it from now on.
+    pub(super) fn is_still(&self, host: &Statx) -> bool {
+        let same = key(host) == self.key && kind(host) == self.kind;
+        if same {
+            *self.seen.lock() = self.tree.set_ids.shown(self.key, convert(host));
+        }
+        same
+    }
+
     fn hides(&self, name: &[u8], host: &Statx) -> bool {
         let found = key(host);
         let directory = (self.key.device, self.key.inode);

@@ -5,8 +5,8 @@ use super::upper::Upper;
 use super::{OverlayInode, Union};
 use crate::errno::Errno;
 use crate::fs::host::HostInode;
-use crate::fs::{DirSink, Directory, FileKind, Inode, NewNode, RENAME_EXCHANGE, RENAME_NOREPLACE};
-use crate::task::CurrentTask;
+use crate::fs::{DirSink, Directory, FileKind, Inode, NewNode, RENAME_EXCHANGE, RENAME_NOREPLACE, Recall};
+use crate::task::{Credentials, CurrentTask};
 use std::any::Any;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -179,6 +179,34 @@ impl Directory for OverlayInode {
                 _ => false,
             },
             Err(_) => false,
+        }
+    }
+
+    fn recall(&self, who: &Credentials, name: &[u8], inode: &Arc<dyn Inode>) -> Recall {
+        let Ok(object) = overlay(inode.as_any()) else { return Recall::Nothing };
+        match self.upper() {
+            // Others may write to a host directory, too.
+            Some(Upper::Host(_)) => return Recall::Nothing,
+            Some(upper) => match upper.child(name) {
+                Ok(None) => {}
+                Ok(Some(upper)) if object.upper().is_some_and(|ours| ours.address() == upper.address()) => {
+                    return Recall::Certain;
+                }
+                _ => return Recall::Nothing,
+            },
+            None => {}
+        }
+        match (self.lower(), object.lower()) {
+            (Some(directory), Some(lower)) if directory.may_recall(who, name, &lower) => Recall::Likely,
+            _ => Recall::Nothing,
+        }
+    }
+
+    fn confirm_way(&self, way: &[u8], inode: &Arc<dyn Inode>) -> bool {
+        let Ok(object) = overlay(inode.as_any()) else { return false };
+        match (self.lower(), object.lower()) {
+            (Some(directory), Some(lower)) => directory.still_leads(way, &lower),
+            _ => false,
         }
     }
 
