@@ -1,4 +1,4 @@
-//! Memory calls: arguments in, [`MemoryMap`](crate::mm::MemoryMap) operations out. Validation is in Linux's order (`mm/mmap.c`, `mm/mprotect.c`,
+//! Memory calls: arguments in, [`MemoryMap`] operations out. Validation is in Linux's order (`mm/mmap.c`, `mm/mprotect.c`,
 //! `mm/madvise.c`, …).
 
 use super::args::flags_arg;
