@@ -54,12 +54,24 @@ pub const FAST_TRAPS: [u64; 2] = [FAST_PAGE + 0x180, FAST_PAGE + 0x190];
 /// What that SYSCALL leaves in RCX.
 pub const FAST_AFTER_SYSCALL: u64 = FAST_TRAPS[1] + 2;
 
+/// From here on a change of the mask has used RCX: it lies in [`call::RETURN`].
+pub const FAST_MASK: u64 = FAST_PAGE + 0x1c0;
+/// The instruction that sets the mask, to R11: what was the mask has been stored where the program wants it.
+pub const FAST_MASK_SET: u64 = FAST_PAGE + 0x220;
+/// One past the instructions that run then.
+pub const FAST_MASK_END: u64 = FAST_PAGE + 0x260;
+
 /// Numbers of system calls that have a word in the answers page.
 pub const CALLS: usize = 480;
-/// A call's word that says that it traps. Any word with bit 63 set that is not [`CALL_IS_POSTED`] does.
+/// A call's word that says that it traps. Any word with bit 63 set does that is none of the next two.
 pub const CALL_TRAPS: u64 = u64::MAX;
 /// A call's word that says that it may be posted.
 pub const CALL_IS_POSTED: u64 = u64::MAX - 1;
+/// A call's word that says that the guest itself changes the thread's mask, [`call::MASK`], as rt_sigprocmask(2) does.
+pub const CALL_IS_MASK: u64 = u64::MAX - 2;
+
+/// The bits that a mask may have: all but those of Linux's signals 9 and 19, which cannot be blocked.
+pub const MASKABLE: u64 = !(1 << (9 - 1) | 1 << (19 - 1));
 
 /// Rounds after which a thread no longer waits for a call that somebody has taken.
 pub const ROUNDS: u32 = 8;
@@ -97,6 +109,8 @@ pub mod call {
     pub const ANSWERED: u64 = 0x90;
     /// Calls by SYSCALL until one traps that might be made without (8 bits): one in 256 does.
     pub const SAMPLE: u64 = 0x98;
+    /// What the thread keeps from interrupting it: the signals that it blocks, as a set of Linux's.
+    pub const MASK: u64 = 0xa0;
     /// Where RFLAGS lie on the fast path's stack.
     pub const RFLAGS: u64 = STACK - 8;
     /// The end of the fast path's stack, which holds one word: a program's own may have none to spare.
@@ -112,6 +126,8 @@ pub mod call {
     pub const DONE: u32 = 3;
     /// The call has to be made by trap.
     pub const REFUSED: u32 = 4;
+    /// The mask was changed while there may be something that it held back.
+    pub const CHANGED: u32 = 5;
 }
 
 /// Bytes between two exception stubs.

@@ -122,6 +122,7 @@ impl Provider for LinuxProvider {
             if !call_site::resolves(task, entry, record.exception) {
                 exception::serve(task, record.exception);
             }
+            task.look_behind_mask();
             leave(task, Disposition::Resume, None)
         }))
     }
@@ -132,7 +133,10 @@ impl Provider for LinuxProvider {
     }
 
     fn dispatch_kick(&self, thread: &Context, frame: &mut TrapFrame<'_>) -> Disposition {
-        with_task(thread, frame, |task, _| leave(task, Disposition::Resume, None))
+        with_task(thread, frame, |task, _| {
+            task.look_behind_mask();
+            leave(task, Disposition::Resume, None)
+        })
     }
 
     fn exit_thread(&self, thread: &Context, reason: ExitReason) {

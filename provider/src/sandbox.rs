@@ -325,6 +325,7 @@ fn run(host: &Host, current: &mut CurrentTask<'_>) -> Result<(), StartError> {
         context: task.clone(),
     })?;
     task.set_thread(thread.clone());
+    task.give_mask();
     // From here on a signal kicks the thread; one that came before kicks it now.
     if !task.signals().leaving_provider() {
         task.kick();

@@ -55,6 +55,7 @@ programs! {
     socket_details: "socket_details.c", in Memory, linked Static | Dynamic, exits 0;
     sigio: "sigio.c", in Memory, linked Static, exits 0;
     posts: "posts.c", in Memory, linked Static | Dynamic, exits 0;
+    masks: "masks.c", in Memory, linked Static | Dynamic | Musl, exits 0;
     aio: "aio.c", in HostFolder | Overlay | Memory, linked Static, exits 0;
     splice: "splice.c", in HostFolder | Overlay | Memory, linked Static, exits 0;
     polling: "polling.c", input "a line\n", in Memory, linked Static | Dynamic, exits 0;

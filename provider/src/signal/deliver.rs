@@ -174,8 +174,15 @@ impl CurrentTask<'_> {
 
     /// Replaces the blocked mask; what it unblocks is delivered before the next instruction of the program.
     pub fn set_blocked(&self, mask: SignalSet) {
-        self.signals().state().blocked = mask.blockable();
+        self.signals().replace_blocked(mask);
         if self.pending_for_us(!mask.blockable()) {
+            self.signals().raise_attention();
+        }
+    }
+
+    /// Sees what the mask lets through that the thread may have changed by itself.
+    pub(crate) fn look_behind_mask(&self) {
+        if self.pending_for_us(!self.signals().blocked()) {
             self.signals().raise_attention();
         }
     }

@@ -95,9 +95,10 @@ pub(super) fn push(task: &mut CurrentTask<'_>, info: &SigInfo, action: &SigActio
     }
     let mm = task.mm();
     let registers = task.frame.registers;
+    let blocked = task.signals().blocked();
     let (alt_stack, mask, exception) = {
         let state = task.signals().state();
-        (state.alt_stack, state.saved_mask.unwrap_or(state.blocked), state.last_exception)
+        (state.alt_stack, state.saved_mask.unwrap_or(blocked), state.last_exception)
     };
     let fpu_size = u64::try_from(fpu::frame_size(task.frame.cpu)).map_err(|_| FrameError)?;
     let place = Place::choose(registers.rsp, &alt_stack, action.flags(), fpu_size).ok_or(FrameError)?;

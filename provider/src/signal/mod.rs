@@ -6,6 +6,7 @@
 //! Lock ranks: a queue is [`Rank::Signals`](crate::sync::Rank::Signals), dispositions are leaves. No two queues are locked at once.
 
 mod action;
+mod blocked;
 mod code;
 pub mod deliver;
 mod descriptor;

@@ -61,7 +61,10 @@ fn queue(task: &Arc<Task>, target: Target, info: SigInfo) -> Result<(), Errno> {
         Target::Process => group.signals().with_pending(push),
     }
     match target {
-        Target::Thread => notify(task),
+        Target::Thread => {
+            task.take_mask_back();
+            notify(task);
+        }
         Target::Process => notify_group(group, signal),
     }
     task.kernel().signal_arrivals().wake(Ready::IN);
@@ -82,6 +85,7 @@ pub(crate) fn send_timer(task: &Arc<Task>, target: Target, info: SigInfo) -> boo
     match target {
         Target::Thread => {
             task.signals().state().pending.push_again(info);
+            task.take_mask_back();
             notify(task);
         }
         Target::Process => {
@@ -146,6 +150,7 @@ pub fn notify(task: &Task) {
 /// Makes a thread that would take the signal look at it: the first that does not block it. All look at SIGKILL.
 fn notify_group(group: &ThreadGroup, signal: Signal) {
     let threads = group.threads();
+    threads.iter().for_each(|thread| thread.take_mask_back());
     if signal == Signal::SIGKILL {
         threads.iter().for_each(|thread| notify(thread));
         return;
@@ -164,13 +169,16 @@ impl CurrentTask<'_> {
         let signal = info.signal;
         let handlers = self.group().signals().handlers();
         let mut state = self.signals().state();
-        let blocked = state.blocked.contains(signal);
+        let mask = self.signals().blocked();
+        let blocked = mask.contains(signal);
         if blocked || handlers.get(signal).handler == super::SigAction::IGNORE {
             handlers.set(signal, super::SigAction::default());
-            state.blocked = state.blocked.without(signal);
+            self.signals().replace_blocked(mask.without(signal));
         }
         state.pending.push(info);
         drop(state);
+        // Another handler may come first, and block it meanwhile.
+        self.take_mask_back();
         self.signals().raise_attention();
     }
 

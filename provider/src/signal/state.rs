@@ -1,14 +1,17 @@
 //! Where signal state lives: with a task, and with its process.
 
+use super::blocked::Blocked;
 use super::{AltStack, Handlers, Pending, SigInfo, SignalSet};
 use crate::sync::{Mutex, Rank};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use vmm::pico::Calls;
 
 /// A task's signal state.
 #[derive(Debug)]
 pub struct TaskSignals {
     state: Mutex<State>,
+    blocked: Blocked,
     /// Something may be pending: looked at on each way back to user mode, so it must be cheap.
     attention: AtomicBool,
     /// The task is in user mode, or about to be: whoever sends a signal must kick it out.
@@ -18,7 +21,6 @@ pub struct TaskSignals {
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) pending: Pending,
-    pub(super) blocked: SignalSet,
     /// The mask that a call with a temporary one (sigsuspend, ppoll…) replaced, until a handler's frame has saved it.
     pub(super) saved_mask: Option<SignalSet>,
     pub(super) alt_stack: AltStack,
@@ -36,14 +38,15 @@ pub(super) struct LastException {
 
 impl Default for TaskSignals {
     fn default() -> Self {
-        Self::with(State::default())
+        Self::with(State::default(), SignalSet::EMPTY)
     }
 }
 
 impl TaskSignals {
-    fn with(state: State) -> Self {
+    fn with(state: State, blocked: SignalSet) -> Self {
         Self {
             state: Mutex::new(Rank::Signals, state),
+            blocked: Blocked::new(blocked),
             attention: AtomicBool::new(false),
             in_user_mode: AtomicBool::new(false),
         }
@@ -52,16 +55,26 @@ impl TaskSignals {
     /// The state of a new thread or child: the mask is inherited, pending signals are not. A thread has no alternate stack
     /// yet, a child has its parent's.
     pub fn inherit(&self, alt_stack: AltStack) -> Self {
-        Self::with(State { blocked: self.blocked(), alt_stack, ..State::default() })
+        Self::with(State { alt_stack, ..State::default() }, self.blocked())
     }
 
     pub(super) fn state(&self) -> crate::sync::MutexGuard<'_, State> {
         self.state.lock()
     }
 
-    /// The blocked mask.
+    /// The blocked mask. While the task is in user mode, it may change at any time.
     pub fn blocked(&self) -> SignalSet {
-        self.state.lock().blocked
+        self.blocked.get()
+    }
+
+    /// Replaces the blocked mask: only the task itself does, or somebody while it stands still.
+    pub(super) fn replace_blocked(&self, mask: SignalSet) {
+        self.blocked.set(mask);
+    }
+
+    /// Keeps the mask where the thread of these calls can change it by itself, before it first runs.
+    pub(crate) fn keep_mask_in(&self, calls: &Arc<Calls>) {
+        self.blocked.keep_in(calls);
     }
 
     /// The signals pending for this thread alone.
@@ -81,7 +94,7 @@ impl TaskSignals {
 
     /// Replaces the mask of a task that stands still.
     pub(crate) fn set_mask_from_outside(&self, mask: SignalSet) {
-        self.state.lock().blocked = mask.blockable();
+        self.replace_blocked(mask);
         // What it no longer blocks it finds as it goes on.
         self.raise_attention();
     }

@@ -104,6 +104,8 @@ pub(super) fn rt_sigprocmask(
         }
         task.set_blocked(after);
     }
+    // The next one may need nobody.
+    task.give_mask();
     old.write_opt(task, &before)
 }
 

@@ -3,7 +3,8 @@
 //! The answers are copies of what the handlers of `crate::syscall::identity` return. Whoever changes what one of them shows changes the
 //! copy while the state is locked that both come from, so that it is right when the changing call returns, whoever made it:
 //! credentials under the task's, the parent and the process group under the process's. A thread's number is only its own to
-//! change. The copies lie in the host's [`Calls`], whose lock is innermost.
+//! change. The copies lie in the host's [`Calls`], whose lock is innermost. So does the mask of blocked signals, which a thread
+//! changes by itself while nothing is pending for it.
 
 use super::posting::Change;
 use super::{Credentials, Pid, Task};
@@ -42,6 +43,7 @@ impl Task {
         if self.call_ways.calls.set(calls.clone()).is_err() {
             return;
         }
+        self.signals().keep_mask_in(calls);
         self.answer_number();
         {
             let shared = self.shared.lock();
@@ -88,9 +90,33 @@ impl Task {
         calls.trap_all(self.is_watched() || self.kernel().tracer().is_some());
     }
 
-    /// Tells whether calls of a number are answered in the guest.
+    /// Lets the thread change its mask by itself, while nothing is pending that the mask may hold back. The task is one
+    /// of its process's threads, so that senders find it.
+    pub(crate) fn give_mask(&self) {
+        let Some(calls) = self.call_ways.calls.get() else { return };
+        let number = raw::__NR_rt_sigprocmask.into();
+        let is_pending = || !(self.signals().pending() | self.group().signals().pending()).is_empty();
+        if calls.way(number) == Way::Mask || is_pending() {
+            return;
+        }
+        calls.set(number, Way::Mask);
+        // Whoever queues one from here on takes it back; one that was queued earlier may be missed by both but for this.
+        if is_pending() {
+            calls.set(number, Way::Post);
+        }
+    }
+
+    /// Has the thread change its mask by calls, and call if it does so just now: a signal was queued for it. What its
+    /// mask is may be looked at from here on.
+    pub(crate) fn take_mask_back(&self) {
+        if let Some(calls) = self.call_ways.calls.get() {
+            calls.set(raw::__NR_rt_sigprocmask.into(), Way::Post);
+        }
+    }
+
+    /// Tells whether calls of a number are made by the guest alone.
     pub(super) fn is_answered(&self, number: u64) -> bool {
-        self.call_ways.calls.get().is_some_and(|calls| matches!(calls.way(number), Way::Answer(_)))
+        self.call_ways.calls.get().is_some_and(|calls| matches!(calls.way(number), Way::Answer(_) | Way::Mask))
     }
 
     /// Posts a call, or does not.
@@ -105,6 +131,8 @@ impl Task {
 mod tests {
     use super::*;
     use crate::kernel::Kernel;
+    use crate::signal::send::{Target, send};
+    use crate::signal::{SigInfo, Signal, SignalSet};
     use crate::syscall::{Outcome, names};
     use crate::task::{ResourceLimits, Resources, ThreadGroup, Work};
     use crate::testing::{Fixture, config, fixture};
@@ -223,6 +251,34 @@ mod tests {
         );
         fixture.kernel.tasks().remove(task.tid());
         group.remove_thread(task.tid());
+    }
+
+    #[test]
+    fn the_mask_is_the_guests_while_nothing_is_pending() {
+        let (mut fixture, calls) = (fixture(), Arc::<Calls>::default());
+        fixture.task.set_calls(&calls);
+        let way = || calls.way(raw::__NR_rt_sigprocmask.into());
+        assert_eq!(way(), Way::Post, "it has not joined its process yet");
+        fixture.task.give_mask();
+        assert_eq!(way(), Way::Mask);
+        // What the guest writes is its own affair, but two bits are nobody's.
+        calls.set_mask(u64::MAX);
+        assert_eq!(fixture.task.signals().blocked(), !SignalSet::UNBLOCKABLE);
+        for target in [Target::Thread, Target::Process] {
+            let sent = SigInfo::kernel(Signal::SIGUSR1);
+            send(&fixture.task, target, sent).unwrap();
+            assert_eq!(way(), Way::Post);
+            let set = fixture.put(&!SignalSet::of(Signal::SIGUSR1));
+            assert_eq!(fixture.returned(raw::__NR_rt_sigprocmask, &[2, set.0, 0, 8]), Ok(0));
+            assert_eq!(way(), Way::Post, "it is pending still, and now nothing holds it back");
+            assert!(fixture.task.signals().needs_attention());
+            assert!(fixture.current().take_signal(SignalSet::of(Signal::SIGUSR1)).is_some());
+            assert_eq!(fixture.returned(raw::__NR_rt_sigprocmask, &[0, set.0, set.0, 8]), Ok(0));
+            assert_eq!(way(), Way::Mask);
+            calls.set_mask(u64::MAX);
+        }
+        fixture.task.add_work(Work::SECCOMP);
+        assert_eq!(way(), Way::Trap);
     }
 
     #[test]

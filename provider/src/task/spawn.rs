@@ -349,6 +349,7 @@ impl CurrentTask<'_> {
         child.inherit_seccomp(self);
         let making = making(request);
         self.share_tracer(child, self.event_of(making), making);
+        child.give_mask();
         // From here on a signal kicks the thread; one that came before, or a stop, kicks it now.
         if child.group().is_stopped() || !child.signals().leaving_provider() {
             child.signals().raise_attention();

@@ -55,6 +55,11 @@ impl Attention {
         self.kicks.add(interrupted);
     }
 
+    /// Has the calling thread, which is not in user mode, call its provider before it enters it again.
+    pub(super) fn owe(&self) {
+        self.raised.fetch_or(Self::KICK, Ordering::SeqCst);
+    }
+
     /// Takes a request back.
     pub(crate) fn clear(&self, request: u32) {
         self.raised.fetch_and(!request, Ordering::SeqCst);

@@ -1,4 +1,5 @@
-//! How a thread's system calls are made, number by number: by trap, by post, or with an answer that lies ready.
+//! How a thread's system calls are made, number by number: by trap, by post, with an answer that lies ready, or by a change of
+//! the thread's mask.
 //!
 //! The table belongs to the thread. While a virtual CPU of its own runs it, a copy lies in that virtual CPU's answers
 //! page, where the guest's fast path reads it and cannot write; whoever changes the table changes the copy too. What a
@@ -7,6 +8,7 @@
 use super::supervisor::Page;
 use guest::layout;
 use std::fmt;
+use std::sync::atomic::{Ordering, fence};
 use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 
 /// How a thread's calls of one number are made.
@@ -20,6 +22,11 @@ pub enum Way {
     Post,
     /// Without anybody: the guest itself returns this value, which must be less than 2^63.
     Answer(u64),
+    /// By the guest itself, which changes the thread's mask ([`Calls::mask`]) and stores what it was: as rt_sigprocmask(2)
+    /// of Linux does. If the call's way is another one when that is done, the thread's provider is called next as if the
+    /// thread had been kicked. So whoever has something for the thread that the mask may hold back changes the way first,
+    /// and then looks at the mask: either they see what the mask is now, or the provider sees what they have.
+    Mask,
 }
 
 impl Way {
@@ -28,6 +35,7 @@ impl Way {
         match self {
             Self::Trap => layout::CALL_TRAPS,
             Self::Post => layout::CALL_IS_POSTED,
+            Self::Mask => layout::CALL_IS_MASK,
             Self::Answer(value) if value >> 63 == 0 => value,
             // It would read as one of the above.
             Self::Answer(_) => layout::CALL_TRAPS,
@@ -80,14 +88,25 @@ struct Table {
     ways: [Way; layout::CALLS],
     /// Every call is made by trap, whatever the table says.
     trap_all: bool,
-    /// The answers page of the virtual CPU that runs the thread.
-    page: Option<Page>,
+    /// The pages of the virtual CPU that runs the thread.
+    pages: Option<Pages>,
+    /// The mask, while there are no pages.
+    mask: u64,
+}
+
+/// What a virtual CPU has for the calls of the thread that it runs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pages {
+    /// [`layout::ANSWERS_PAGE`].
+    pub(super) answers: Page,
+    /// [`layout::CALL_PAGE`].
+    pub(super) call: Page,
 }
 
 impl Calls {
     /// Makes the table of a new thread, all of whose calls are made by trap.
     pub(crate) fn new(server: Weak<dyn ServeCalls>) -> Self {
-        let table = Table { ways: [Way::Trap; layout::CALLS], trap_all: false, page: None };
+        let table = Table { ways: [Way::Trap; layout::CALLS], trap_all: false, pages: None, mask: 0 };
         Self { table: Mutex::new(table), server }
     }
 
@@ -98,8 +117,25 @@ impl Calls {
         if !table.set(number, way) {
             return;
         }
-        if let (Some(page), false) = (table.page, table.trap_all) {
-            page.store(number * 8, way.word());
+        if let (Some(pages), false) = (table.pages, table.trap_all) {
+            pages.answers.store(number * 8, way.word());
+        }
+        // Before the mask is looked at (see `Way::Mask`).
+        fence(Ordering::SeqCst);
+    }
+
+    /// The thread's mask. While a virtual CPU runs the thread, the program can make it any number.
+    pub fn mask(&self) -> u64 {
+        let table = self.lock();
+        table.pages.map_or(table.mask, |pages| pages.call.load(layout::call::MASK))
+    }
+
+    /// Changes the mask of a thread that is not in user mode, or waits there for a posted call.
+    pub fn set_mask(&self, mask: u64) {
+        let mut table = self.lock();
+        match table.pages {
+            Some(pages) => pages.call.store(layout::call::MASK, mask),
+            None => table.mask = mask,
         }
     }
 
@@ -125,18 +161,23 @@ impl Calls {
         if std::mem::replace(&mut table.trap_all, on) != on {
             table.show();
         }
+        fence(Ordering::SeqCst);
     }
 
-    /// A virtual CPU with this answers page runs the thread from now on.
-    pub(super) fn attach(&self, page: Page) {
+    /// A virtual CPU with these pages runs the thread from now on.
+    pub(super) fn attach(&self, pages: Pages) {
         let mut table = self.lock();
-        table.page = Some(page);
+        pages.call.store(layout::call::MASK, table.mask);
+        table.pages = Some(pages);
         table.show();
     }
 
     /// No virtual CPU of the thread's own runs it any longer.
     pub(super) fn detach(&self) {
-        self.lock().page = None;
+        let mut table = self.lock();
+        if let Some(pages) = table.pages.take() {
+            table.mask = pages.call.load(layout::call::MASK);
+        }
     }
 
     /// Serves a call that the thread has posted; `None`: it has to be made by trap.
@@ -165,9 +206,9 @@ impl Table {
 
     /// Writes the whole table to the answers page.
     fn show(&self) {
-        let Some(page) = self.page else { return };
+        let Some(pages) = self.pages else { return };
         for (way, at) in self.ways.iter().zip((0..).step_by(8)) {
-            page.store(at, if self.trap_all { Way::Trap.word() } else { way.word() });
+            pages.answers.store(at, if self.trap_all { Way::Trap.word() } else { way.word() });
         }
     }
 }

@@ -78,6 +78,7 @@ impl Vcpu {
     fn leave_fast_path(&mut self, registers: &mut Registers) -> Option<Trap> {
         let outcome = fast::leave(self.pages.call, registers);
         registers.rflags = registers.rflags & USER_RFLAGS | FIXED_RFLAGS;
+        self.mask_changed |= outcome == fast::Outcome::Changed;
         let fast::Outcome::Unanswered(why) = outcome else { return None };
         if self.pages.is_posted(registers.rax) {
             self.vm.attendant().trapped(&self.post, &mut self.pace, why);
@@ -109,16 +110,22 @@ impl Vcpu {
             return Err(RunError(exit::report(&self.fd, &why)));
         }
         (registers.rip, registers.rflags) = (frame.rip, frame.rflags & USER_RFLAGS | FIXED_RFLAGS);
-        if vector == Vector::DEBUG.0 && fast::is_inside(frame.rip) {
-            // It is stepped through: to its debugger a call is one instruction.
+        if vector == Vector::PAGE_FAULT.0 {
+            registers.rax = frame.rax;
+        }
+        if fast::is_inside(frame.rip) {
+            // It is stepped through: to its debugger a call is one instruction. Or a pointer that it was given faults:
+            // a trap finds out what is to become of that.
             if let Some(call) = self.leave_fast_path(registers) {
                 return Ok(Some(call));
+            }
+            if vector != Vector::DEBUG.0 {
+                return Ok(None);
             }
         }
         let mut exception = Exception { vector: Vector(vector), error: frame.error, address: UserAddr(0) };
         if vector == Vector::PAGE_FAULT.0 {
             exception.address.0 = regs.rax;
-            registers.rax = frame.rax;
             if self.is_spurious(exception, registers.rip) {
                 return Ok(None);
             }

@@ -5,7 +5,7 @@
 //! claimed. A thread that has left user mode shuts its gate first, and waits if it is claimed; so nobody else acts for it
 //! while it does anything itself. The thread must not hold anything then that a server might want.
 
-use super::calls::{Calls, PostedCall, Served};
+use super::calls::{Calls, Pages, PostedCall, Served};
 use super::supervisor::{CpuPages, Page};
 use guest::layout::{answers, call};
 use std::hint::spin_loop;
@@ -70,7 +70,7 @@ impl Post {
 
     /// A thread with these calls runs from now on. Its gate is shut.
     pub(super) fn attach(&self, calls: &Arc<Calls>) {
-        calls.attach(self.answers);
+        calls.attach(Pages { answers: self.answers, call: self.page });
         *self.calls() = Some(calls.clone());
     }
 

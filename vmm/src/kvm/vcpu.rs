@@ -76,6 +76,8 @@ pub(super) struct Vcpu {
     /// How often in a row KVM could not get a frame.
     pub(super) host_faults: u32,
     broken: bool,
+    /// The thread has changed its mask: its provider is to look what that lets through before it goes on.
+    pub(super) mask_changed: bool,
     /// Where calls are taken that its thread posts.
     pub(super) post: Arc<Post>,
     /// How its thread's calls have followed each other.
@@ -110,6 +112,7 @@ impl Vcpu {
             retried: (0, 0, 0),
             host_faults: 0,
             broken: false,
+            mask_changed: false,
             post: Post::new(&pages),
             pace: Pace::default(),
             _not_send: PhantomData,
@@ -369,6 +372,9 @@ impl UserMode for Vcpu {
         attention: &Attention,
     ) -> Result<Trap, RunError> {
         let trap = self.serve(space, resume, registers, attention);
+        if std::mem::take(&mut self.mask_changed) {
+            attention.owe();
+        }
         self.broken |= trap.is_err();
         trap
     }
@@ -395,7 +401,11 @@ impl Vcpu {
                 return Ok(Trap::Exception(Exception { vector: Vector::GENERAL_PROTECTION, error: 0, address }));
             }
             let Some(leave) = self.pass(resume, registers, attention)? else { return Ok(self.kicked(registers)) };
-            if let Some(trap) = self.judge(leave, registers)? {
+            let trap = self.judge(leave, registers)?;
+            if std::mem::take(&mut self.mask_changed) {
+                attention.owe();
+            }
+            if let Some(trap) = trap {
                 return Ok(trap);
             }
             resume = Resume::Full;

@@ -16,6 +16,7 @@
 //! | 10 | fork(rip): a copy of the process, whose thread will start at rip | 0 |
 //! | 11 | go(): starts the last copy | 0 |
 //! | 12 | wait(count): waits until so many processes have ended | 0 |
+//! | 20–25 | see [`calls`] | |
 //!
 //! Faults in [`FORKED`] that a fork has caused are settled, and not recorded.
 //! A handler finds the vector in rdi, the error code in rsi, the fault's address in rdx and its RIP in rcx.
@@ -106,7 +107,14 @@ pub struct Script {
     /// How often a thread has kicked itself by [`calls::KICKED`], and threads were looked after for kicks.
     pub owed: AtomicU64,
     pub kicked: AtomicU64,
+    /// What is held for a thread whose mask has bit 0; 0: nothing is.
+    pub held: AtomicU64,
+    /// What was held last and has been handed over, to the word at [`HANDED`].
+    pub handed: AtomicU64,
 }
+
+/// Where threads find what was held for them.
+pub const HANDED: u64 = DATA + 0x100;
 
 /// System calls that need not trap.
 pub mod calls {
@@ -122,6 +130,9 @@ pub mod calls {
     pub const KICKED: u64 = 23;
     /// Trapped; returns how many of those kicks are still owed.
     pub const SETTLED: u64 = 24;
+    /// Changes the mask, without anybody if that can be: adds (`rdi` 0), takes away (1) or sets (2) what is at `rsi`, and
+    /// stores what was at `rdx`; `r10` is 8. Returns 0, or -1 for an address.
+    pub const MASK: u64 = 25;
 
     /// What becomes of a call's first two arguments.
     pub fn result(first: u64, second: u64) -> u64 {
@@ -212,6 +223,41 @@ impl Script {
         self.events().into_iter().filter_map(exceptions).collect()
     }
 
+    /// Hands over what is held for the only thread of a thread's process, if its mask lets it.
+    fn hand_over(&self, thread: &ThreadState) {
+        let process = thread.process.process.lock().unwrap().clone().expect("the process runs");
+        let own = process.threads()[0].clone();
+        let held = self.held.load(Ordering::SeqCst);
+        if held != 0 && own.calls().mask() & 1 == 0 {
+            self.held.store(0, Ordering::SeqCst);
+            own.calls().set(calls::MASK, Way::Mask);
+            process.space().write(UserAddr(HANDED), &held.to_le_bytes()).unwrap();
+            self.handed.store(held, Ordering::SeqCst);
+        }
+    }
+
+    /// Serves [`calls::MASK`].
+    fn change_mask(&self, thread: &ThreadState, how: u64, new: u64, old: u64) -> u64 {
+        self.trapped.fetch_add(1, Ordering::Relaxed);
+        let process = thread.process.process.lock().unwrap().clone().expect("the process runs");
+        let (space, calls) = (process.space(), process.threads()[0].calls().clone());
+        let was = calls.mask();
+        let mut bytes = [0; 8];
+        if new != 0 {
+            if space.read(UserAddr(new), &mut bytes).is_err() {
+                return u64::MAX;
+            }
+            let set = u64::from_le_bytes(bytes);
+            let mask = [was | set, was & !set, set][usize::try_from(how).unwrap()];
+            calls.set_mask(mask & guest::layout::MASKABLE);
+        }
+        if old != 0 && space.write(UserAddr(old), &was.to_le_bytes()).is_err() {
+            return u64::MAX;
+        }
+        self.hand_over(thread);
+        0
+    }
+
     fn space(thread: &ThreadState) -> Arc<AddressSpace> {
         thread.process.process.lock().unwrap().as_ref().expect("the process runs").space()
     }
@@ -293,6 +339,7 @@ impl Provider for Script {
                 0
             }
             calls::ANSWERED => calls::ANSWER,
+            calls::MASK => self.change_mask(thread, rdi, rsi, rdx),
             calls::KICKED => {
                 self.kick_own(thread);
                 calls::result(rdi, rsi)
@@ -353,7 +400,8 @@ impl Provider for Script {
         process.is_some_and(|process| resolve(&process.space(), fault.address))
     }
 
-    fn dispatch_kick(&self, _: &Context, _: &mut TrapFrame<'_>) -> Disposition {
+    fn dispatch_kick(&self, context: &Context, _: &mut TrapFrame<'_>) -> Disposition {
+        self.hand_over(thread_of(context));
         self.kicked.fetch_add(1, Ordering::Relaxed);
         self.push(Event::Kick);
         Disposition::Resume
@@ -490,6 +538,7 @@ fn spawn(process: &Arc<Process>, state: &Arc<ProcessState>, registers: Registers
     thread.calls().set(calls::POSTED, Way::Post);
     thread.calls().set(calls::REFUSED, Way::Post);
     thread.calls().set(calls::KICKED, Way::Post);
+    thread.calls().set(calls::MASK, Way::Mask);
     thread.start().ok()?;
     Some(thread)
 }
