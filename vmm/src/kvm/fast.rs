@@ -2,8 +2,8 @@
 //!
 //! Its code is in the trap image. A call that has no answer yet becomes a trap, wherever the thread stands; one that has
 //! becomes a return. A change of the mask has its answer from where it stores what the mask was, which may be what it has
-//! read: it cannot be begun again then, so it is completed here. So nobody but this module ever sees a RIP in the fast path. All that is read from the call page is
-//! the program's own word for its own registers.
+//! read: it cannot be begun again then, so it is completed here. So nobody but this module ever sees a RIP in the fast
+//! path. All that is read from the call page is the program's own word for its own registers.
 
 use super::supervisor::Page;
 use crate::trap::Registers;
