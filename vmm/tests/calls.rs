@@ -115,7 +115,8 @@ fn run_posted(posting: Posting) -> Option<u64> {
 
 #[test]
 fn each_posted_call_is_served_once() {
-    assert_ne!(run_posted(Posting::Always), Some(0));
+    // A program may be over before the attendant gets a processor for the first time.
+    assert!((0..100).any(|_| run_posted(Posting::Always) != Some(0)));
 }
 
 #[test]
