@@ -17,7 +17,7 @@ pub(super) const SYSCALL: [u8; 2] = [0x0f, 0x05];
 /// Bytes of a jump with a 32-bit displacement, which a rewritten place has.
 pub(super) const JUMP_LEN: usize = 5;
 /// Bytes between the start of the `mov` and SYSCALL at the most.
-const MOST_BEFORE: usize = 32;
+pub(super) const MOST_BEFORE: usize = 32;
 /// How far before a `mov` decoding starts, to see whether it is an instruction at all.
 const RUN_UP: usize = 32;
 /// Bytes of code before the SYSCALL that [`recognize`] looks at.

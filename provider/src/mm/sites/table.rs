@@ -1,7 +1,7 @@
 //! What was rewritten in an address space ([`Table`]): a value that a forked child gets a copy of.
 
 use super::area::{Area, BREAKPOINT};
-use super::shape::JUMP_LEN;
+use super::shape::{JUMP_LEN, MOST_BEFORE, SYSCALL};
 use super::trampoline::Trampoline;
 use std::collections::BTreeMap;
 use vmm::addr::{UserAddr, UserRange};
@@ -101,6 +101,16 @@ impl Table {
     pub(super) fn active_in(&self, range: UserRange) -> impl Iterator<Item = &Trampoline> {
         let first = range.start.0.saturating_sub(JUMP_LEN as u64 - 1);
         self.active.range(first..range.end.0.max(first)).filter_map(|(_, at)| self.trampolines.get(at))
+    }
+
+    /// Tells whether a window has a jump whose call goes on at `return_address`. The SYSCALL in front of that address may still be
+    /// there then, but is nobody's to rewrite: the call of the trampoline would come back into the middle of the new window.
+    pub(super) fn goes_on_at(&self, return_address: u64) -> bool {
+        let before = UserRange {
+            start: UserAddr(return_address.saturating_sub((MOST_BEFORE + SYSCALL.len()) as u64)),
+            end: UserAddr(return_address),
+        };
+        self.active_in(before).any(|trampoline| trampoline.return_address() == return_address)
     }
 
     /// How many windows have jumps.

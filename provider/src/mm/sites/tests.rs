@@ -79,6 +79,24 @@ fn a_hot_site_is_patched_once() {
 }
 
 #[test]
+fn a_site_that_suits_both_shapes_is_patched_once() {
+    // mov $39, %eax; syscall; cmp $-4096, %rax; ret
+    const BOTH: [u8; 14] = [0xb8, 39, 0, 0, 0, 0x0f, 0x05, 0x48, 0x3d, 0, 0xf0, 0xff, 0xff, 0xc3];
+    const AT: UserAddr = UserAddr(CODE.0 + 0x300);
+    let map = map();
+    map.protect(page(CODE), RW, Extend::No).unwrap();
+    map.write(AT, &BOTH).unwrap();
+    map.protect(page(CODE), RX, Extend::No).unwrap();
+    assert!(map.patch_call(AT.0 + 7, 39));
+    let child = map.fork(UserAddr(0)).unwrap();
+    for map in [map, child] {
+        assert!(!map.patch_call(AT.0 + 7, 39), "another thread's call made it hot, too");
+        assert_eq!(bytes::<9>(&map, UserAddr(AT.0 + 5)), BOTH[5..]);
+        assert_eq!(map.way_on(AT.0 + 7), AT.0 + 7);
+    }
+}
+
+#[test]
 fn a_window_that_threads_return_to_has_a_breakpoint_there() {
     let map = patched();
     assert_eq!(bytes::<1>(&map, UserAddr(READ_RETURN)), [0xcc]);
