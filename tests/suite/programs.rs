@@ -41,6 +41,7 @@ programs! {
     filemap: "filemap.c", in HostFolder | Overlay | Memory, linked Static, exits 0;
     signals: "signals.c", in Memory, linked Static | Dynamic, exits 0;
     frames: "frames.c", in Memory, linked Static | Dynamic, exits 0;
+    breakpoints: "breakpoints.c", in Memory, linked Static, exits 0;
     faults: "faults.c", in Memory, linked Static | Dynamic, exits 0;
     time: "time.c", in Memory, linked Static | Dynamic | Musl, exits 0;
     clocks: "clocks.c", in Memory, linked Static | Dynamic | Musl, exits 0;

@@ -2,7 +2,7 @@
 
 use super::exit::{self, Leave};
 use super::fast;
-use super::registers::user_registers;
+use super::registers::{is_canonical, user_registers};
 use super::supervisor::SyscallRing;
 use super::vcpu::{Ring, Vcpu, failed};
 use crate::addr::UserAddr;
@@ -10,9 +10,15 @@ use crate::machine::{Machine, Paging};
 use crate::memory::Resolution;
 use crate::trap::{Exception, FIXED_RFLAGS, Registers, RunError, Trap, USER_RFLAGS, Vector};
 use guest::layout;
+use kvm_bindings::kvm_vcpu_events;
 
 /// How often in a row KVM may fail to get a frame before the thread is given up.
 const MAX_HOST_FAULTS: u32 = 64;
+
+/// Opcodes (SDM volume 2).
+const ENTER: u8 = 0xc8;
+const INT3: u8 = 0xcc;
+const INT1: u8 = 0xf1;
 
 impl Vcpu {
     /// Turns a way of leaving the guest into a trap; `None`: go on as before (the leave was nobody's doing).
@@ -89,6 +95,7 @@ impl Vcpu {
     /// A stub reported a vector; its frame is on the vector's interrupt stack.
     fn exception(&mut self, vector: u8, registers: &mut Registers) -> Result<Option<Trap>, RunError> {
         self.ring = Ring::Kernel;
+        self.forget_soft(vector)?;
         let regs = self.fd.sync_regs().regs;
         let frame = exit::frame(self.pages.stacks, vector);
         *registers = user_registers(&regs);
@@ -129,10 +136,32 @@ impl Vcpu {
             if self.is_spurious(exception, registers.rip) {
                 return Ok(None);
             }
-        } else if vector == Vector::INVALID_OPCODE.0 && self.flavour.syscall == SyscallRing::User {
-            exception = self.software_interrupt(registers).unwrap_or(exception);
+        } else if self.flavour.syscall == SyscallRing::User {
+            if vector == Vector::INVALID_OPCODE.0 {
+                exception = self.software_interrupt(registers).unwrap_or(exception);
+            }
+            if !is_canonical(registers.rsp) {
+                exception = self.without_stack(exception, registers);
+            }
         }
         Ok(Some(Trap::Exception(exception)))
+    }
+
+    /// A soft exception has arrived: from now on KVM speaks of one only if another is on its way ([`Self::has_soft`]).
+    fn forget_soft(&mut self, vector: u8) -> Result<(), RunError> {
+        if self.flavour.syscall == SyscallRing::Kernel || !is_soft(vector) {
+            return Ok(());
+        }
+        // No interrupt is ever injected, and nothing else is told.
+        self.fd.set_vcpu_events(&kvm_vcpu_events::default()).map_err(failed("KVM_SET_VCPU_EVENTS"))
+    }
+
+    /// Tells whether a soft exception is on its way, the thread's instruction pointer being behind its instruction already.
+    ///
+    /// KVM does not report those as injected or pending, for on processors that virtualize the instruction has not been passed then,
+    /// and is run again. On kvm-pvm it has. The number is reported, of the exception that was last.
+    fn has_soft(&self, events: &kvm_vcpu_events) -> bool {
+        self.flavour.syscall == SyscallRing::User && is_soft(events.exception.nr)
     }
 
     /// Tells whether a page fault happened although the entry permits the access: the page was watched for a touch or
@@ -184,6 +213,25 @@ impl Vcpu {
         Some(Exception { vector: Vector::GENERAL_PROTECTION, error: u32::from(vector) << 3 | 2, address })
     }
 
+    /// An instruction that kvm-pvm leaves to its interpreter because RSP is not canonical, and that the interpreter does not
+    /// know: reported as the processor would.
+    fn without_stack(&self, exception: Exception, registers: &mut Registers) -> Exception {
+        let mut code = [0];
+        let read = self.rooted.as_ref().map(|rooted| rooted.space.read(UserAddr(registers.rip), &mut code));
+        if !matches!(read, Some(Ok(()))) {
+            return exception;
+        }
+        let plain = |vector| Exception { vector, error: 0, address: UserAddr(0) };
+        match (exception.vector, code[0]) {
+            (Vector::INVALID_OPCODE, INT3 | INT1) => {
+                registers.rip = registers.rip.wrapping_add(1);
+                plain(if code[0] == INT3 { Vector::BREAKPOINT } else { Vector::DEBUG })
+            }
+            (Vector::INVALID_OPCODE, ENTER) => plain(Vector::STACK_FAULT),
+            _ => exception,
+        }
+    }
+
     /// The program used the system-call port itself: a general protection fault at that instruction.
     fn own_port_access(&mut self, registers: &mut Registers, input: bool) -> Trap {
         self.ring = Ring::User;
@@ -216,6 +264,9 @@ impl Vcpu {
         let ring3 = self.fd.get_sregs().map_err(failed("KVM_GET_SREGS"))?.cs.selector & 3 == 3;
         let regs = self.fd.sync_regs().regs;
         self.ring = if ring3 { Ring::User } else { Ring::Kernel };
+        if ring3 && self.has_soft(&events) {
+            return Ok(None);
+        }
         if ring3 {
             *registers = user_registers(&regs);
             registers.rflags = regs.rflags & USER_RFLAGS | FIXED_RFLAGS;
@@ -228,4 +279,9 @@ impl Vcpu {
         let back = regs.rip == layout::SYSRET || (layout::IRET..layout::TRAP_PAGE + layout::PAGE).contains(&regs.rip);
         Ok(back.then_some(None))
     }
+}
+
+/// Exceptions that an instruction raises on purpose: `int3` and `into` (linux/arch/x86/kvm/x86.h, kvm_exception_is_soft).
+fn is_soft(vector: u8) -> bool {
+    matches!(Vector(vector), Vector::BREAKPOINT | Vector::OVERFLOW)
 }

@@ -7,6 +7,7 @@ pub const KVM_REQUESTS: &[(&str, u32)] = &[
     ("KVM_GET_SREGS", 0x8138_ae83),
     ("KVM_SET_SREGS", 0x4138_ae84),
     ("KVM_GET_VCPU_EVENTS", 0x8040_ae9f),
+    ("KVM_SET_VCPU_EVENTS", 0x4040_aea0),
     ("KVM_GET_XSAVE", 0x9000_aea4),
     ("KVM_SET_XSAVE", 0x5000_aea5),
     ("KVM_GET_DEBUGREGS", 0x8080_aea1),
@@ -45,6 +46,7 @@ mod tests {
     ioctl_iow_nr!(KVM_SET_CPUID2, KVMIO, 0x90, kvm_cpuid2);
     ioctl_iow_nr!(KVM_SET_MP_STATE, KVMIO, 0x99, kvm_mp_state);
     ioctl_ior_nr!(KVM_GET_VCPU_EVENTS, KVMIO, 0x9f, kvm_vcpu_events);
+    ioctl_iow_nr!(KVM_SET_VCPU_EVENTS, KVMIO, 0xa0, kvm_vcpu_events);
     ioctl_ior_nr!(KVM_GET_DEBUGREGS, KVMIO, 0xa1, kvm_debugregs);
     ioctl_iow_nr!(KVM_SET_DEBUGREGS, KVMIO, 0xa2, kvm_debugregs);
     ioctl_io_nr!(KVM_GET_TSC_KHZ, KVMIO, 0xa3);
@@ -60,6 +62,7 @@ mod tests {
             KVM_GET_SREGS(),
             KVM_SET_SREGS(),
             KVM_GET_VCPU_EVENTS(),
+            KVM_SET_VCPU_EVENTS(),
             KVM_GET_XSAVE(),
             KVM_SET_XSAVE(),
             KVM_GET_DEBUGREGS(),
