@@ -11,6 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 use vmm::bugcheck::{self, Code, Report};
+use vmm::crash::{self, LastWords};
 
 use crate::complain;
 use crate::failure::{OURS, plain};
@@ -20,14 +21,34 @@ const KEPT: usize = 20;
 /// How their names begin and end.
 const NAME: (&str, &str) = ("crash-", ".txt");
 
-/// Makes bug checks end in a report, a line for the user, and the exit status of our failures.
+/// Makes bug checks end in a report, a line for the user, and the exit status of our failures; and the monitor's own faults in
+/// those two.
 pub(crate) fn report_bug_checks() {
+    crash::set_last_words(LastWords {
+        program: "picovisor",
+        status: OURS.into(),
+        restore: crate::terminal::restore_after_panic,
+    });
     bugcheck::set_handler(Box::new(|report| {
         crate::terminal::restore_after_panic();
         let Report { code, summary, .. } = report;
+        if *code == Code::NoPagesAvailable {
+            // Nobody's bug, and nothing that a report could explain.
+            complain(&summary);
+            return OURS.into();
+        }
         complain(&format_args!("bug check {code}: {summary}; the sandbox was stopped{}", kept(report)));
         OURS.into()
     }));
+}
+
+/// What a panic says that is no bug: a new thread got no stack for its signal handlers, which the standard library has no other way to
+/// report.
+pub(crate) fn exhaustion(panic: &std::panic::PanicHookInfo<'_>) -> Option<String> {
+    let message =
+        panic.payload_as_str().filter(|message| message.starts_with("failed to allocate an alternative stack"));
+    let guarded = panic.payload_as_str().filter(|message| message.starts_with("failed to set up alternative stack"));
+    message.or(guarded).map(|message| format!("the host is out of memory: {message}"))
 }
 
 /// Writes the report of a panic; returns what a line for the user says of it.

@@ -34,6 +34,11 @@ use failure::{Failure, OURS};
 use run::Beginning;
 use serve::client::HandOver;
 
+/// Memory that runs out is the end of the monitor, in one line.
+#[global_allocator]
+static ALLOCATOR: vmm::allocator::Allocator =
+    vmm::allocator::Allocator::new("picovisor: the host is out of memory\n", 125);
+
 fn main() -> ExitCode {
     exit_on_panic();
     crash::report_bug_checks();
@@ -72,11 +77,15 @@ fn end(result: Result<u8, Failure>) -> ExitCode {
     }
 }
 
-/// A panic is a bug of ours, on whatever thread: it ends the monitor, and the sandbox with it, instead of leaving it half alive.
+/// A panic is a bug of ours, on whatever thread, or the standard library's way to say that the host has no memory. It ends the monitor, and the sandbox with it, instead of leaving it half alive.
 fn exit_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         terminal::restore_after_panic();
+        if let Some(why) = crash::exhaustion(panic) {
+            complain(&why);
+            std::process::exit(OURS.into());
+        }
         report(panic);
         let kept = crash::keep_panic(panic);
         complain(&format_args!(

@@ -13,6 +13,8 @@ pub mod errno;
 pub mod exec;
 pub mod fs;
 pub mod futex;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod inspect;
 pub mod ipc;
 pub mod kernel;
@@ -27,7 +29,8 @@ pub mod statistics;
 pub mod sync;
 pub mod syscall;
 pub mod task;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
+#[expect(clippy::unwrap_used, reason = "a set-up that fails is its test's failure")]
 pub mod testing;
 pub mod time;
 mod unwind;

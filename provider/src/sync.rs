@@ -10,14 +10,14 @@ use std::sync::PoisonError;
 pub enum Rank {
     /// Links between epolls: first, since looking for circles may close files.
     EpollLinks,
+    /// A name that is being moved or removed: early, since the names may be those of procfs, which are what others have locked.
+    Rename,
     /// A descriptor table.
     Files,
     /// Working directory, root and umask.
     FsContext,
     /// The mount table.
     Mounts,
-    /// A rename in progress (one a file system).
-    Rename,
     /// An open file's offset.
     OpenFile,
     /// Changes of an overlay's names, and copies to its upper layer.

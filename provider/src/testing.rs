@@ -149,6 +149,7 @@ impl Fixture {
     }
 
     /// Makes a system call and compares its outcome: `0x2a`, `EBADF`, `Resume` or `Exit`.
+    #[cfg(test)]
     pub fn check(&mut self, number: u32, args: &[u64], expected: &expect_test::Expect) {
         let outcome = match self.call(number, args) {
             Ok(Outcome::Return(value)) => format!("{value:#x}"),

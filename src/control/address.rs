@@ -32,7 +32,7 @@ impl SandboxId {
     pub(crate) fn random() -> Result<Self, Errno> {
         let mut bytes = [0; ID_BYTES];
         // So few bytes come whole.
-        getrandom(&mut bytes, GetRandomFlags::empty())?;
+        rustix::io::retry_on_intr(|| getrandom(&mut bytes, GetRandomFlags::empty()))?;
         Ok(Self(bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
     }
 

@@ -4,15 +4,21 @@
 //! that needs /dev/kvm fails with one line where there is none; `PICOVISOR_NO_KVM=1` skips those tests by name.
 #![expect(clippy::unwrap_used, reason = "a step of a test that fails is the test's failure")]
 
+mod chaos;
 mod cli;
 mod conformance;
 mod control;
+mod ends;
 mod errors;
+mod escape;
 mod exec;
+mod faults;
 mod files;
 mod harness;
 mod herds;
+mod hostile;
 mod jail;
+mod licenses;
 mod memory;
 mod network;
 mod paths;

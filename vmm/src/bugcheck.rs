@@ -16,6 +16,8 @@ pub enum Code {
     CriticalStructureCorruption,
     /// The monitor has met a bug of its own: a panic.
     UnhandledException,
+    /// The host has no memory for something that cannot be done without: nobody's bug.
+    NoPagesAvailable,
 }
 
 impl Code {
@@ -24,6 +26,7 @@ impl Code {
         match self {
             Self::CriticalStructureCorruption => 0x109,
             Self::UnhandledException => 0x1e,
+            Self::NoPagesAvailable => 0x4d,
         }
     }
 
@@ -32,6 +35,7 @@ impl Code {
         match self {
             Self::CriticalStructureCorruption => "CRITICAL_STRUCTURE_CORRUPTION",
             Self::UnhandledException => "KMODE_EXCEPTION_NOT_HANDLED",
+            Self::NoPagesAvailable => "NO_PAGES_AVAILABLE",
         }
     }
 }
@@ -106,6 +110,11 @@ pub fn stop(report: &Report) -> ! {
     };
     // SAFETY: ends the process; nothing follows that could miss anything.
     unsafe { libc::_exit(status) }
+}
+
+/// Ends the process because the host has no memory for `what`.
+pub fn out_of_memory(what: impl fmt::Display) -> ! {
+    stop(&Report::new(Code::NoPagesAvailable, format!("the host is out of memory: {what}")))
 }
 
 /// The exit status where nobody has said what becomes of reports: a software error (sysexits.h).

@@ -8,11 +8,15 @@
 extern crate self as vmm;
 
 pub mod addr;
+pub mod allocator;
 pub mod bugcheck;
 pub mod clock;
+pub mod crash;
 mod entry;
 pub mod events;
 pub mod foreign;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod inherited;
 mod kvm;
 mod machine;

@@ -310,9 +310,9 @@ fn join(held: &mut Vec<RangeLock>) {
     held.sort_by_key(|lock| lock.start);
     let mut joined: Vec<RangeLock> = Vec::with_capacity(held.len());
     for lock in held.drain(..) {
-        let neighbour = joined.iter_mut().rev().find(|before| {
-            before.owner == lock.owner && before.kind == lock.kind && before.end.saturating_add(1) >= lock.start
-        });
+        // What one owner holds does not overlap, so that only its last range can be a neighbour.
+        let last = joined.iter_mut().rev().find(|before| before.owner == lock.owner);
+        let neighbour = last.filter(|last| last.kind == lock.kind && last.end.saturating_add(1) >= lock.start);
         match neighbour {
             Some(before) => before.end = before.end.max(lock.end),
             None => joined.push(lock),

@@ -1,5 +1,6 @@
 //! Stores that a mapping's rights do not permit: a debugger's breakpoints (FOLL_FORCE).
 
+use super::vma::Vma;
 use super::{MemoryMap, Sharing};
 use crate::errno::Errno;
 use vmm::addr::{PAGE_SIZE, UserAddr};
@@ -26,7 +27,9 @@ impl MemoryMap {
     fn poke(&self, at: UserAddr, bytes: &[u8]) -> Result<(), Errno> {
         let rights = {
             let state = self.state.read();
-            let vma = state.tree.find(at).filter(|vma| vma.sharing == Sharing::Private).ok_or(Errno::EFAULT)?;
+            // Only where there might be a copy of the program's own (is_cow_mapping, mm/gup.c): not in the clocks.
+            let may = |vma: &&Vma| vma.sharing == Sharing::Private && vma.max_access.contains(Access::WRITE);
+            let vma = state.tree.find(at).filter(may).ok_or(Errno::EFAULT)?;
             vma.access & (Access::READ | Access::EXEC)
         };
         // A page that was never touched gets its frame first.

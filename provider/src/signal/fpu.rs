@@ -14,6 +14,9 @@ const MAGIC2: u32 = 0x4650_5845;
 const FXSAVE: usize = 512;
 /// Bytes of the XSAVE header behind it.
 const HEADER: usize = 64;
+/// What XRSTOR's operand is aligned to (SDM volume 1, 13.4), and FXRSTOR's.
+const XSAVE_ALIGNMENT: u64 = 64;
+const FXSAVE_ALIGNMENT: u64 = 16;
 /// Where MXCSR lies.
 const MXCSR: usize = 24;
 /// Where `struct _fpx_sw_bytes` lies, in the part of the image that software may use.
@@ -56,13 +59,14 @@ pub(super) fn restore(task: &mut CurrentTask<'_>, at: UserAddr) -> Result<(), Er
     match extended_size(&mm, at, &area, size)? {
         Some((extended, features)) => {
             mm.read(at, &mut area[..extended])?;
-            if !acceptable(&area, task.frame.cpu.xcr0()) {
+            if !at.0.is_multiple_of(XSAVE_ALIGNMENT) || !acceptable(&area, task.frame.cpu.xcr0()) {
                 return Err(Errno::EFAULT);
             }
             // Components that the marks do not claim start afresh (restore_fpregs_from_user's init_bv).
             let present = get64(&area, FXSAVE) & (features | LEGACY);
             put64(&mut area, FXSAVE, present);
         }
+        None if !at.0.is_multiple_of(FXSAVE_ALIGNMENT) => return Err(Errno::EFAULT),
         None => {
             // A bare FXSAVE image: the rest starts afresh.
             area[FXSAVE..].fill(0);
@@ -93,10 +97,11 @@ fn extended_size(mm: &MemoryMap, at: UserAddr, image: &[u8], size: usize) -> Res
     Ok((u32::from_le_bytes(magic2) == MAGIC2).then_some((bytes, features)))
 }
 
-/// Tells whether XRSTOR would take the header: no component outside XCR0, no compaction, reserved bytes zero.
+/// Tells whether XRSTOR would take the header: no component outside XCR0, no compaction, the reserved bytes that its standard
+/// form looks at zero (SDM volume 1, 13.8.1).
 fn acceptable(area: &[u8], xcr0: u64) -> bool {
     let header = &area[FXSAVE..FXSAVE + HEADER];
-    get64(header, 0) & !xcr0 == 0 && header[8..].iter().all(|byte| *byte == 0)
+    get64(header, 0) & !xcr0 == 0 && header[8..24].iter().all(|byte| *byte == 0)
 }
 
 fn get32(bytes: &[u8], at: usize) -> u32 {

@@ -221,11 +221,13 @@ impl SigContext {
         }
     }
 
-    /// Tells whether IRET would return to this place: our segments, an address a program can have.
+    /// Tells whether IRET would return to this place: our segments, a canonical address. In the supervisor half it is the fetch
+    /// there that faults.
     fn can_resume(&self, flags: u64) -> bool {
         let stack = self.ss | 3;
         let stack_ok = stack == USER_SS || flags & UC_STRICT_RESTORE_SS == 0;
-        self.cs | 3 == USER_CS && stack_ok && self.rip < 1 << 47
+        let canonical = ((self.rip << 16).cast_signed() >> 16).cast_unsigned();
+        self.cs | 3 == USER_CS && stack_ok && self.rip == canonical
     }
 }
 

@@ -88,6 +88,8 @@ mod cpuid;
 mod door;
 mod exit;
 mod fast;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod judge;
 mod mailbox;
 mod opening;

@@ -68,6 +68,21 @@ impl Post {
         })
     }
 
+    /// Makes a post over pages that no machine sees.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn over(pages: Pages) -> Self {
+        let gate = AtomicU32::new(SHUT);
+        let owner = std::thread::current();
+        Self { page: pages.call, answers: pages.answers, gate, owner, calls: Mutex::default() }
+    }
+
+    /// As [`Self::detach`], where there is no virtual CPU.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn detach_from(&self, calls: &Arc<Calls>) {
+        *self.calls() = None;
+        calls.detach();
+    }
+
     /// A thread with these calls runs from now on. Its gate is shut.
     pub(super) fn attach(&self, calls: &Arc<Calls>) {
         calls.attach(Pages { answers: self.answers, call: self.page });

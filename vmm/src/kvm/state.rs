@@ -3,9 +3,11 @@
 use super::registers::canonical;
 use super::vcpu::Vcpu;
 use super::xsave;
+use crate::bugcheck;
 use crate::pico::CpuState;
 use crate::trap::DebugRegisters;
 use kvm_bindings::kvm_debugregs;
+use kvm_ioctls::Error;
 
 /// The bits of DR7 that a program may set: four local enable bits, and what each of the four is about.
 const DR7_SETTABLE: u64 = 0xffff_0055;
@@ -39,7 +41,7 @@ impl CpuState for Vcpu {
         }
         match self.fd.get_sregs() {
             Ok(sregs) => (sregs.fs.base, sregs.gs.base),
-            Err(error) => panic!("KVM_GET_SREGS fails only without a virtual CPU: {error}"),
+            Err(error) => fail("KVM_GET_SREGS", error),
         }
     }
 
@@ -61,10 +63,7 @@ impl CpuState for Vcpu {
     }
 
     fn take_debug_status(&mut self) -> u64 {
-        let mut all = match self.fd.get_debug_regs() {
-            Ok(all) => all,
-            Err(error) => panic!("KVM_GET_DEBUGREGS fails only without a virtual CPU: {error}"),
-        };
+        let mut all = self.fd.get_debug_regs().unwrap_or_else(|error| fail("KVM_GET_DEBUGREGS", error));
         // Bits are set by the processor and cleared by nobody else.
         let status = std::mem::replace(&mut all.dr6, DR6_CLEAR);
         if status != DR6_CLEAR {
@@ -74,9 +73,18 @@ impl CpuState for Vcpu {
     }
 }
 
-/// These ioctls fail only on arguments that this module does not pass, so a failure is a bug of ours.
-pub(super) fn report_failure(what: &str, done: Result<(), kvm_ioctls::Error>) {
+/// Ends the monitor if an ioctl has failed that has no other way to fail than [`fail`] says.
+pub(super) fn report_failure(what: &str, done: Result<(), Error>) {
     if let Err(error) = done {
-        panic!("{what} refused state that was checked before: {error}");
+        fail(what, error);
     }
+}
+
+/// These ioctls fail only on arguments that are not passed here, which would be a bug of ours, or because KVM has no memory for its own
+/// copy of what is handed over.
+pub(super) fn fail(what: &str, error: Error) -> ! {
+    if error.errno() == libc::ENOMEM {
+        bugcheck::out_of_memory(what);
+    }
+    panic!("{what} refused state that was checked before: {error}");
 }

@@ -97,6 +97,16 @@ impl Page {
     }
 }
 
+#[cfg(any(test, fuzzing))]
+impl Page {
+    /// Makes a page that no machine sees, for ever.
+    pub(super) fn detached() -> Self {
+        let bytes = usize::try_from(PAGE_SIZE).expect("a page's size is a number of this machine's");
+        let words: &'static mut [u64] = Box::leak(vec![0; bytes / 8].into_boxed_slice());
+        Self { guest: GuestPhys(0), host: NonNull::from(words).cast() }
+    }
+}
+
 /// Memory of the supervisor pages, handed out page by page in slots that are added as needed.
 #[derive(Debug, Default)]
 struct Arena {

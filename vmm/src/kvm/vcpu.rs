@@ -137,7 +137,13 @@ impl Vcpu {
         self.fd.set_sregs(&sregs)?;
         let registers = Registers { rip, rflags: FIXED_RFLAGS, ..Registers::default() };
         self.compose(Resume::Full, &registers, false);
-        Ok(self.enter())
+        loop {
+            match self.enter() {
+                // By a signal of somebody's: it goes on where it was.
+                Leave::Interrupted => {}
+                leave => return Ok(leave),
+            }
+        }
     }
 
     /// Whether KVM's state is beyond use after a failure.

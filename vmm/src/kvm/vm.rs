@@ -3,6 +3,7 @@
 use super::attendant::Attendant;
 use super::door::Door;
 use crate::addr::{GuestPhys, PAGE_SIZE};
+use crate::bugcheck;
 use crate::machine::{Activity, EntryGuard, Machine, Paging, SpaceSync};
 use crate::memory::MemoryError;
 use crate::trap::Registers;
@@ -230,12 +231,14 @@ impl Machine for Vm {
     fn drop_shadows(&self) {
         let mut dummy = self.dummy.lock().unwrap_or_else(PoisonError::into_inner);
         let host = *dummy.get_or_insert_with(|| {
-            super::supervisor::map_anonymous(DUMMY_BYTES).expect("address space for the dummy slot")
+            super::supervisor::map_anonymous(DUMMY_BYTES)
+                .unwrap_or_else(|_| bugcheck::out_of_memory("an address for the dummy slot"))
         });
-        // KVM keeps no part of a slot that was just deleted, and refuses the addition only when it is out of memory.
+        // KVM keeps no part of a slot that was just deleted, and refuses the addition only when it is out of memory. To go on would
+        // leave translations that are stale.
         for len in [DUMMY_BYTES, 0] {
-            if let Err(error) = self.set_slot(0, Slot { guest: DUMMY_SLOT, host, len }) {
-                panic!("KVM refused the dummy slot, without which shadow pages go stale: {error}");
+            if self.set_slot(0, Slot { guest: DUMMY_SLOT, host, len }).is_err() {
+                bugcheck::out_of_memory("KVM refused the dummy slot");
             }
         }
     }

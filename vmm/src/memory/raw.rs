@@ -4,6 +4,7 @@
 //! host has no memory left), so no `&[u8]` of it exists, and a SIGBUS or SIGSEGV raised at an address of these routines
 //! becomes an [`Stopped`] error (gVisor's safecopy is the model). Signals raised elsewhere go where they went before.
 
+use crate::crash::{self, Fault};
 use std::arch::global_asm;
 use std::ffi::{c_int, c_void};
 use std::mem::MaybeUninit;
@@ -178,6 +179,11 @@ extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut 
         registers[libc::REG_RDX as usize] = i64::from(signal);
         return;
     }
+    // SAFETY: the kernel passes a valid siginfo to an SA_SIGINFO handler.
+    let known = unsafe { &*info };
+    // SAFETY: the bytes are there whatever the code is; they are an address if it is positive.
+    let address = unsafe { known.si_addr() };
+    crash::end(Fault { signal, code: known.si_code, address: address.addr() as u64, rip });
     forward(signal, info, context);
 }
 

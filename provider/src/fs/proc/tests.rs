@@ -363,3 +363,20 @@ fn the_machine_has_the_hosts_shape() {
     assert_eq!(read(&task, "/proc/sys/kernel/ostype"), "Linux\n");
     assert_eq!(read(&task, "/proc/sys/kernel/hostname"), "picovisor\n");
 }
+
+#[test]
+fn descriptors_are_not_moved_or_removed() {
+    let mut fixture = fixture();
+    let pipe = fixture.allocate(8);
+    fixture.returned(linux_raw_sys::general::__NR_pipe, &[pipe.0]).unwrap();
+    let task = fixture.current();
+    let at = |path: &'static [u8]| crate::fs::At { base: None, path };
+    let namespace = task.kernel().namespace();
+    let (one, other) = (at(b"/proc/self/fd/0"), at(b"/proc/self/fd/1"));
+    for (from, to) in [(one, other), (other, at(b"/proc/self/fd/9"))] {
+        let moved = namespace.rename(&task, from, to, 0);
+        assert!(matches!(moved, Err(Errno::EACCES | Errno::EPERM)), "{moved:?}");
+    }
+    assert!(matches!(namespace.unlink(&task, one), Err(Errno::EACCES | Errno::EPERM)));
+    assert!(task.files().get_any(Fd(0)).is_ok());
+}

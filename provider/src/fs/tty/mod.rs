@@ -8,7 +8,7 @@
 
 pub(crate) mod control;
 mod host;
-mod ldisc;
+pub(crate) mod ldisc;
 mod pty;
 
 pub use pty::OutsideEnd;

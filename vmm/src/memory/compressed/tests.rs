@@ -125,6 +125,33 @@ fn more_than_the_limit_can_be_written_if_it_compresses() {
 }
 
 #[test]
+fn pages_that_are_needed_together_are_not_taken_for_each_other() {
+    const TOGETHER: u64 = 8;
+    let memory = GuestMemory::detached(4 << 20).unwrap();
+    let space = memory.new_space().unwrap();
+    // Not neighbours, which come back in runs.
+    let needed = |number: u64| number * 32;
+    space.map_anonymous(range(0, needed(TOGETHER)), RW, false).unwrap();
+    (0..TOGETHER).for_each(|number| space.write(at(needed(number)), &quarter(number)).unwrap());
+    memory.compress();
+    assert!(space.compressed(range(0, needed(TOGETHER))) >= TOGETHER * PAGE_SIZE);
+    // Nothing is left for them but what they give up themselves.
+    for number in 1000.. {
+        if space.map_anonymous(range(number, 1), RW, false).is_err() {
+            break;
+        }
+        space.write(at(number), &noise(number)).unwrap();
+    }
+    for number in 0..TOGETHER {
+        assert_eq!(space.make_ready(at(needed(number))), Ok(true));
+    }
+    for number in 0..TOGETHER {
+        assert_eq!(space.compressed(range(needed(number), 1)), 0, "page {number} was taken for another");
+        assert_eq!(page(&space, at(needed(number))), quarter(number));
+    }
+}
+
+#[test]
 fn what_does_not_compress_meets_the_limit() {
     let memory = GuestMemory::detached(8 << 20).unwrap();
     let space = memory.new_space().unwrap();

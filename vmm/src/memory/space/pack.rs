@@ -18,6 +18,7 @@ use super::access::{Fault, FaultKind};
 use super::edit::{make_table, slots, small_table};
 use super::{Access, AddressSpace, State, check};
 use crate::addr::{BLOCK_SIZE, PAGE_SIZE, USER_END, UserAddr, UserRange};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -25,6 +26,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const GROUP: usize = 16;
 /// Pages brought back at one fault at the most, while faults come in sequence.
 const LONGEST_RUN: usize = 16;
+/// Pages brought back last that are not packed again: an instruction may need a few at once (two of code, and two each for what
+/// it reads, what it writes and its stack), and must not have the one taken away for the other for ever.
+const KEPT: usize = 16;
 /// Pages packed under one hold of the space's lock: some 300 µs.
 const CHUNK: usize = 64;
 
@@ -76,6 +80,8 @@ pub(super) struct Packs {
     pages: u64,
     /// The page behind the last that was brought back, and how many were at once.
     last: (u64, usize),
+    /// Numbers of the pages that touches brought back last, oldest first.
+    kept: VecDeque<u64>,
 }
 
 impl Packs {
@@ -103,6 +109,15 @@ impl Packs {
             store.share(Handle(number));
             self.add(store, 1);
         }
+    }
+
+    /// Keeps a page that a touch has brought back from being packed for a while.
+    fn keep(&mut self, page: u64) {
+        self.kept.retain(|kept| *kept != page);
+        if self.kept.len() == KEPT {
+            self.kept.pop_front();
+        }
+        self.kept.push_back(page);
     }
 
     /// How many pages to bring back for a touch of `page`: more each time while touches go on where the last run ended.
@@ -206,7 +221,11 @@ impl AddressSpace {
 
     /// Watches the private pages of some blocks; returns how many. With [`Watch::Pages`], 2 MiB entries are split.
     pub(in crate::memory) fn watch(&self, blocks: &[u64], how: Watch) -> u64 {
-        let state = self.edit();
+        let mut state = self.edit();
+        if how == Watch::Sample {
+            // Whoever samples waits for touches before it packs: what was needed shows by itself.
+            state.packs.kept.clear();
+        }
         let memory = &*self.memory;
         let mut changes = Changes::new(memory);
         let mut watched = 0;
@@ -253,7 +272,8 @@ impl AddressSpace {
         watched
     }
 
-    /// Packs the pages of a block that were watched and not touched since, and those that nobody may touch.
+    /// Packs the pages of a block that were watched and not touched since, and those that nobody may touch; not those that
+    /// touches have just brought back.
     ///
     /// # Errors
     /// The store could not grow. What was packed before stays so.
@@ -274,7 +294,8 @@ impl AddressSpace {
                 break;
             }
             let slots = &arena.table(entry.frame())[first..first + CHUNK];
-            self.pack_slots(&mut state, slots, into, codec, outcome)?;
+            let number = block * u64::from(FRAMES) + first as u64;
+            self.pack_slots(&mut state, (number, slots), into, codec, outcome)?;
         }
         Ok(())
     }
@@ -282,7 +303,7 @@ impl AddressSpace {
     fn pack_slots(
         &self,
         state: &mut State,
-        slots: &[AtomicU64],
+        (number, slots): (u64, &[AtomicU64]),
         into: &Arc<Store>,
         codec: &mut Codec,
         outcome: &mut Outcome,
@@ -291,7 +312,9 @@ impl AddressSpace {
         let cold: Vec<_> = {
             let pool = memory.pool();
             let is_cold = |entry: Entry| !entry.is_present() && !entry.is_stubborn() && is_own(&pool, entry);
-            slots.iter().filter(|slot| is_cold(load(slot))).collect()
+            let kept = &state.packs.kept;
+            let numbered = slots.iter().zip(number..).filter(|(_, number)| !kept.contains(number));
+            numbered.map(|(slot, _)| slot).filter(|slot| is_cold(load(slot))).collect()
         };
         let mut gone = Vec::with_capacity(cold.len());
         let mut result = Ok(());
@@ -357,6 +380,7 @@ impl AddressSpace {
             return Ok(false);
         }
         let run = if from == Source::Limit { state.packs.next_run(number) } else { 1 };
+        state.packs.keep(number);
         for (done, slot) in table[at..].iter().take(run).enumerate() {
             let entry = load(slot);
             let Some(packed) = entry.packed_number() else { break };

@@ -254,3 +254,18 @@ impl LineDiscipline {
         PacketStatus::START
     }
 }
+
+#[cfg(any(test, fuzzing))]
+impl LineDiscipline {
+    /// Panics unless the queues keep to their bounds and what is counted is there.
+    pub(crate) fn check(&self) {
+        assert!(self.input.len() <= INPUT_LIMIT, "{} bytes of input", self.input.len());
+        assert!(self.complete <= self.input.len(), "{} of {} are complete", self.complete, self.input.len());
+        assert!(self.echo.len() <= ECHO_LIMIT, "{} operations of echo", self.echo.len());
+        assert!(self.readable_bytes() <= self.input.len(), "more can be read than there is");
+        if self.settings.edits_lines() && self.complete > 0 {
+            let last = self.input.get(self.complete - 1);
+            assert!(last.is_some_and(|cell| cell.ends_line), "what is complete ends with a line's end");
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! See `provider::fuzzing`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| provider::fuzzing::calls(data));
