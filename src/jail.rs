@@ -10,27 +10,58 @@
 //! `clone3`, whose flags a filter cannot see, does not exist inside (ENOSYS), so that the C library uses `clone`.
 
 mod compile;
+#[cfg(test)]
+mod docs;
 mod rules;
 
-use rules::{BEFORE_THE_PROGRAM, RULES};
+use rules::{RULES, When};
+
+/// What a monitor's jail depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Needs {
+    /// The program has the host's network.
+    pub(crate) network: bool,
+    /// The program may change files of the host's.
+    pub(crate) writable: bool,
+    /// The program has a terminal of its own.
+    pub(crate) terminal: bool,
+}
+
+impl Needs {
+    fn holds(self) -> Vec<When> {
+        let Self { network, writable, terminal } = self;
+        let all = [(network, When::HostNetwork), (writable, When::Writable), (terminal, When::Terminal)];
+        all.into_iter().filter_map(|(needed, when)| needed.then_some(when)).collect()
+    }
+}
+
+/// What holds for a monitor that does not know its caller yet: what any of those it may have could want, and what taking a
+/// caller's place takes.
+const AJAR: &[When] = &[When::Ahead, When::Spare, When::Writable];
 
 /// Puts the monitor into the jail: all its threads, those to come included.
 ///
 /// # Errors
 /// Why the host has none.
-pub(crate) fn enter(network: bool) -> Result<(), String> {
-    apply(&compile::program(network, &[], std::process::id(), REFUSAL))
+pub(crate) fn enter(needs: Needs) -> Result<(), String> {
+    apply(&compile::program(&needs.holds(), std::process::id(), REFUSAL))
 }
 
-/// As [`enter`], without the host's network, for a monitor that does not know its caller yet: what it needs to take a caller's place
-/// is allowed, too, until [`close`].
+/// As [`enter`], for a monitor that does not know its caller yet: what it needs to take a caller's place is allowed, too,
+/// until [`close`].
 pub(crate) fn enter_ajar() -> Result<(), String> {
-    apply(&compile::program(false, BEFORE_THE_PROGRAM, std::process::id(), REFUSAL))
+    apply(&compile::program(AJAR, std::process::id(), REFUSAL))
 }
 
-/// Takes that back. A second filter that is as short as this costs a tenth of the table.
-pub(crate) fn close() -> Result<(), String> {
-    apply(&compile::refuse(BEFORE_THE_PROGRAM, REFUSAL))
+/// Takes back what this caller does not need. A second filter that is as short as this costs a tenth of the table.
+pub(crate) fn close(needs: Needs) -> Result<(), String> {
+    let holds = [&needs.holds()[..], &[When::Spare]].concat();
+    apply(&compile::refuse(&only_ajar(&holds), REFUSAL))
+}
+
+/// The calls that are allowed to a monitor without a caller, and not to one for which `holds` holds.
+fn only_ajar(holds: &[When]) -> Vec<libc::c_long> {
+    RULES.iter().filter(|rule| rule.counts(AJAR) && !rule.counts(holds)).map(|rule| rule.call).collect()
 }
 
 fn apply(program: &seccompiler::BpfProgram) -> Result<(), String> {
@@ -41,7 +72,7 @@ fn apply(program: &seccompiler::BpfProgram) -> Result<(), String> {
 pub(crate) fn describe() -> Result<String, &'static str> {
     let actions = std::fs::read_to_string("/proc/sys/kernel/seccomp/actions_avail").unwrap_or_default();
     if actions.split_whitespace().any(|action| action == "errno") {
-        Ok(format!("seccomp filter, {} host calls", RULES.len()))
+        Ok(format!("seccomp filter, {} host calls", RULES.iter().filter(|rule| rule.counts(&[])).count()))
     } else {
         Err("the kernel has no seccomp filters (CONFIG_SECCOMP_FILTER)")
     }
@@ -53,7 +84,7 @@ pub(crate) fn calls() -> Vec<serde_json::Value> {
         serde_json::json!({
             "name": rule.name.trim_start_matches("SYS_"),
             "arguments_checked": !matches!(rule.arguments, rules::Arguments::Any),
-            "host_network_only": rule.when == rules::When::HostNetwork,
+            "only_with": rule.when.iter().map(|when| when.describe()).collect::<Vec<_>>(),
             "reason": rule.reason,
         })
     };

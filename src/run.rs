@@ -108,7 +108,7 @@ impl Ahead {
         let started = Instant::now();
         let config = settings::config(options)?;
         let listener = listen(options)?;
-        jail::close().map_err(|why| Failure::ours(format_args!("no jail: {why}")))?;
+        jail::close(needs(options)).map_err(|why| Failure::ours(format_args!("no jail: {why}")))?;
         if !host.memory().lower_limit(config.limits.memory) {
             return Err(Failure::ours(
                 "--memory: less than what a monitor needs that was started ahead; try --no-serve",
@@ -227,13 +227,22 @@ fn enter_jail(options: &RunOptions, host: &Host) -> Result<(), Failure> {
         complain(&"--no-jail: nothing keeps the monitor itself from what its caller may do");
         return Ok(());
     }
-    match jail::enter(options.network.net == NetworkChoice::Host) {
+    match jail::enter(needs(options)) {
         Ok(()) => host.enter_jail().map_err(Failure::ours),
         Err(why) if options.protection.require_jail => Err(Failure::ours(format_args!("--require-jail: {why}"))),
         Err(why) => {
             complain(&format_args!("the monitor itself runs without a jail: {why}"));
             Ok(())
         }
+    }
+}
+
+/// What of the host's the options let the program have.
+fn needs(options: &RunOptions) -> jail::Needs {
+    jail::Needs {
+        network: options.network.net == NetworkChoice::Host,
+        writable: options.files.upper.is_some() || options.binds.iter().any(|bind| bind.writable),
+        terminal: options.network.tty,
     }
 }
 

@@ -29,14 +29,11 @@ enum Verdict {
     Look(usize),
 }
 
-/// Compiles the table for a monitor whose process is `own`, with calls that are allowed besides.
-pub(super) fn program(network: bool, besides: &[c_long], own: u32, refusal: u32) -> BpfProgram {
-    let numbers = RULES.iter().map(|rule| rule.call).chain(besides.iter().copied()).filter_map(number);
-    let mut verdicts = vec![Verdict::Refuse; numbers.max().map_or(0, |last| last + 2)];
-    for number in besides.iter().copied().filter_map(number) {
-        verdicts[number] = Verdict::Allow;
-    }
-    for (index, rule) in RULES.iter().enumerate().filter(|(_, rule)| rule.when == When::Always || network) {
+/// Compiles the table for a monitor whose process is `own`, and for which `holds` holds.
+pub(super) fn program(holds: &[When], own: u32, refusal: u32) -> BpfProgram {
+    let last = RULES.iter().filter_map(|rule| number(rule.call)).max();
+    let mut verdicts = vec![Verdict::Refuse; last.map_or(0, |last| last + 2)];
+    for (index, rule) in RULES.iter().enumerate().filter(|(_, rule)| rule.counts(holds)) {
         if let Some(verdict) = number(rule.call).and_then(|number| verdicts.get_mut(number)) {
             *verdict = if matches!(rule.arguments, Arguments::Any) { Verdict::Allow } else { Verdict::Look(index) };
         }

@@ -11,21 +11,47 @@ pub(crate) struct Rule {
     pub(crate) call: c_long,
     /// Its name, as the C library has it.
     pub(crate) name: &'static str,
-    /// When it may be made.
-    pub(crate) when: When,
+    /// What it takes for it to be allowed: one of these. None: every sandbox may.
+    pub(crate) when: &'static [When],
     /// With what.
     pub(crate) arguments: Arguments,
     /// What for.
     pub(crate) reason: &'static str,
 }
 
-/// When a call may be made.
+impl Rule {
+    /// Tells whether it counts where this holds.
+    pub(crate) fn counts(&self, holds: &[When]) -> bool {
+        self.when.is_empty() || self.when.iter().any(|when| holds.contains(when))
+    }
+}
+
+/// What lets some monitors make calls that others may not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum When {
-    /// In every sandbox.
-    Always,
-    /// Where the program has the host's network.
+    /// The program has the host's network (`--net host`).
     HostNetwork,
+    /// The program may change something on the host (`--rw`, a writable `--bind`, `--upper`).
+    Writable,
+    /// The program has a terminal of its own (`-t`).
+    Terminal,
+    /// The monitor was started ahead, and does not know its caller yet.
+    Ahead,
+    /// The monitor was started ahead.
+    Spare,
+}
+
+impl When {
+    /// For the published list.
+    pub(crate) fn describe(self) -> &'static str {
+        match self {
+            Self::HostNetwork => "`--net host`",
+            Self::Writable => "a writable grant",
+            Self::Terminal => "`-t`",
+            Self::Ahead => "a spare without a caller",
+            Self::Spare => "a spare",
+        }
+    }
 }
 
 /// The arguments that a call may have.
@@ -53,7 +79,7 @@ pub(crate) enum Whose {
 }
 
 use Arguments::{Any, Bits, OneOf, Process, Requests};
-use When::{Always, HostNetwork};
+use When::{Ahead, HostNetwork, Spare, Terminal, Writable};
 use Whose::{Own, Zero};
 
 /// Requests to descriptors that are not KVM's, by number.
@@ -102,6 +128,12 @@ const FCNTL: &[u32] = &[
     libc::F_SETPIPE_SZ.cast_unsigned(),
 ];
 
+/// The size of struct open_how (linux/openat2.h) in its first version. What it says, the flags for the resolution among it, lies in memory,
+/// which a filter cannot see.
+const OPEN_HOW: &[u32] = &[24];
+/// The family of the only pairs of sockets that are made.
+const UNIX: u32 = libc::AF_UNIX.cast_unsigned();
+
 /// PR_GET_AUXV (linux/prctl.h).
 const GET_AUXV: u32 = 0x4155_5856;
 /// The options of prctl(2) that are used: names of threads and of mappings, what the host says of the processor, and what comes with
@@ -113,156 +145,147 @@ const PRCTL: &[u32] = &[
     GET_AUXV,
 ];
 
-/// What a monitor that was started ahead asks of the host besides, to take its caller's place, and nobody any more once it has.
-pub(crate) const BEFORE_THE_PROGRAM: &[c_long] = &[
-    // The control socket.
-    libc::SYS_socket,
-    libc::SYS_bind,
-    libc::SYS_listen,
-    // The folder, the priority.
-    libc::SYS_fchdir,
-    libc::SYS_sched_getattr,
-    libc::SYS_setpriority,
-    // The filter that ends this.
-    libc::SYS_seccomp,
-];
-
 macro_rules! rules {
-    ($($call:ident $when:ident $arguments:expr, $reason:literal;)*) => {
-        &[$(Rule { call: libc::$call, name: stringify!($call), when: $when, arguments: $arguments, reason: $reason },)*]
+    ($($call:ident $arguments:expr, $reason:literal $(, $when:ident)*;)*) => {
+        &[$(Rule { call: libc::$call, name: stringify!($call), when: &[$($when),*], arguments: $arguments, reason: $reason },)*]
     };
 }
 
 /// The table.
 pub(crate) const RULES: &[Rule] = rules! {
     // Running programs.
-    SYS_ioctl Always Requests(1), "virtual CPUs and memory slots; terminals; how much there is to read";
-    SYS_futex Always Any, "locks, and threads that wait";
-    SYS_tgkill Always Process(0, Own), "calls a virtual CPU out of the guest; abort";
-    SYS_rt_sigreturn Always Any, "returns from the handlers of that, and of faults in guest memory";
-    SYS_rt_sigprocmask Always Any, "signal masks of new threads";
-    SYS_rt_sigaction Always Any, "default actions, when a fault is not ours to handle";
-    SYS_rt_sigtimedwait Always Any, "signals that are passed on";
-    SYS_sigaltstack Always Any, "the stack of signal handlers, one a thread";
-    SYS_restart_syscall Always Any, "a wait that a signal interrupted goes on";
-    SYS_sched_yield Always Any, "spinning threads";
-    SYS_sched_getaffinity Always Any, "how many CPUs there are";
-    SYS_sched_setaffinity Always Any, "the affinity that programs ask for";
-    SYS_getcpu Always Any, "getcpu, where the vDSO does not know";
-    SYS_membarrier Always Any, "membarrier of programs";
-    SYS_clone Always Bits(0, CLONE_FLAGS, THREAD), "threads; no processes, no namespaces";
-    SYS_set_robust_list Always Any, "new threads";
-    SYS_rseq Always Any, "new threads";
-    SYS_exit Always Any, "ending threads";
-    SYS_exit_group Always Any, "the end";
-    SYS_gettid Always Any, "new threads";
-    SYS_getpid Always Any, "whom signals go to";
-    SYS_prctl Always OneOf(0, PRCTL), "names of threads; features of the processor";
+    SYS_ioctl Requests(1), "virtual CPUs and memory slots; terminals; how much there is to read";
+    SYS_futex Any, "locks, and threads that wait";
+    SYS_tgkill Process(0, Own), "calls a virtual CPU out of the guest; abort";
+    SYS_rt_sigreturn Any, "returns from the handlers of that, and of faults in guest memory";
+    SYS_rt_sigprocmask Any, "signal masks of new threads";
+    SYS_rt_sigaction Any, "default actions, when a fault is not ours to handle";
+    SYS_rt_sigtimedwait Any, "signals that are passed on";
+    SYS_sigaltstack Any, "the stack of signal handlers, one a thread";
+    SYS_restart_syscall Any, "a wait that a signal interrupted goes on";
+    SYS_sched_yield Any, "spinning threads";
+    SYS_sched_getaffinity Any, "how many CPUs there are";
+    SYS_sched_setaffinity Any, "the affinity that programs ask for";
+    SYS_getcpu Any, "getcpu, where the vDSO does not know";
+    SYS_membarrier Any, "membarrier of programs";
+    SYS_clone Bits(0, CLONE_FLAGS, THREAD), "threads; no processes, no namespaces";
+    SYS_set_robust_list Any, "new threads";
+    SYS_rseq Any, "new threads";
+    SYS_exit Any, "ending threads";
+    SYS_exit_group Any, "the end";
+    SYS_gettid Any, "new threads";
+    SYS_getpid Any, "whom signals go to";
+    SYS_prctl OneOf(0, PRCTL), "names of threads; features of the processor";
     // Memory.
-    SYS_mmap Always Bits(2, libc::PROT_EXEC.cast_unsigned(), 0), "guest memory, files that programs map, stacks; nothing executable";
-    SYS_munmap Always Any, "as above";
-    SYS_mremap Always Any, "large allocations that grow";
-    SYS_mprotect Always Any, "opening guest memory; flushing translations";
-    SYS_madvise Always Any, "giving memory back; huge pages; finding missing file pages";
-    SYS_mincore Always Any, "which pages are committed";
-    SYS_brk Always Any, "small allocations";
-    SYS_mseal Always Any, "sealing tables";
+    SYS_mmap Bits(2, libc::PROT_EXEC.cast_unsigned(), 0), "guest memory, files that programs map, stacks; nothing executable";
+    SYS_munmap Any, "as above";
+    SYS_mremap Any, "large allocations that grow";
+    SYS_mprotect Any, "opening guest memory; flushing translations";
+    SYS_madvise Any, "giving memory back; huge pages; finding missing file pages";
+    SYS_mincore Any, "which pages are committed";
+    SYS_brk Any, "small allocations";
+    SYS_mseal Any, "sealing tables";
     // Time.
-    SYS_clock_gettime Always Any, "clocks that have no fast path; CPU time";
-    SYS_clock_getres Always Any, "resolutions";
-    SYS_clock_nanosleep Always Any, "short waits of ours";
-    SYS_timerfd_create Always Any, "waits until a time of day";
-    SYS_timerfd_settime Always Any, "as above";
+    SYS_clock_gettime Any, "clocks that have no fast path; CPU time";
+    SYS_clock_getres Any, "resolutions";
+    SYS_clock_nanosleep Any, "short waits of ours";
+    SYS_timerfd_create Any, "waits until a time of day";
+    SYS_timerfd_settime Any, "as above";
     // Files: what is visible and granted was settled by descriptors of folders, and by the walk in the provider.
-    SYS_openat2 Always Any, "files below a granted folder";
-    SYS_openat Always Any, "the host's /proc and /sys for what programs may know of it; crash reports";
-    SYS_open Always Any, "as above";
-    SYS_close Always Any, "descriptors";
-    SYS_read Always Any, "files, pipes, terminals";
-    SYS_write Always Any, "as above";
-    SYS_readv Always Any, "as above, to guest memory";
-    SYS_writev Always Any, "as above, from guest memory";
-    SYS_pread64 Always Any, "files, and the page map";
-    SYS_pwrite64 Always Any, "files";
-    SYS_preadv Always Any, "files, to guest memory";
-    SYS_pwritev Always Any, "files, from guest memory";
-    SYS_pwritev2 Always Any, "streams, without waiting";
-    SYS_lseek Always Any, "files, and their holes";
-    SYS_sendfile Always Any, "copies between files";
-    SYS_copy_file_range Always Any, "as above";
-    SYS_fallocate Always Any, "files";
-    SYS_ftruncate Always Any, "files";
-    SYS_fsync Always Any, "files";
-    SYS_fdatasync Always Any, "files";
-    SYS_syncfs Always Any, "files";
-    SYS_sync Always Any, "files";
-    SYS_fstat Always Any, "metadata";
-    SYS_newfstatat Always Any, "metadata";
-    SYS_statx Always Any, "metadata";
-    SYS_fstatfs Always Any, "sizes of file systems";
-    SYS_faccessat2 Always Any, "what the caller may do with a file";
-    SYS_getdents64 Always Any, "folders";
-    SYS_readlink Always Any, "links";
-    SYS_readlinkat Always Any, "links";
-    SYS_getcwd Always Any, "where the caller is";
-    SYS_mkdir Always Any, "the folder of crash reports";
-    SYS_unlink Always Any, "crash reports of old";
-    SYS_mkdirat Always Any, "granted folders";
-    SYS_mknodat Always Any, "granted folders";
-    SYS_unlinkat Always Any, "granted folders";
-    SYS_linkat Always Any, "granted folders";
-    SYS_symlinkat Always Any, "granted folders";
-    SYS_renameat2 Always Any, "granted folders";
-    SYS_fchmodat Always Any, "granted files";
-    SYS_fchownat Always Any, "granted files";
-    SYS_utimensat Always Any, "granted files";
-    SYS_setxattr Always Any, "granted files";
-    SYS_getxattr Always Any, "visible files";
-    SYS_listxattr Always Any, "visible files";
-    SYS_removexattr Always Any, "granted files";
-    SYS_fcntl Always OneOf(1, FCNTL), "flags and duplicates of descriptors; sizes of pipes";
-    SYS_dup Always Any, "descriptors";
-    SYS_dup2 Always Any, "taking a caller's standard descriptors, and letting go of them at the end";
-    SYS_pipe2 Always Any, "descriptors";
-    SYS_umask Always Any, "files get the modes that programs ask for";
+    SYS_openat2 OneOf(3, OPEN_HOW), "files below a granted folder";
+    SYS_openat Any, "the host's /proc and /sys for what programs may know of it; crash reports";
+    SYS_open Any, "as above";
+    SYS_close Any, "descriptors";
+    SYS_read Any, "files, pipes, terminals";
+    SYS_write Any, "as above";
+    SYS_readv Any, "as above, to guest memory";
+    SYS_writev Any, "as above, from guest memory";
+    SYS_pread64 Any, "files, and the page map";
+    SYS_pwrite64 Any, "files";
+    SYS_preadv Any, "files, to guest memory";
+    SYS_pwritev Any, "files, from guest memory";
+    SYS_pwritev2 Any, "streams, without waiting";
+    SYS_lseek Any, "files, and their holes";
+    SYS_sendfile Any, "copies between files";
+    SYS_copy_file_range Any, "as above";
+    SYS_fallocate Any, "files";
+    SYS_ftruncate Any, "files";
+    SYS_fsync Any, "files";
+    SYS_fdatasync Any, "files";
+    SYS_syncfs Any, "files";
+    SYS_sync Any, "files";
+    SYS_fstat Any, "metadata";
+    SYS_newfstatat Any, "metadata";
+    SYS_statx Any, "metadata";
+    SYS_fstatfs Any, "sizes of file systems";
+    SYS_faccessat2 Any, "what the caller may do with a file";
+    SYS_getdents64 Any, "folders";
+    SYS_readlink Any, "links";
+    SYS_readlinkat Any, "links";
+    SYS_getcwd Any, "where the caller is";
+    SYS_mkdir Any, "the folder of crash reports";
+    SYS_unlink Any, "crash reports of old";
+    SYS_mkdirat Any, "granted folders", Writable;
+    SYS_mknodat Any, "granted folders", Writable;
+    SYS_unlinkat Any, "granted folders", Writable;
+    SYS_linkat Any, "granted folders", Writable;
+    SYS_symlinkat Any, "granted folders", Writable;
+    SYS_renameat2 Any, "granted folders", Writable;
+    SYS_fchmodat Any, "granted files", Writable;
+    SYS_fchownat Any, "granted files", Writable;
+    SYS_utimensat Any, "granted files";
+    SYS_setxattr Any, "granted files", Writable;
+    SYS_getxattr Any, "visible files";
+    SYS_listxattr Any, "visible files";
+    SYS_removexattr Any, "granted files", Writable;
+    SYS_fcntl OneOf(1, FCNTL), "flags and duplicates of descriptors; sizes of pipes";
+    SYS_dup Any, "descriptors";
+    SYS_dup2 Any, "taking a caller's standard descriptors, and letting go of them at the end", Spare;
+    SYS_pipe2 Any, "descriptors";
     // Waiting for descriptors, tools, and the terminal.
-    SYS_poll Always Any, "whether a descriptor is ready";
-    SYS_ppoll Always Any, "as above";
-    SYS_epoll_create1 Always Any, "the event loop";
-    SYS_epoll_ctl Always Any, "the event loop";
-    SYS_epoll_wait Always Any, "the event loop";
-    SYS_eventfd2 Always Any, "wakes whoever waits for descriptors";
-    SYS_accept4 Always Any, "tools on the control socket";
-    SYS_recvmsg Always Any, "messages of tools";
-    SYS_sendmsg Always Any, "answers to tools";
-    SYS_recvfrom Always Any, "tools, and sockets that are standard input";
-    SYS_sendto Always Any, "tools, and sockets that are standard output";
-    SYS_shutdown Always Any, "sockets";
-    SYS_getsockopt Always Any, "who is at the other end";
-    SYS_getsockname Always Any, "sockets";
-    SYS_getpeername Always Any, "sockets";
-    SYS_socketpair Always Any, "wakes the control socket's thread";
-    SYS_kill Always Process(0, Own), "the monitor stops itself when its job is stopped";
-    SYS_wait4 Always Any, "the keeper of the terminal";
-    SYS_waitid Always Any, "as above";
-    SYS_getpgrp Always Any, "whether the terminal is ours";
-    SYS_getsid Always Any, "as above";
+    SYS_poll Any, "whether a descriptor is ready";
+    SYS_ppoll Any, "as above";
+    SYS_epoll_create1 Any, "the event loop";
+    SYS_epoll_ctl Any, "the event loop";
+    SYS_epoll_wait Any, "the event loop";
+    SYS_eventfd2 Any, "wakes whoever waits for descriptors";
+    SYS_accept4 Any, "tools on the control socket";
+    SYS_recvmsg Any, "messages of tools";
+    SYS_sendmsg Any, "answers to tools";
+    SYS_recvfrom Any, "tools, and sockets that are standard input";
+    SYS_sendto Any, "tools, and sockets that are standard output";
+    SYS_shutdown Any, "sockets";
+    SYS_getsockopt Any, "who is at the other end";
+    SYS_getsockname Any, "sockets";
+    SYS_getpeername Any, "sockets";
+    SYS_socketpair OneOf(0, &[UNIX]), "wakes the control socket's thread";
+    SYS_kill Process(0, Own), "the monitor stops itself when its job is stopped";
+    SYS_wait4 Any, "the keeper of the terminal", Terminal;
+    SYS_waitid Any, "as above", Terminal;
+    SYS_getpgrp Any, "whether the terminal is ours";
+    SYS_getsid Any, "as above";
     // What programs may know of the host.
-    SYS_getrusage Always Any, "CPU time";
-    SYS_prlimit64 Always Process(0, Zero), "limits of the monitor";
-    SYS_sysinfo Always Any, "load and swap";
-    SYS_uname Always Any, "the kernel's version";
-    SYS_getrandom Always Any, "random numbers";
-    SYS_getuid Always Any, "who the caller is";
-    SYS_geteuid Always Any, "as above";
-    SYS_getgid Always Any, "as above";
-    SYS_getegid Always Any, "as above";
-    SYS_getgroups Always Any, "as above";
-    // The host's network.
-    SYS_socket HostNetwork Any, "sockets of programs";
-    SYS_bind HostNetwork Any, "sockets of programs";
-    SYS_listen HostNetwork Any, "sockets of programs";
-    SYS_connect HostNetwork Any, "sockets of programs";
-    SYS_setsockopt HostNetwork Any, "sockets of programs";
-    SYS_sendmmsg HostNetwork Any, "name lookups";
+    SYS_getrusage Any, "CPU time";
+    SYS_prlimit64 Process(0, Zero), "limits of the monitor";
+    SYS_sysinfo Any, "load and swap";
+    SYS_uname Any, "the kernel's version";
+    SYS_getrandom Any, "random numbers";
+    SYS_getuid Any, "who the caller is";
+    SYS_geteuid Any, "as above";
+    SYS_getgid Any, "as above";
+    SYS_getegid Any, "as above";
+    SYS_getgroups Any, "as above";
+    // The host's network, and the control socket of a monitor that was started ahead.
+    SYS_socket Any, "sockets of programs; the control socket", HostNetwork, Ahead;
+    SYS_bind Any, "as above", HostNetwork, Ahead;
+    SYS_listen Any, "as above", HostNetwork, Ahead;
+    SYS_connect Any, "sockets of programs", HostNetwork;
+    SYS_setsockopt Any, "sockets of programs", HostNetwork;
+    SYS_sendmmsg Any, "name lookups", HostNetwork;
+    // What else takes a caller's place.
+    SYS_fchdir Any, "the caller's folder", Ahead;
+    SYS_umask Any, "the caller's umask", Ahead;
+    SYS_sched_getattr Any, "the caller's priority", Ahead;
+    SYS_setpriority Any, "the caller's priority", Ahead;
+    SYS_seccomp Any, "the filter that ends this", Ahead;
 };

@@ -1,5 +1,5 @@
-use super::rules::{Arguments, BEFORE_THE_PROGRAM, REQUESTS, RULES, Rule, When, Whose};
-use super::{REFUSAL, compile};
+use super::rules::{Arguments, REQUESTS, RULES, Rule, When, Whose};
+use super::{AJAR, REFUSAL, compile, only_ajar};
 use libc::{SECCOMP_RET_ALLOW as ALLOW, SECCOMP_RET_ERRNO};
 use seccompiler::sock_filter;
 use vmm::KVM_REQUESTS;
@@ -80,11 +80,11 @@ fn examples(rule: &Rule) -> (Vec<[u64; 6]>, Vec<[u64; 6]>) {
 
 #[test]
 fn the_program_does_what_the_table_says() {
-    for network in [false, true] {
-        let program = compile::program(network, &[], OWN, REFUSAL);
+    for holds in [&[][..], &[When::HostNetwork], &[When::Writable, When::Terminal], AJAR] {
+        let program = compile::program(holds, OWN, REFUSAL);
         assert!(program.len() < 400, "{} instructions: the host takes long for so many", program.len());
         for call in (0..1200).chain([0x4000_0000, 0x4000_0010, 0xffff_ffff]) {
-            let rule = RULES.iter().find(|rule| rule.call == call && (network || rule.when == When::Always));
+            let rule = RULES.iter().find(|rule| rule.call == call && rule.counts(holds));
             let (good, bad) = rule.map_or((vec![], vec![[0; 6]]), examples);
             let refused = if call == libc::SYS_clone3 { SECCOMP_RET_ERRNO | libc::ENOSYS as u32 } else { REFUSAL };
             for arguments in good {
@@ -103,28 +103,32 @@ fn the_program_does_what_the_table_says() {
 
 #[test]
 fn a_jail_that_was_ajar_is_as_close_as_another() {
-    let program = compile::program(false, &[], OWN, REFUSAL);
-    let ajar = compile::program(false, BEFORE_THE_PROGRAM, OWN, REFUSAL);
-    let rest = compile::refuse(BEFORE_THE_PROGRAM, REFUSAL);
-    let mut differ = Vec::new();
-    for call in (0..1200).chain([0xffff_ffff]) {
-        let rule = RULES.iter().find(|rule| rule.call == call);
-        let (good, bad) = rule.map_or((vec![], vec![[0; 6]]), examples);
-        for arguments in good.into_iter().chain(bad) {
-            let (whole, first) = (native(&program, call, arguments), native(&ajar, call, arguments));
-            // Of two filters the one that refuses counts.
-            let both = if native(&rest, call, arguments) == ALLOW { first } else { REFUSAL };
-            assert_eq!(both, whole, "{call} {arguments:x?}");
-            if first != whole {
-                differ.push(call);
+    for holds in [&[When::Spare][..], &[When::Spare, When::Writable]] {
+        let program = compile::program(holds, OWN, REFUSAL);
+        let ajar = compile::program(AJAR, OWN, REFUSAL);
+        let rest = compile::refuse(&only_ajar(holds), REFUSAL);
+        let mut differ = Vec::new();
+        for call in (0..1200).chain([0xffff_ffff]) {
+            let rule = RULES.iter().find(|rule| rule.call == call);
+            let (good, bad) = rule.map_or((vec![], vec![[0; 6]]), examples);
+            for arguments in good.into_iter().chain(bad) {
+                let (whole, first) = (native(&program, call, arguments), native(&ajar, call, arguments));
+                // Of two filters the one that refuses counts.
+                let both = if native(&rest, call, arguments) == ALLOW { first } else { REFUSAL };
+                assert_eq!(both, whole, "{call} {arguments:x?}");
+                if first != whole {
+                    differ.push(call);
+                }
             }
         }
+        differ.sort_unstable();
+        differ.dedup();
+        let mut expected = only_ajar(holds);
+        expected.sort_unstable();
+        assert_eq!(differ, expected);
+        assert!(differ.contains(&libc::SYS_seccomp) && differ.contains(&libc::SYS_socket));
+        assert_eq!(differ.contains(&libc::SYS_unlinkat), !holds.contains(&When::Writable));
     }
-    differ.sort_unstable();
-    differ.dedup();
-    let mut expected = BEFORE_THE_PROGRAM.to_vec();
-    expected.sort_unstable();
-    assert_eq!(differ, expected);
 }
 
 #[test]
@@ -161,11 +165,11 @@ fn what_a_monitor_never_needs_is_not_in_the_table() {
         libc::SYS_capset,
         libc::SYS_personality,
         libc::SYS_reboot,
-        libc::SYS_seccomp,
         libc::SYS_open_by_handle_at,
         libc::SYS_memfd_create,
     ];
-    let program = compile::program(true, &[], OWN, REFUSAL);
+    let program = compile::program(&[When::HostNetwork, When::Writable, When::Terminal], OWN, REFUSAL);
+    assert_ne!(native(&program, libc::SYS_seccomp, [0; 6]), ALLOW);
     for call in never {
         assert_ne!(native(&program, call, [0; 6]), ALLOW, "{call}");
         assert!(RULES.iter().all(|rule| rule.call != call), "{call}");
