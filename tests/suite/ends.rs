@@ -4,8 +4,9 @@ use crate::harness::{Command, Link, need_kvm, picovisor, program, scratch};
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Child;
+use std::time::{Duration, Instant};
 
 /// An executable of a test's own, so that its processes can be told from others', with folders for all that it may leave.
 struct Place {
@@ -26,7 +27,10 @@ impl Place {
     fn new() -> Self {
         let folder = scratch();
         let executable = folder.path().join("picovisor");
-        std::fs::copy(picovisor(), &executable).unwrap();
+        // By another process: a program that a test beside this one starts meanwhile would hold a file that this process writes, which
+        // then cannot be executed (ETXTBSY).
+        let copied = std::process::Command::new("cp").arg(picovisor()).arg(&executable).status().unwrap();
+        assert!(copied.success(), "cp: {copied}");
         for name in ["temporary", "work", "upper", "crashes"] {
             std::fs::create_dir(folder.path().join(name)).unwrap();
         }
@@ -163,9 +167,22 @@ fn a_monitor_that_crashes_ends_its_own_sandbox_with_a_line() {
 /// Numbers of a process: descriptors, threads, and KiB of memory of its own.
 fn numbers(pid: u32) -> [u64; 3] {
     let count = |name: &str| std::fs::read_dir(format!("/proc/{pid}/{name}")).unwrap().count() as u64;
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let own = status.lines().find_map(|line| line.strip_prefix("RssAnon:")?.strip_suffix("kB")?.trim().parse().ok());
+    // Not RssAnon of its status, which before Linux 6.17 is off by up to 32 pages a processor.
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let own = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:")?.strip_suffix("kB")?.trim().parse().ok());
     [count("fd"), count("task"), own.unwrap()]
+}
+
+/// Looks until it is as expected, or that has not come for long: what it is then.
+fn after_a_while<T>(look: impl Fn() -> T, expected: impl Fn(&T) -> bool) -> T {
+    let start = Instant::now();
+    loop {
+        let found = look();
+        if expected(&found) || start.elapsed() > Duration::from_secs(100) {
+            return found;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// Runs a command so often.
@@ -197,28 +214,15 @@ fn a_daemon_does_not_grow_with_the_runs_that_it_serves() {
     run_often(&place, 50);
     let before = numbers(daemon.id());
     run_often(&place, 150);
-    let after = numbers(daemon.id());
-    // A spare more or less is on its way at any moment.
-    let grown: Vec<_> = after.iter().zip(before).map(|(after, before)| after.saturating_sub(before)).collect();
-    assert!(grown[0] <= 8 && grown[1] <= 4 && grown[2] <= 256, "descriptors, threads, KiB: {before:?}, {after:?}");
+    // A spare more or less is on its way at any moment, and one that has served is gone a little later than its caller.
+    let has_grown =
+        |after: &[u64; 3]| after.iter().zip(before).zip([2, 0, 256]).any(|((after, before), by)| *after > before + by);
+    let after = after_a_while(|| numbers(daemon.id()), |after| !has_grown(after));
+    assert!(!has_grown(&after), "descriptors, threads, KiB: {before:?}, {after:?}");
     kill_process(Pid::from_child(&daemon), Signal::TERM).unwrap();
     errors.read_to_string(&mut line).unwrap();
     daemon.wait().unwrap();
-    wait_until_gone(&place.executable);
-    assert_eq!(place.left(), Left::default());
-}
-
-/// Spares end when their daemon does; they are not ours to wait for.
-fn wait_until_gone(executable: &Path) {
-    let runs = || {
-        std::fs::read_dir("/proc")
-            .unwrap()
-            .flatten()
-            .any(|entry| std::fs::read_link(entry.path().join("exe")).is_ok_and(|link| link.starts_with(executable)))
-    };
-    let start = std::time::Instant::now();
-    while runs() {
-        assert!(start.elapsed().as_secs() < 100, "spares of a daemon that is gone are still there");
-        std::thread::yield_now();
-    }
+    // Monitors that have served end without anybody who waits for them, and lose their sockets last.
+    let left = after_a_while(|| place.left(), |left| *left == Left::default());
+    assert_eq!(left, Left::default());
 }
