@@ -53,6 +53,7 @@ fn facts(report: &HostReport) -> Vec<(&'static str, String)> {
         ("vector state", format!("XCR0 {:#x}", report.xcr0)),
         ("sealing", Sealing::probe().to_string()),
         ("jail", jail::describe().unwrap_or_else(|why| format!("none: {why}"))),
+        ("Landlock", jail::describe_landlock().unwrap_or_else(|why| format!("none: {why}"))),
     ]
 }
 
@@ -108,6 +109,7 @@ fn json(report: &HostReport) -> String {
         "xcr0": report.xcr0,
         "sealing": format!("{:?}", Sealing::probe()),
         "jail": jail::describe().ok(),
+        "landlock": jail::describe_landlock().ok(),
         "host_calls": jail::calls(),
         "capabilities": capabilities,
         "hidden": DEFAULT_HIDDEN,

@@ -36,7 +36,8 @@ Runs a program in a sandbox of its own and exits with its status.
 
 The program sees the host's files read-only; what it writes goes to memory and vanishes when it ends. It has its own processes \
 (it is process 1), its own /tmp, /proc, /dev and /sys, no network but a loopback, and no access to keys and tokens \
-(`picovisor check` lists what is hidden). Standard input, output and error, the terminal, signals and the environment are the caller's.";
+(`picovisor check` lists what is hidden). Standard input, output and error, the terminal, signals and the environment are the caller's; \
+no other open descriptors are passed on.";
 
 const RUN_AFTER: &str = "\
 Examples:
@@ -297,7 +298,7 @@ pub(crate) struct ProtectionOptions {
     /// Don't put the monitor itself into a jail: it keeps the caller's rights, whatever happens to it
     #[arg(long, conflicts_with = "require_jail")]
     pub(crate) no_jail: bool,
-    /// Fail where the host has no jail for the monitor, in place of a warning
+    /// Fail where the host lacks a part of the monitor's jail, in place of a warning
     #[arg(long)]
     pub(crate) require_jail: bool,
     /// Check this often that the monitor's own code and tables are what they were, and stop the sandbox if not (off: never)

@@ -76,8 +76,8 @@ fn keep(report: &Report) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// The folder of reports, which exists and is the user's.
-fn folder() -> io::Result<PathBuf> {
+/// The folder of reports, which exists and is the user's. It is made if it is missing.
+pub(crate) fn folder() -> io::Result<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     if let Some(folder) = std::env::var_os("PICOVISOR_CRASH_DIR") {
         return make(folder.into());

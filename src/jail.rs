@@ -1,18 +1,25 @@
 //! The jail of the monitor: what a monitor that was taken over, or is confused, can still ask of the host.
 //!
-//! `no_new_privs`, and a seccomp filter for every thread that allows what a running monitor needs ([`rules`]) and nothing
-//! else. It is entered before the first process exists, and cannot be left. In builds with debug assertions a call outside
-//! the table ends the monitor (SIGSYS), so that a missing line is found; otherwise it fails with EPERM.
+//! First what it has of its caller's rights, and does not need, is given up ([`seal`](mod@seal)): descriptors, paths, capabilities,
+//! limits. Then `no_new_privs`, and a seccomp filter for every thread that allows what a running monitor needs ([`rules`]) and
+//! nothing else. It is entered before the first process exists, and cannot be left. In builds with debug assertions a call
+//! outside the table ends the monitor (SIGSYS), so that a missing line is found; otherwise it fails with EPERM.
 //!
-//! What it leaves: a monitor that was taken over may open what its user may (paths are the provider's to keep to), and may
-//! make memory executable by mprotect(2), because flushing a guest's translations toggles that right.
+//! What it leaves: a monitor that was taken over may open what is visible inside, hidden paths included, may change attributes
+//! of its user's files, and may make memory executable by mprotect(2), because flushing a guest's translations toggles that right.
 //!
 //! `clone3`, whose flags a filter cannot see, does not exist inside (ENOSYS), so that the C library uses `clone`.
 
+mod capabilities;
 mod compile;
 #[cfg(test)]
 mod docs;
+mod landlock;
+mod limits;
 mod rules;
+mod seal;
+
+pub(crate) use seal::{Missing, seal};
 
 use rules::{RULES, When};
 
@@ -39,12 +46,17 @@ impl Needs {
 /// caller's place takes.
 const AJAR: &[When] = &[When::Ahead, When::Spare, When::Writable];
 
+/// What can be done before the options are known, and before there is another thread: it is for the threads to come as well.
+pub(crate) fn begin() {
+    capabilities::bound();
+}
+
 /// Puts the monitor into the jail: all its threads, those to come included.
 ///
 /// # Errors
 /// Why the host has none.
-pub(crate) fn enter(needs: Needs) -> Result<(), String> {
-    apply(&compile::program(&needs.holds(), std::process::id(), REFUSAL))
+pub(crate) fn enter(needs: Needs) -> Result<(), Missing> {
+    apply(&compile::program(&needs.holds(), std::process::id(), REFUSAL)).map_err(|why| Missing::new("seccomp", why))
 }
 
 /// As [`enter`], for a monitor that does not know its caller yet: what it needs to take a caller's place is allowed, too,
@@ -65,7 +77,7 @@ fn only_ajar(holds: &[When]) -> Vec<libc::c_long> {
 }
 
 fn apply(program: &seccompiler::BpfProgram) -> Result<(), String> {
-    seccompiler::apply_filter_all_threads(program).map_err(|error| format!("seccomp: {error}"))
+    seccompiler::apply_filter_all_threads(program).map_err(|error| error.to_string())
 }
 
 /// What the jail is on this host, in a few words; `Err`: why there is none.
@@ -76,6 +88,11 @@ pub(crate) fn describe() -> Result<String, &'static str> {
     } else {
         Err("the kernel has no seccomp filters (CONFIG_SECCOMP_FILTER)")
     }
+}
+
+/// What Landlock is on this host, in a few words; `Err`: why there is none.
+pub(crate) fn describe_landlock() -> Result<String, String> {
+    landlock::available().map(|()| ["files"].into_iter().chain(landlock::more()).collect::<Vec<_>>().join(", "))
 }
 
 /// The host calls that are allowed, and why, for tools.

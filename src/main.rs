@@ -33,6 +33,7 @@ use cli::{Cli, Command, RunCommand};
 use failure::{Failure, OURS};
 use run::Beginning;
 use serve::client::HandOver;
+use vmm::inherited::Others;
 
 /// Memory that runs out is the end of the monitor, in one line.
 #[global_allocator]
@@ -58,7 +59,7 @@ fn main() -> ExitCode {
         }
     }
     // Almost every command line that begins so is a good one; if not, a machine was made for nothing.
-    let beginning = is_run.then(Beginning::new);
+    let beginning = is_run.then(|| Beginning::new(Others::take()));
     let result = match cli::parse(&arguments) {
         Ok(cli) => logging.and_then(|()| execute(cli, beginning)),
         Err(error) => usage(&error),
@@ -97,7 +98,9 @@ fn exit_on_panic() {
 
 fn execute(cli: Cli, beginning: Option<Result<Beginning, Failure>>) -> Result<u8, Failure> {
     match cli.command {
-        Command::Run(RunCommand::Run(options)) => run::run(&options, beginning.unwrap_or_else(Beginning::new)),
+        Command::Run(RunCommand::Run(options)) => {
+            run::run(&options, beginning.unwrap_or_else(|| Beginning::new(Others::take())))
+        }
         Command::Ps(options) => tools::ps::ps(&options),
         Command::Kill(options) => tools::act::kill(&options),
         Command::Suspend(options) => tools::act::suspend(&options),

@@ -1,11 +1,11 @@
 //! `picovisor run`: starts the sandbox, passes signals on, and turns its end into an exit status.
 
-use provider::config::Config;
-use provider::{Origin, Sandbox, SandboxEnd, StartError};
+use provider::{Origin, Prepared, Sandbox, SandboxEnd, StartError};
 use rustix::process::{Signal, getpid, kill_process};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
+use vmm::inherited::Others;
 use vmm::pico::{Guardian, Host, HostConfig, HostOpening, Posting};
 use vmm::signals::{HostSignal, HostSignals};
 use vmm::threads::{Enrolled, Owner};
@@ -15,6 +15,7 @@ use crate::control::address::{ListenError, Listener};
 use crate::control::server::Server;
 use crate::control::service::Monitor;
 use crate::failure::{Failure, OURS, TIMED_OUT, plain};
+use crate::jail::Missing;
 use crate::serve::link::{Heard, Link};
 use crate::terminal::{Console, Keeper, TerminalModes};
 use crate::{complain, jail, report, settings};
@@ -49,14 +50,17 @@ pub(crate) struct Beginning {
     started: Instant,
     signals: HostSignals,
     host: HostOpening,
+    /// What the caller left open for us, unasked.
+    others: std::io::Result<Others>,
 }
 
 impl Beginning {
     /// Blocks the signals that are passed on (so, before any thread) and begins to open the host.
-    pub(crate) fn new() -> Result<Self, Failure> {
+    pub(crate) fn new(others: std::io::Result<Others>) -> Result<Self, Failure> {
         let started = Instant::now();
         let signals = block_signals()?;
-        Ok(Self { started, signals, host: Host::begin().map_err(Failure::ours)? })
+        jail::begin();
+        Ok(Self { started, signals, host: Host::begin().map_err(Failure::ours)?, others })
     }
 
     /// Goes on to a host that is ready, and jailed but for what taking a caller's place needs: a monitor that knows its caller later.
@@ -108,13 +112,16 @@ impl Ahead {
         let started = Instant::now();
         let config = settings::config(options)?;
         let listener = listen(options)?;
-        jail::close(needs(options)).map_err(|why| Failure::ours(format_args!("no jail: {why}")))?;
         if !host.memory().lower_limit(config.limits.memory) {
             return Err(Failure::ours(
                 "--memory: less than what a monitor needs that was started ahead; try --no-serve",
             ));
         }
-        let ready = Ready { started, signals, host, listener, config, keeper: None, link: Some(link.clone()) };
+        let sandbox = Sandbox::prepare(&host, config).map_err(|error| start_failure(options, &error))?;
+        let missing = seal(options, &host, &sandbox, Ok(Others::default()))?;
+        jail::close(needs(options)).map_err(|why| Failure::ours(format_args!("no jail: {why}")))?;
+        tell_missing(options, &missing)?;
+        let ready = Ready { started, signals, host, listener, sandbox, keeper: None, link: Some(link.clone()) };
         attend(options, ready, &Arc::new(TerminalModes::none()))
     }
 }
@@ -129,14 +136,15 @@ pub(crate) fn run(options: &RunOptions, beginning: Result<Beginning, Failure>) -
     let keeper = options.network.tty.then(Keeper::start);
     let mut config = settings::config(options)?;
     config.terminal = options.network.tty.then(|| terminal.size());
-    let Beginning { started, signals, host } = beginning?;
+    let Beginning { started, signals, host, others } = beginning?;
     let _main = host.threads().adopt("main");
     let listener = listen(options)?;
     let host = host
         .finish(&HostConfig { memory: config.limits.memory, vcpus: None, posting: settings::posting(options) })
         .map_err(Failure::ours)?;
-    enter_jail(options, &host)?;
-    attend(options, Ready { started, signals, host, listener, config, keeper, link: None }, &terminal)
+    let sandbox = Sandbox::prepare(&host, config).map_err(|error| start_failure(options, &error))?;
+    enter_jail(options, &host, &sandbox, others)?;
+    attend(options, Ready { started, signals, host, listener, sandbox, keeper, link: None }, &terminal)
 }
 
 /// A host that is ready for the program, and what belongs to this run.
@@ -145,7 +153,7 @@ struct Ready {
     signals: HostSignals,
     host: Host,
     listener: Listener,
-    config: Config,
+    sandbox: Prepared,
     keeper: Option<std::io::Result<Keeper>>,
     /// To the caller, if that is another process.
     link: Option<Arc<Link>>,
@@ -153,11 +161,11 @@ struct Ready {
 
 /// Starts the sandbox and sees it through.
 fn attend(options: &RunOptions, ready: Ready, terminal: &Arc<TerminalModes>) -> Result<u8, Failure> {
-    let Ready { started, signals, host, listener, config, keeper, link } = ready;
-    let timeout = config.limits.timeout;
+    let Ready { started, signals, host, listener, sandbox, keeper, link } = ready;
+    let timeout = sandbox.config().limits.timeout;
     // A folder of the host's that keeps what was written may have something put away in it.
-    let tidies_up = config.view.upper.is_some();
-    let sandbox = Arc::new(Sandbox::start(&host, config).map_err(|error| start_failure(options, &error))?);
+    let tidies_up = sandbox.config().view.upper.is_some();
+    let sandbox = Arc::new(sandbox.start(&host).map_err(|error| start_failure(options, &error))?);
 
     let monitor = Monitor::new(host, sandbox.clone(), listener.address.clone(), started);
     let server = Arc::new(Server::new(listener, &monitor));
@@ -221,20 +229,46 @@ fn attend(options: &RunOptions, ready: Ready, terminal: &Arc<TerminalModes>) -> 
     result
 }
 
-/// Puts the monitor into its jail, before there is a program: what comes later in a start is allowed to a running one as well.
-fn enter_jail(options: &RunOptions, host: &Host) -> Result<(), Failure> {
+/// Puts the monitor into its jail, before its program is loaded. `others` are closed even without one: nobody could use them.
+fn enter_jail(
+    options: &RunOptions,
+    host: &Host,
+    sandbox: &Prepared,
+    others: std::io::Result<Others>,
+) -> Result<(), Failure> {
     if options.protection.no_jail {
         complain(&"--no-jail: nothing keeps the monitor itself from what its caller may do");
         return Ok(());
     }
+    let mut missing = seal(options, host, sandbox, others)?;
     match jail::enter(needs(options)) {
-        Ok(()) => host.enter_jail().map_err(Failure::ours),
-        Err(why) if options.protection.require_jail => Err(Failure::ours(format_args!("--require-jail: {why}"))),
-        Err(why) => {
-            complain(&format_args!("the monitor itself runs without a jail: {why}"));
-            Ok(())
-        }
+        Ok(()) => host.enter_jail().map_err(Failure::ours)?,
+        Err(why) => missing.insert(0, why),
     }
+    tell_missing(options, &missing)
+}
+
+/// Gives up what the monitor does not need of its caller's rights; returns what this host lacks for it.
+fn seal(
+    options: &RunOptions,
+    host: &Host,
+    sandbox: &Prepared,
+    others: std::io::Result<Others>,
+) -> Result<Vec<Missing>, Failure> {
+    jail::seal(host, sandbox.grants(), needs(options), others).map_err(Failure::ours)
+}
+
+/// Says which parts of the jail this host lacks, or refuses to go on without.
+fn tell_missing(options: &RunOptions, missing: &[Missing]) -> Result<(), Failure> {
+    let list = missing.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if options.protection.require_jail {
+        return Err(Failure::ours(format_args!("--require-jail: this host lacks {list}")));
+    }
+    complain(&format_args!("the monitor's jail lacks {list}"));
+    Ok(())
 }
 
 /// What of the host's the options let the program have.

@@ -7,7 +7,7 @@ use crate::errno::Errno;
 use crate::exec::Vdso;
 use crate::fs::pipe::Pipes;
 use crate::fs::tty::Terminals;
-use crate::fs::{Namespace, ViewError};
+use crate::fs::{Grant, Namespace, ViewError};
 use crate::futex::Futexes;
 use crate::ipc::Ipc;
 use crate::net::Network;
@@ -15,7 +15,9 @@ use crate::ptrace::Bonds;
 use crate::statistics::Statistics;
 use crate::sync::{Mutex, Rank};
 use crate::syscall::trace::Tracer;
-use crate::task::{ExitStatus, Families, Names, Namespaces, Pid, TaskTable, ThreadGroup, UtsNamespace, WaitQueue};
+use crate::task::{
+    ExitStatus, Families, Names, Namespaces, Pid, ResourceLimits, TaskTable, ThreadGroup, UtsNamespace, WaitQueue,
+};
 use crate::time::TimerService;
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
@@ -60,6 +62,8 @@ pub const INIT: Pid = Pid(1);
 #[derive(Debug)]
 pub struct Kernel {
     config: Config,
+    /// What the sandbox's caller had at its start: those of its programs.
+    limits: ResourceLimits,
     memory: Arc<GuestMemory>,
     namespace: OnceLock<Namespace>,
     tasks: TaskTable,
@@ -136,8 +140,10 @@ impl Kernel {
         let pipes = Pipes::new(config.limits.memory);
         let network = Network::new(config.limits.memory);
         let names = Names { host: config.hostname.as_bytes().to_vec(), domain: b"(none)".to_vec() };
+        let limits = ResourceLimits::inherited(config.limits.files, config.limits.pids.into());
         Arc::new(Self {
             config,
+            limits,
             memory,
             namespace: OnceLock::new(),
             tasks,
@@ -161,6 +167,11 @@ impl Kernel {
             cpus,
             namespaces: Namespaces { uts: UtsNamespace::first(names) },
         })
+    }
+
+    /// The limits that programs from outside start with: the caller's, whatever the monitor has set itself since.
+    pub(crate) fn limits(&self) -> ResourceLimits {
+        self.limits.duplicate()
     }
 
     /// The trace, if there is one.
@@ -286,11 +297,12 @@ impl Kernel {
         state.outcome.is_some()
     }
 
-    /// Builds the file-system view that the configuration describes. Called once, before the first task.
-    pub fn mount(&self) -> Result<(), ViewError> {
-        let namespace = Namespace::build(&self.config, &self.memory, self.ipc.posix.file_system())?;
+    /// Builds the file-system view that the configuration describes, and returns the host trees that it shows. Called once, before
+    /// the first task.
+    pub fn mount(&self) -> Result<Vec<Grant>, ViewError> {
+        let (namespace, grants) = Namespace::build(&self.config, &self.memory, self.ipc.posix.file_system())?;
         assert!(self.namespace.set(namespace).is_ok(), "a sandbox's view is built once, by the code that starts it");
-        Ok(())
+        Ok(grants)
     }
 
     /// The configuration.

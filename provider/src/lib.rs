@@ -38,5 +38,6 @@ pub mod user;
 
 pub use fs::tty::OutsideEnd;
 pub use sandbox::{
-    Executed, Execution, NoProcess, Origin, ProcessState, ProcessView, ProgramStdio, Sandbox, SandboxEnd, StartError,
+    Executed, Execution, NoProcess, Origin, Prepared, ProcessState, ProcessView, ProgramStdio, Sandbox, SandboxEnd,
+    StartError,
 };

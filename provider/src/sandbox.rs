@@ -10,14 +10,14 @@ use crate::config::Config;
 use crate::errno::Errno;
 use crate::exec::{self as program, LoadError};
 use crate::fs::tty::{self, OutsideEnd};
-use crate::fs::{FdTable, LastLink, ViewError, stdio};
+use crate::fs::{FdTable, Grant, LastLink, ViewError, stdio};
 use crate::kernel::{Change, Kernel, Outcome};
 use crate::mm::MemoryMap;
 use crate::provider::LinuxProvider;
 use crate::signal::send::{send_to_group, send_to_process_group};
 use crate::signal::{Detail, SigAction, SigInfo, Signal, SignalCode};
 use crate::syscall::trace::Tracer;
-use crate::task::{Credentials, CurrentTask, ExitStatus, Pid, ResourceLimits, Resources, Task, ThreadGroup, exit};
+use crate::task::{Credentials, CurrentTask, ExitStatus, Pid, Resources, Task, ThreadGroup, exit};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -135,6 +135,45 @@ pub struct Sandbox {
     terminal: Option<Arc<OutsideEnd>>,
 }
 
+/// A sandbox that has everything but a program.
+#[derive(Debug)]
+pub struct Prepared {
+    kernel: Arc<Kernel>,
+    task: Arc<Task>,
+    grants: Vec<Grant>,
+}
+
+impl Prepared {
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        self.kernel.config()
+    }
+
+    /// The host trees that its programs see, and what they may do there.
+    pub fn grants(&self) -> &[Grant] {
+        &self.grants
+    }
+
+    /// Starts its program, as process 1, on the host that it was prepared with.
+    ///
+    /// # Errors
+    /// What is wrong with the program or its standard descriptors, or what the host lacks.
+    pub fn start(self, host: &Host) -> Result<Sandbox, StartError> {
+        let Self { kernel, task, grants: _ } = self;
+        let mut cpu = DetachedCpu::default();
+        let frame = TrapFrame { registers: Registers::default(), cpu: &mut cpu };
+        let mut current = CurrentTask::new(task.clone(), frame);
+        let terminal = connect(&current).map_err(StartError::Stdio)?;
+        host.check()?;
+        let clock = Clock::new(host.memory(), host.counter()).map_err(|error| StartError::Memory(error.into()))?;
+        kernel.set_clock(clock);
+        let config = kernel.config();
+        program::start(&mut current, &config.program, &config.args, &config.env)?;
+        run(host, &mut current)?;
+        Ok(Sandbox { kernel, init: task.group().clone(), terminal })
+    }
+}
+
 /// Where a signal comes from that the monitor got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -145,10 +184,15 @@ pub enum Origin {
 }
 
 impl Sandbox {
-    /// Starts the program that `config` describes, as process 1 of a new sandbox on `host`.
-    ///
-    /// What needs nothing but memory comes first: the host may still be probing, on another thread.
+    /// As [`Self::prepare`] and [`Prepared::start`] at once.
     pub fn start(host: &Host, config: Config) -> Result<Self, StartError> {
+        Self::prepare(host, config)?.start(host)
+    }
+
+    /// Makes what `config` describes but its program: everything is opened by then that the monitor reaches by the caller's rights.
+    ///
+    /// It needs nothing but memory and starts no thread: the host may still be probing, on another one.
+    pub fn prepare(host: &Host, config: Config) -> Result<Prepared, StartError> {
         let tracer = match &config.trace {
             None => None,
             Some(trace) => Some(Tracer::open(trace).map_err(|reason| {
@@ -157,22 +201,16 @@ impl Sandbox {
             })?),
         };
         let kernel = Kernel::with_threads(config, host.memory().clone(), host.threads().clone(), tracer);
-        kernel.mount()?;
+        let grants = kernel.mount()?;
         host.register(Arc::new(LinuxProvider::new(kernel.clone())))?;
         let task = first_task(&kernel)?;
         let mut cpu = DetachedCpu::default();
         let frame = TrapFrame { registers: Registers::default(), cpu: &mut cpu };
-        let mut current = CurrentTask::new(task.clone(), frame);
-        let terminal = connect(&current).map_err(StartError::Stdio)?;
+        let current = CurrentTask::new(task.clone(), frame);
         inherit_ignored_signals(&task);
         enter_directory(&current, kernel.config().workdir.clone())?;
-        host.check()?;
-        let clock = Clock::new(host.memory(), host.counter()).map_err(|error| StartError::Memory(error.into()))?;
-        kernel.set_clock(clock);
-        let config = kernel.config();
-        program::start(&mut current, &config.program, &config.args, &config.env)?;
-        run(host, &mut current)?;
-        Ok(Self { kernel, init: task.group().clone(), terminal })
+        drop(current);
+        Ok(Prepared { kernel, task, grants })
     }
 
     /// Goes through the start of a sandbox up to where its program would run, and forgets it: for a monitor that is started ahead of its
@@ -285,8 +323,7 @@ fn first_task(kernel: &Arc<Kernel>) -> Result<Arc<Task>, StartError> {
     };
     let user = &config.user;
     let credentials = Credentials::new(user.uid, user.gid, user.groups.clone());
-    let limits = ResourceLimits::inherited(config.limits.files, config.limits.pids.into());
-    let make = |tid: Pid| Task::new(kernel, &ThreadGroup::new(tid, limits), tid, resources, credentials);
+    let make = |tid: Pid| Task::new(kernel, &ThreadGroup::new(tid, kernel.limits()), tid, resources, credentials);
     let task = kernel.tasks().insert(make).map_err(StartError::Memory)?;
     task.group().add_thread(&task);
     kernel.families().add_first(task.group());

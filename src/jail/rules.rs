@@ -287,5 +287,10 @@ pub(crate) const RULES: &[Rule] = rules! {
     SYS_umask Any, "the caller's umask", Ahead;
     SYS_sched_getattr Any, "the caller's priority", Ahead;
     SYS_setpriority Any, "the caller's priority", Ahead;
+    SYS_capget Any, "which capabilities the caller has", Ahead;
+    SYS_capset Any, "giving up those that this caller's grants do not need", Ahead;
+    SYS_landlock_create_ruleset Any, "giving up paths that this caller has not granted", Ahead;
+    SYS_landlock_add_rule Any, "as above", Ahead;
+    SYS_landlock_restrict_self Any, "as above", Ahead;
     SYS_seccomp Any, "the filter that ends this", Ahead;
 };

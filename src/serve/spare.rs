@@ -16,7 +16,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::sync::Arc;
-use vmm::inherited::{Inherited, take_place};
+use vmm::inherited::{Inherited, Others, take_place};
 
 use super::address::Address;
 use super::caller::{Own, Takeover};
@@ -86,8 +86,9 @@ impl Spare {
         // Fails for the leader of a process group only, which the daemon's child is not.
         let _ = setsid();
         let _ = rustix::thread::set_name(c"picovisor-spare");
-        let ahead = Beginning::new()?.ahead()?;
+        // Before anything is given up: callers are compared with it.
         let own = Own::look().map_err(|error| Failure::ours(format_args!("/proc: {error}")))?;
+        let ahead = Beginning::new(Ok(Others::default()))?.ahead()?;
         let signals = ahead.signals().descriptor().map_err(|error| Failure::ours(format_args!("signalfd: {error}")))?;
         let mut parser = RunParser::new();
         parser.prepare();

@@ -6,6 +6,7 @@
 
 mod chaos;
 mod cli;
+mod confined;
 mod conformance;
 mod control;
 mod ends;

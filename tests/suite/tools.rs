@@ -68,7 +68,10 @@ fn coreutils() {
 fn find_lists_a_large_tree() {
     need_kvm!();
     // The order of entries is the host's own; only the set and the facts must agree.
-    let command = Command::new(tool("find")).args(["/usr/share", "-printf", "%p %y %s %m %T@ %i\\n"]);
+    // A folder that its owner keeps to itself opens natively for root alone, whose capabilities no monitor has that changes nothing.
+    let closed = ["-type", "d", "!", "-user", "root", "!", "-perm", "-o+rx", "-prune", "-o"];
+    let command = Command::new(tool("find")).arg("/usr/share").args(closed);
+    let command = command.args(["-printf", "%p %y %s %m %T@ %i\\n"]);
     let sorted = |text: String| {
         let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
         lines.sort();

@@ -9,6 +9,7 @@
 
 use std::ffi::CString;
 use std::mem::MaybeUninit;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -101,6 +102,33 @@ pub fn take_place(of: Inherited) {
     // SAFETY: the array ends with a null pointer and is never freed, and neither are the strings, which stay in a static; no other
     // thread looks at the environment.
     unsafe { environ = pointers.leak().as_ptr() };
+}
+
+/// The descriptors besides 0, 1 and 2 that a caller left open for this process. Dropping them closes them.
+#[derive(Debug, Default)]
+pub struct Others(Vec<OwnedFd>);
+
+impl Others {
+    /// Takes every descriptor from 3 on that is open now: to be called once, before this process opens any.
+    ///
+    /// # Errors
+    /// What the host says of /proc/self/fd.
+    pub fn take() -> std::io::Result<Self> {
+        let numbers = std::fs::read_dir("/proc/self/fd")?;
+        let names = numbers.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<RawFd>().ok());
+        let numbers: Vec<_> = names.filter(|number| *number > 2).collect();
+        // SAFETY: F_GETFD reads a descriptor's flags and touches no memory.
+        let is_open = |number: &RawFd| unsafe { libc::fcntl(*number, libc::F_GETFD) } != -1;
+        // The one that the folder was read by is closed by now.
+        let open = numbers.into_iter().filter(is_open);
+        // SAFETY: it is open, and nobody in this process has opened it, so nobody else in it owns it.
+        Ok(Self(open.map(|number| unsafe { OwnedFd::from_raw_fd(number) }).collect()))
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
 }
 
 /// Marks every descriptor but 0, 1 and 2 to be closed when a program is executed. Ours are made so; this is for what a caller

@@ -66,5 +66,5 @@ pub use traits::{
 };
 pub use types::{AttributeChange, FileKind, FsStat, NewNode, OpenFlags, Permissions, Ready, Stat, Timestamp};
 pub use usage::TextGuard;
-pub use view::ViewError;
+pub use view::{Grant, HostAccess, ViewError};
 pub use walk::{LastLink, Resolve};

@@ -10,6 +10,7 @@ use super::walk::{LastLink, Resolve, Walker};
 use super::{FileKind, FileSystem, Inode, Namespace, NewNode, Timestamp, dev, proc, sys};
 use crate::config::{Bind, Config, View};
 use crate::errno::Errno;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,6 +29,32 @@ pub struct ViewError {
 impl ViewError {
     fn new(path: &Path, reason: impl Into<std::io::Error>) -> Self {
         Self { path: path.display().to_string(), reason: reason.into() }
+    }
+}
+
+/// A host tree, or a single file, that a view shows: what the monitor has to reach as long as the sandbox lives.
+#[derive(Debug)]
+pub struct Grant {
+    /// The object itself (O_PATH), as it was found: whatever its path leads to later.
+    pub tree: OwnedFd,
+    /// What is done to what lies in it.
+    pub access: HostAccess,
+}
+
+/// What is done to a host tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostAccess {
+    /// It is read.
+    Read,
+    /// Programs change it.
+    Write,
+    /// It keeps what an overlay's programs write: changes, and whiteouts, which are device nodes.
+    Keep,
+}
+
+impl Grant {
+    fn new(host: &HostFs, access: HostAccess) -> Result<Self, std::io::Error> {
+        Ok(Self { tree: host.descriptor()?, access })
     }
 }
 
@@ -53,22 +80,29 @@ struct Builder<'a> {
 }
 
 impl Namespace {
-    /// Builds the view that the configuration describes, with `queues` at /dev/mqueue. Host problems (a root or bind that does not exist) are named in the
-    /// error.
-    pub fn build(config: &Config, memory: &Arc<GuestMemory>, queues: Arc<dyn FileSystem>) -> Result<Self, ViewError> {
+    /// Builds the view that the configuration describes, with `queues` at /dev/mqueue, and tells which host trees it shows. Host problems
+    /// (a root or bind that does not exist) are named in the error.
+    pub fn build(
+        config: &Config,
+        memory: &Arc<GuestMemory>,
+        queues: Arc<dyn FileSystem>,
+    ) -> Result<(Self, Vec<Grant>), ViewError> {
         let budget = Arc::new(Budget::new(BUDGET_MIN.max(memory.limit() / BUDGET_PART)));
         let hiding = Hiding::new(config);
         let nameless = TmpFs::new(memory, &budget, 0o700).map_err(|error| ViewError::new(Path::new("memfd"), error))?;
-        let namespace = Self::new(root(&config.view, &hiding, memory, &budget)?, nameless);
+        let mut grants = Vec::new();
+        let namespace = Self::new(root(&config.view, &hiding, (memory, &budget), &mut grants)?, nameless);
         let mut builder = Builder { memory, budget, namespace };
         builder.own_file_systems(config.limits.cpus)?;
         builder.mount("/dev/mqueue", queues, "mqueue")?;
         for (index, bind) in config.view.binds.iter().enumerate() {
-            let host = HostFs::open(&bind.source, bind.writable, hiding.in_bind(index), memory)
-                .map_err(|error| ViewError::new(&bind.source, error))?;
+            let fail = |error| ViewError::new(&bind.source, error);
+            let host = HostFs::open(&bind.source, bind.writable, hiding.in_bind(index), memory).map_err(fail)?;
+            let access = if bind.writable { HostAccess::Write } else { HostAccess::Read };
+            grants.push(Grant::new(&host, access).map_err(fail)?);
             builder.bind(host, bind)?;
         }
-        Ok(builder.namespace)
+        Ok((builder.namespace, grants))
     }
 }
 
@@ -76,8 +110,8 @@ impl Namespace {
 fn root(
     view: &View,
     hiding: &Hiding,
-    memory: &Arc<GuestMemory>,
-    budget: &Arc<Budget>,
+    (memory, budget): (&Arc<GuestMemory>, &Arc<Budget>),
+    grants: &mut Vec<Grant>,
 ) -> Result<(Arc<MountTable>, Arc<MountNamespace>), ViewError> {
     let root = view.root.clone().unwrap_or_else(|| PathBuf::from("/"));
     let fail = |reason: std::io::Error| ViewError::new(&root, reason);
@@ -85,6 +119,7 @@ fn root(
     if lower.root().kind() != FileKind::Directory {
         return Err(fail(Errno::ENOTDIR.into()));
     }
+    grants.push(Grant::new(&lower, HostAccess::Read).map_err(fail)?);
     let upper = match &view.upper {
         None => UpperLayer::Memory(TmpFs::new(memory, budget, 0o755).map_err(|error| fail(error.into()))?),
         Some(path) => {
@@ -96,6 +131,7 @@ fn root(
             if upper.root().kind() != FileKind::Directory {
                 return Err(ViewError::new(path, Errno::ENOTDIR));
             }
+            grants.push(Grant::new(&upper, HostAccess::Keep).map_err(|reason| ViewError::new(path, reason))?);
             UpperLayer::Host(upper)
         }
     };

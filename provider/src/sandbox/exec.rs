@@ -9,8 +9,7 @@ use crate::fs::{Fd, FdTable, Ready, stdio};
 use crate::mm::MemoryMap;
 use crate::signal::Signal;
 use crate::task::{
-    Credentials, CurrentTask, ExitStatus, Observation, Observer, Pid, ResourceLimits, Resources, Share, Task,
-    ThreadGroup, exit,
+    Credentials, CurrentTask, ExitStatus, Observation, Observer, Pid, Resources, Share, Task, ThreadGroup, exit,
 };
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
@@ -103,8 +102,9 @@ impl Sandbox {
         };
         let user = user.unwrap_or(&config.user);
         let credentials = Credentials::new(user.uid, user.gid, user.groups.clone());
-        let limits = ResourceLimits::inherited(config.limits.files, config.limits.pids.into());
-        let make = |tid: Pid| Task::new(&self.kernel, &ThreadGroup::new(tid, limits), tid, resources, credentials);
+        let make = |tid: Pid| {
+            Task::new(&self.kernel, &ThreadGroup::new(tid, self.kernel.limits()), tid, resources, credentials)
+        };
         let task = self.kernel.tasks().insert(make).map_err(StartError::Memory)?;
         task.group().add_thread(&task);
         Ok(task)

@@ -103,7 +103,6 @@ fn first_worker(
     if probed.send(Ok(Probed { supervisor, flavour, report, mailbox: mailbox.clone() })).is_ok() {
         // Before any program runs, and while the others prepare one.
         seal_image();
-        vm.prepare_attendant();
         stay.end();
         serve(vcpu, &mailbox, pool);
     }

@@ -61,6 +61,8 @@ struct Ready {
     /// Workers that run one pico thread each at the most; the machine's other virtual CPUs take turns.
     direct: usize,
     turns: Turns,
+    /// The first worker's.
+    first: Arc<Mailbox>,
 }
 
 #[derive(Debug, Default)]
@@ -106,7 +108,7 @@ impl Workers {
             self.vm.keep_shadows(self.memory.limit());
             let limit = self.most.clamp(1, report.max_vcpus.max(1));
             let shared = (limit / 8).clamp(1, MOST_SHARED);
-            let (direct, turns) = (limit - shared, Turns::new(shared));
+            let (direct, turns, first) = (limit - shared, Turns::new(shared), mailbox.clone());
             if direct > 0 {
                 let mut pool = lock(&self.pool);
                 pool.idle.push(mailbox);
@@ -114,7 +116,7 @@ impl Workers {
             } else {
                 turns.add(mailbox);
             }
-            Ok(Ready { supervisor, flavour, report, direct, turns })
+            Ok(Ready { supervisor, flavour, report, direct, turns, first })
         });
         probed.as_ref()
     }
@@ -122,6 +124,23 @@ impl Workers {
     /// Waits until it is known that threads can run here.
     pub(crate) fn check(&self) -> Result<(), OpenError> {
         self.ready().map(|_| ()).map_err(|report| OpenError::Refused(Box::new(report.clone())))
+    }
+
+    /// Lets the first worker do something, once it has probed and before there is anything to run. The result comes by the channel.
+    pub(crate) fn before_the_first_order<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<Receiver<T>, OpenError> {
+        let ready = self.ready().map_err(|report| OpenError::Refused(Box::new(report.clone())))?;
+        let (tell, told) = channel();
+        let vm = self.vm.clone();
+        ready.first.send(Order::Burst(Box::new(move |_| {
+            // Who asked waits for it.
+            let _ = tell.send(work());
+            // A thread, which has what this one has left. The others prepare a program meanwhile.
+            vm.prepare_attendant();
+        })));
+        Ok(told)
     }
 
     /// How calls were made that took no trap.

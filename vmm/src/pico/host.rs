@@ -231,6 +231,23 @@ impl Host {
         self.shared.workers.as_ref().map_or(Ok(()), |workers| workers.check())
     }
 
+    /// Does `work` on each host thread that has begun by now, the caller's included, and returns when all have done it: what the host
+    /// keeps for each thread (its privileges) and a thread passes on to those that it starts. For the thread that opened the
+    /// host, before there is a process: the machine's first thread, which waits for one, is the only other.
+    ///
+    /// # Errors
+    /// The host cannot run threads, or that thread has ended.
+    pub fn on_every_thread<T: Send + 'static>(
+        &self,
+        work: impl Fn() -> T + Clone + Send + 'static,
+    ) -> Result<Vec<T>, OpenError> {
+        let Some(workers) = &self.shared.workers else { return Ok(vec![work()]) };
+        let other = workers.before_the_first_order(work.clone())?;
+        let own = work();
+        let gone = |_| OpenError::Host("the machine's first thread", std::io::ErrorKind::BrokenPipe.into());
+        Ok(vec![own, other.recv().map_err(gone)?])
+    }
+
     /// Makes a host with memory of at most `limit` bytes and no processor: its threads are made and looked at, never run.
     pub fn detached(limit: u64) -> Result<Self, CreateError> {
         Self::with(GuestMemory::detached(limit)?, Arc::default(), None)

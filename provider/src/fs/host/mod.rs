@@ -103,6 +103,11 @@ impl HostFs {
         Ok(Self { root })
     }
 
+    /// A descriptor of the root (O_PATH).
+    pub(super) fn descriptor(&self) -> Result<OwnedFd, Errno> {
+        self.root.with_fd(|fd| Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?))
+    }
+
     /// The root with its own type.
     pub(super) fn host_root(&self) -> &Arc<HostInode> {
         &self.root

@@ -1,0 +1,151 @@
+/* What a monitor that was taken over could open: makes each of its threads open files, and says what the host answers.
+ *
+ *   taken_over PID [r|w]PATH...
+ *
+ * One line for each thread and file: the thread's name, the file, and 0 or the error number. The monitor ends with this program. */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define MOST 256
+
+static void fail(const char *what)
+{
+    perror(what);
+    exit(2);
+}
+
+/* Waits until the thread has stopped; what for. */
+static int stopped(pid_t thread)
+{
+    int status;
+
+    if (waitpid(thread, &status, __WALL) != thread || !WIFSTOPPED(status)) {
+        fprintf(stderr, "thread %d did not stop: %#x\n", thread, status);
+        exit(2);
+    }
+    return WSTOPSIG(status);
+}
+
+/* Stops a thread that runs. */
+static void interrupt(pid_t thread)
+{
+    if (ptrace(PTRACE_INTERRUPT, thread, 0, 0) != 0)
+        fail("PTRACE_INTERRUPT");
+    stopped(thread);
+}
+
+static void put(pid_t thread, uint64_t to, const void *bytes, size_t len)
+{
+    for (size_t done = 0; done < len; done += 8) {
+        uint64_t word = 0;
+
+        memcpy(&word, (const char *)bytes + done, len - done < 8 ? len - done : 8);
+        if (ptrace(PTRACE_POKEDATA, thread, to + done, word) != 0)
+            fail("PTRACE_POKEDATA");
+    }
+}
+
+/* Lets a stopped thread make a call with the SYSCALL instruction at `at`, below whatever is on its stack. */
+static long make_open(pid_t thread, uint64_t at, const char *path, int flags)
+{
+    struct open_how how = { .flags = (unsigned)flags };
+    struct user_regs_struct old, now;
+
+    if (ptrace(PTRACE_GETREGS, thread, 0, &old) != 0)
+        fail("PTRACE_GETREGS");
+    now = old;
+    uint64_t memory = (old.rsp - 1024) & ~15ull;
+    put(thread, memory, &how, sizeof how);
+    put(thread, memory + 64, path, strlen(path) + 1);
+    now.rip = at;
+    now.rax = SYS_openat2;
+    now.orig_rax = (uint64_t)-1;
+    now.rdi = (uint64_t)AT_FDCWD;
+    now.rsi = memory + 64;
+    now.rdx = memory;
+    now.r10 = sizeof how;
+    now.rsp = memory;
+    if (ptrace(PTRACE_SETREGS, thread, 0, &now) != 0)
+        fail("PTRACE_SETREGS");
+    for (int half = 0; half < 2; half++) {
+        /* A signal that comes between is dropped. */
+        do {
+            if (ptrace(PTRACE_SYSCALL, thread, 0, 0) != 0)
+                fail("PTRACE_SYSCALL");
+        } while (stopped(thread) != (SIGTRAP | 0x80));
+    }
+    if (ptrace(PTRACE_GETREGS, thread, 0, &now) != 0)
+        fail("PTRACE_GETREGS");
+    old.orig_rax = (uint64_t)-1;
+    if (ptrace(PTRACE_SETREGS, thread, 0, &old) != 0)
+        fail("PTRACE_SETREGS");
+    return (long)now.rax;
+}
+
+int main(int argc, char **argv)
+{
+    pid_t pid = atoi(argv[1]), threads[MOST];
+    char path[64], name[MOST][32];
+    struct user_regs_struct regs;
+    int count = 0;
+
+    snprintf(path, sizeof path, "/proc/%d/task", pid);
+    DIR *tasks = opendir(path);
+    if (!tasks)
+        fail(path);
+    for (struct dirent *task; (task = readdir(tasks)) && count < MOST;) {
+        pid_t thread = atoi(task->d_name);
+
+        if (thread == 0)
+            continue;
+        snprintf(path, sizeof path, "/proc/%d/task/%d/comm", pid, thread);
+        FILE *comm = fopen(path, "r");
+        if (!comm || !fgets(name[count], sizeof name[count], comm))
+            fail(path);
+        fclose(comm);
+        name[count][strcspn(name[count], "\n")] = 0;
+        /* KVM's own worker, which never leaves the kernel. */
+        if (strncmp(name[count], "kvm-nx", 6) == 0)
+            continue;
+        if (ptrace(PTRACE_SEIZE, thread, 0, PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD) != 0)
+            continue;
+        interrupt(thread);
+        threads[count++] = thread;
+    }
+    closedir(tasks);
+    if (count == 0 || threads[0] != pid)
+        fail("the monitor");
+    /* The first thread waits in a call, sooner or later: that instruction serves all. */
+    for (;;) {
+        if (ptrace(PTRACE_GETREGS, pid, 0, &regs) != 0)
+            fail("PTRACE_GETREGS");
+        if ((ptrace(PTRACE_PEEKTEXT, pid, regs.rip - 2, 0) & 0xffff) == 0x050f)
+            break;
+        if (ptrace(PTRACE_CONT, pid, 0, 0) != 0)
+            fail("PTRACE_CONT");
+        interrupt(pid);
+    }
+    uint64_t at = regs.rip - 2;
+    for (int thread = 0; thread < count; thread++) {
+        for (int file = 2; file < argc; file++) {
+            int flags = argv[file][0] == 'w' ? O_WRONLY : O_RDONLY;
+            long result = make_open(threads[thread], at, argv[file] + 1, flags);
+
+            printf("%s %s %ld\n", name[thread], argv[file], result < 0 ? -result : 0);
+        }
+    }
+    return 0;
+}
