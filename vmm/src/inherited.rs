@@ -106,28 +106,31 @@ pub fn take_place(of: Inherited) {
 
 /// The descriptors besides 0, 1 and 2 that a caller left open for this process. Dropping them closes them.
 #[derive(Debug, Default)]
-pub struct Others(Vec<OwnedFd>);
+pub struct Others(#[expect(dead_code, reason = "held until it is dropped")] Vec<OwnedFd>);
 
 impl Others {
-    /// Takes every descriptor from 3 on that is open now: to be called once, before this process opens any.
+    /// Takes every descriptor from 3 on that is open now: to be called once, before this process opens any. Closes them at once where
+    /// the host does not say which there are.
     ///
     /// # Errors
-    /// What the host says of /proc/self/fd.
+    /// What the host says of /proc/self/fd, if it does not know to close them all, either (before Linux 5.9).
     pub fn take() -> std::io::Result<Self> {
-        let numbers = std::fs::read_dir("/proc/self/fd")?;
-        let names = numbers.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<RawFd>().ok());
-        let numbers: Vec<_> = names.filter(|number| *number > 2).collect();
+        let listed = std::fs::read_dir("/proc/self/fd");
+        let name = |entry: std::io::Result<std::fs::DirEntry>| Ok(entry?.file_name());
+        let listed: std::io::Result<Vec<_>> = listed.and_then(|entries| entries.map(name).collect());
+        let listed = match listed {
+            Ok(listed) => listed,
+            // SAFETY: closes descriptors that nobody in this process has opened, so nobody owns them, and touches no memory.
+            Err(_) if unsafe { libc::close_range(3, libc::c_uint::MAX, 0) } == 0 => return Ok(Self::default()),
+            Err(error) => return Err(error),
+        };
+        let numbers = listed.iter().filter_map(|name| name.to_str()?.parse::<RawFd>().ok());
         // SAFETY: F_GETFD reads a descriptor's flags and touches no memory.
         let is_open = |number: &RawFd| unsafe { libc::fcntl(*number, libc::F_GETFD) } != -1;
         // The one that the folder was read by is closed by now.
-        let open = numbers.into_iter().filter(is_open);
+        let open = numbers.filter(|number| *number > 2).filter(is_open);
         // SAFETY: it is open, and nobody in this process has opened it, so nobody else in it owns it.
         Ok(Self(open.map(|number| unsafe { OwnedFd::from_raw_fd(number) }).collect()))
-    }
-
-    /// How many there are.
-    pub fn count(&self) -> usize {
-        self.0.len()
     }
 }
 
