@@ -285,3 +285,30 @@ fn the_folder_of_crash_reports_is_there_before_the_monitor_is_confined() {
     assert_eq!((outcome.status, outcome.errors()), (0, String::new()));
     assert_eq!(std::fs::read_dir(&reports).unwrap().count(), 0);
 }
+
+#[test]
+fn who_has_no_capabilities_can_make_files_that_nobody_may_write() {
+    need_kvm!();
+    if own() == 0 {
+        eprintln!("skipped: who has no capabilities runs all other tests so");
+        return;
+    }
+    let script = "umask 0222; echo text > file; cp file copy; ln copy link; rm copy; cat link; stat -c %a link file";
+    let native = scratch();
+    let inner = |folder: &tempfile::TempDir| Command::new(tool("sh")).args(["-c", script]).folder(folder.path());
+    let without_capabilities = |command: &Command| {
+        let std = command.std();
+        let drop = ["--bounding-set=-all", "--inh-caps=-all"];
+        let run = Command::new(tool("setpriv")).args(drop).arg(std.get_program()).args(std.get_args());
+        run.folder(std.get_current_dir().unwrap()).run()
+    };
+    let expected = without_capabilities(&inner(&native));
+    assert_eq!(expected.text(), "text\n444\n444\n", "{expected:?}");
+    for option in ["--rw", "--upper"] {
+        let folder = scratch();
+        let options = ["--require-jail", option, folder.path().to_str().unwrap()];
+        let command = inner(&folder).sandboxed(&options.map(AsRef::as_ref));
+        let ours = without_capabilities(&command);
+        assert_eq!((ours.status, ours.text(), ours.errors()), (0, expected.text(), expected.errors()), "{option}");
+    }
+}
