@@ -181,7 +181,7 @@ fn after_a_while<T>(look: impl Fn() -> T, expected: impl Fn(&T) -> bool) -> T {
         if expected(&found) || start.elapsed() > Duration::from_secs(100) {
             return found;
         }
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::yield_now();
     }
 }
 
