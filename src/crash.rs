@@ -3,12 +3,14 @@
 //! Reports lie in `$PICOVISOR_CRASH_DIR`, or else in `picovisor/crashes` of the user's folder for state (`$XDG_STATE_HOME`,
 //! `~/.local/state`), or else in a folder of the user's own below the temporary one. They are the user's only to read,
 //! never replace one another, and the oldest go when there are too many. Nothing of a program is in them but registers.
+//! A monitor in its jail makes no folders: where there is none yet, it shows the report.
 
 use rustix::process::{getpid, getuid};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 use vmm::bugcheck::{self, Code, Report};
 use vmm::crash::{self, LastWords};
@@ -60,11 +62,11 @@ pub(crate) fn keep_panic(panic: &std::panic::PanicHookInfo<'_>) -> String {
     kept(&report)
 }
 
-/// Keeps a report; returns what a line for the user says of it.
+/// Keeps a report; returns what a line for the user says of it: all of it, if it cannot be kept.
 fn kept(report: &Report) -> String {
     match keep(report) {
         Ok(path) => format!("; the report is in {}", path.display()),
-        Err(error) => format!("; its report could not be written: {}", plain(&error)),
+        Err(error) => format!("; its report could not be written ({}), and follows\n\n{report}", plain(&error)),
     }
 }
 
@@ -76,19 +78,52 @@ fn keep(report: &Report) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// The folder of reports, which exists and is the user's. It is made if it is missing.
-pub(crate) fn folder() -> io::Result<PathBuf> {
+/// The folder that the user has named for reports.
+fn named() -> Option<PathBuf> {
+    std::env::var_os("PICOVISOR_CRASH_DIR").map(PathBuf::from)
+}
+
+/// The folder in the one for state.
+fn of_state() -> Option<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    if let Some(folder) = std::env::var_os("PICOVISOR_CRASH_DIR") {
-        return make(folder.into());
-    }
     let state = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
-    let made = state.map(|state| make(state.join("picovisor/crashes")));
-    if let Some(Ok(folder)) = made {
+    state.map(|state| state.join("picovisor/crashes"))
+}
+
+/// The folder that is left otherwise.
+fn temporary() -> PathBuf {
+    std::env::temp_dir().join(format!("picovisor-crashes-{}", getuid().as_raw()))
+}
+
+/// Where the reports of a monitor go that can make no folder any more, if there is one.
+static SETTLED: OnceLock<Option<PathBuf>> = OnceLock::new();
+
+/// Settles where reports go from now on. Of the folders that are used without the user's word none is made beforehand, since hardly a run
+/// ends in a report.
+pub(crate) fn settle_folder() -> Option<&'static Path> {
+    let found = || match named() {
+        Some(folder) => make(folder).ok(),
+        None => of_state().filter(|folder| folder.is_dir()).or_else(|| ours(temporary()).ok()),
+    };
+    SETTLED.get_or_init(found).as_deref()
+}
+
+/// The folder of reports, which exists and is the user's. It is made if it is missing and still can be.
+fn folder() -> io::Result<PathBuf> {
+    if let Some(settled) = SETTLED.get() {
+        return settled.clone().ok_or_else(|| io::Error::other("there was no folder for it"));
+    }
+    if let Some(folder) = named() {
+        return make(folder);
+    }
+    if let Some(Ok(folder)) = of_state().map(make) {
         return Ok(folder);
     }
-    let folder = make(std::env::temp_dir().join(format!("picovisor-crashes-{}", getuid().as_raw())))?;
-    // Others may make folders there, too.
+    ours(make(temporary())?)
+}
+
+/// A folder that nobody else has a say in: others may make folders beside it, too.
+fn ours(folder: PathBuf) -> io::Result<PathBuf> {
     let found = std::fs::symlink_metadata(&folder)?;
     let ours = found.is_dir() && found.uid() == getuid().as_raw() && found.mode() & 0o077 == 0;
     if ours { Ok(folder) } else { Err(io::Error::other(format!("{} is not ours alone", folder.display()))) }

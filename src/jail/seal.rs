@@ -50,9 +50,8 @@ pub(crate) fn seal(
         Ok(others) => drop(others),
         Err(error) => missing.push(Missing::new("inherited descriptors", format_args!("/proc/self/fd: {error}"))),
     }
-    // Looked up, and made if need be, while that is still possible.
-    let reports = crate::crash::folder().ok();
-    let rules = landlock::rules(grants, needs.network, reports.as_deref());
+    let reports = crate::crash::settle_folder();
+    let rules = landlock::rules(grants, needs.network, reports);
     let rules = rules.map_err(|why| missing.push(Missing::new("Landlock", why))).ok().map(Arc::new);
     let kept = capabilities::needed(grants, needs.network);
     let threads = host.on_every_thread(move || confine(rules.as_deref(), kept))?;
