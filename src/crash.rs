@@ -5,9 +5,12 @@
 //! never replace one another, and the oldest go when there are too many. Nothing of a program is in them but registers.
 //! A monitor in its jail makes no folders: where there is none yet, it shows the report.
 
+use rustix::fs::{CWD, Mode, OFlags, RawDir, openat};
+use rustix::io::Errno;
 use rustix::process::{getpid, getuid};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
+use std::mem::MaybeUninit;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -23,9 +26,29 @@ const KEPT: usize = 20;
 /// How their names begin and end.
 const NAME: (&str, &str) = ("crash-", ".txt");
 
+/// What a report says of the monitor and its host. Asked at the start, so that a jailed monitor need not ask.
+#[derive(Debug)]
+struct Circumstances {
+    uid: u32,
+    system: String,
+}
+
+static CIRCUMSTANCES: OnceLock<Circumstances> = OnceLock::new();
+
+impl Circumstances {
+    fn get() -> &'static Self {
+        CIRCUMSTANCES.get_or_init(|| {
+            let system = rustix::system::uname();
+            let system = format!("{} {}", system.sysname().to_string_lossy(), system.release().to_string_lossy());
+            Self { uid: getuid().as_raw(), system }
+        })
+    }
+}
+
 /// Makes bug checks end in a report, a line for the user, and the exit status of our failures; and the monitor's own faults in
 /// those two.
 pub(crate) fn report_bug_checks() {
+    Circumstances::get();
     crash::set_last_words(LastWords {
         program: "picovisor",
         status: OURS.into(),
@@ -92,7 +115,7 @@ fn of_state() -> Option<PathBuf> {
 
 /// The folder that is left otherwise.
 fn temporary() -> PathBuf {
-    std::env::temp_dir().join(format!("picovisor-crashes-{}", getuid().as_raw()))
+    std::env::temp_dir().join(format!("picovisor-crashes-{}", Circumstances::get().uid))
 }
 
 /// Where the reports of a monitor go that can make no folder any more, if there is one.
@@ -125,7 +148,7 @@ fn folder() -> io::Result<PathBuf> {
 /// A folder that nobody else has a say in: others may make folders beside it, too.
 fn ours(folder: PathBuf) -> io::Result<PathBuf> {
     let found = std::fs::symlink_metadata(&folder)?;
-    let ours = found.is_dir() && found.uid() == getuid().as_raw() && found.mode() & 0o077 == 0;
+    let ours = found.is_dir() && found.uid() == Circumstances::get().uid && found.mode() & 0o077 == 0;
     if ours { Ok(folder) } else { Err(io::Error::other(format!("{} is not ours alone", folder.display()))) }
 }
 
@@ -142,12 +165,10 @@ fn write(folder: &Path, time: &str, report: &Report) -> io::Result<PathBuf> {
         let more = if try_number == 0 { String::new() } else { format!("-{try_number}") };
         folder.join(format!("{begin}{time}-{pid}{more}{end}"))
     })?;
-    let system = rustix::system::uname();
     let text = format!(
-        "Crash report of picovisor {}, process {pid}, {time}, on {} {}\n\n{report}",
+        "Crash report of picovisor {}, process {pid}, {time}, on {}\n\n{report}",
         env!("CARGO_PKG_VERSION"),
-        system.sysname().to_string_lossy(),
-        system.release().to_string_lossy(),
+        Circumstances::get().system,
     );
     file.write_all(text.as_bytes())?;
     Ok(path)
@@ -169,14 +190,25 @@ fn create(path: impl Fn(u32) -> PathBuf) -> io::Result<(File, PathBuf)> {
 /// Removes the oldest reports beyond those that are kept. What cannot be removed stays.
 fn tidy(folder: &Path) {
     let is_report = |name: &str| name.starts_with(NAME.0) && name.ends_with(NAME.1);
-    let names = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut names: Vec<_> = names.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    let mut names = names(folder).unwrap_or_default();
     names.retain(|name| is_report(name));
     // Their times come first in the names.
     names.sort();
     for name in names.iter().rev().skip(KEPT) {
         let _ = std::fs::remove_file(folder.join(name));
     }
+}
+
+/// The names in a folder. The standard library's way makes a host call more.
+fn names(folder: &Path) -> Result<Vec<String>, Errno> {
+    let folder = openat(CWD, folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut space = [MaybeUninit::uninit(); 4096];
+    let mut entries = RawDir::new(&folder, &mut space);
+    let mut names = Vec::new();
+    while let Some(entry) = entries.next() {
+        names.extend(entry?.file_name().to_str().ok().map(str::to_owned));
+    }
+    Ok(names)
 }
 
 /// A time as `20261121T161900Z`.

@@ -1,9 +1,11 @@
 //! Who the program believes to be: the caller, or `--user` looked up in the sandbox's user database.
 
 use provider::config::User;
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 use std::io::Read;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use crate::cli::UserSpec;
 use crate::failure::Failure;
@@ -13,30 +15,29 @@ const DATABASE_LIMIT: u64 = 4 << 20;
 
 /// The identity inside, for `--user` if given; `root` is the host folder that is `/` inside.
 pub(crate) fn resolve(spec: Option<&UserSpec>, root: &Path) -> Result<User, Failure> {
-    let caller = User {
-        uid: rustix::process::geteuid().as_raw(),
-        gid: rustix::process::getegid().as_raw(),
-        groups: match spec {
-            Some(_) => Vec::new(),
-            None => caller_groups()?,
-        },
-    };
+    let caller = caller()?;
     match spec {
-        None => Ok(caller),
-        Some(spec) => look_up(spec, &caller, &database(root, "etc/passwd"), &database(root, "etc/group")),
+        None => Ok(caller.clone()),
+        Some(spec) => look_up(spec, caller, &database(root, "etc/passwd"), &database(root, "etc/group")),
     }
 }
 
-fn caller_groups() -> Result<Vec<u32>, Failure> {
-    let groups = rustix::process::getgroups().map_err(|error| Failure::ours(format_args!("getgroups: {error}")))?;
-    Ok(groups.into_iter().map(rustix::process::Gid::as_raw).collect())
+/// Who has started the monitor. The host is asked once, at the start: a sealed monitor asks no more.
+fn caller() -> Result<&'static User, Failure> {
+    static CALLER: OnceLock<Result<User, Errno>> = OnceLock::new();
+    let look = || {
+        let groups = rustix::process::getgroups()?.into_iter().map(rustix::process::Gid::as_raw).collect();
+        Ok(User { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw(), groups })
+    };
+    CALLER.get_or_init(look).as_ref().map_err(|error| Failure::ours(format_args!("getgroups: {error}")))
 }
 
 /// The text of a user database below `root`, or nothing: a sandbox need not have one. The folder may be somebody else's
 /// work, so links stay inside it and only a plain file is read.
 fn database(root: &Path, path: &str) -> String {
     let read = || -> std::io::Result<String> {
-        let directory = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let directory =
+            rustix::fs::openat(CWD, root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let node = rustix::fs::openat2(&directory, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)?;

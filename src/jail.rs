@@ -8,12 +8,15 @@
 //! What it leaves: a monitor that was taken over may open what is visible inside, hidden paths included, may change attributes
 //! of its user's files, and may make memory executable by mprotect(2), because flushing a guest's translations toggles that right.
 //!
+//! Threads that do one thing take a second filter, which leaves them less ([`kinds`]).
+//!
 //! `clone3`, whose flags a filter cannot see, does not exist inside (ENOSYS), so that the C library uses `clone`.
 
 mod capabilities;
 mod compile;
 #[cfg(test)]
 mod docs;
+mod kinds;
 mod landlock;
 mod limits;
 mod rules;
@@ -21,7 +24,12 @@ mod seal;
 
 pub(crate) use seal::{Missing, seal};
 
-use rules::{RULES, When};
+use rules::{RULES, Rule, When};
+
+/// The call that has no line, for tests of what each is needed for: in builds with debug assertions the environment may name one.
+fn left_out() -> Option<String> {
+    cfg!(debug_assertions).then(|| std::env::var("PICOVISOR_JAIL_WITHOUT").ok()).flatten()
+}
 
 /// What a monitor's jail depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,13 +64,13 @@ pub(crate) fn begin() {
 /// # Errors
 /// Why the host has none.
 pub(crate) fn enter(needs: Needs) -> Result<(), Missing> {
-    apply(&compile::program(&needs.holds(), std::process::id(), REFUSAL)).map_err(|why| Missing::new("seccomp", why))
+    apply(&program(&needs.holds())).map_err(|why| Missing::new("seccomp", why))
 }
 
 /// As [`enter`], for a monitor that does not know its caller yet: what it needs to take a caller's place is allowed, too,
 /// until [`close`].
 pub(crate) fn enter_ajar() -> Result<(), String> {
-    apply(&compile::program(AJAR, std::process::id(), REFUSAL))
+    apply(&program(AJAR))
 }
 
 /// Takes back what this caller does not need. A second filter that is as short as this costs a tenth of the table.
@@ -74,6 +82,23 @@ pub(crate) fn close(needs: Needs) -> Result<(), String> {
 /// The calls that are allowed to a monitor without a caller, and not to one for which `holds` holds.
 fn only_ajar(holds: &[When]) -> Vec<libc::c_long> {
     RULES.iter().filter(|rule| rule.counts(AJAR) && !rule.counts(holds)).map(|rule| rule.call).collect()
+}
+
+/// The filter of a monitor for which `holds` holds.
+fn program(holds: &[When]) -> seccompiler::BpfProgram {
+    let without = left_out();
+    let allowed = |rule: &Rule| rule.counts(holds) && Some(rule.name.trim_start_matches("SYS_")) != without.as_deref();
+    compile::program(allowed, std::process::id(), REFUSAL)
+}
+
+/// Takes from the calling thread what its kind does not need. `thread` is its name.
+pub(crate) fn narrow(thread: &str) {
+    let Some(kind) = kinds::of(thread) else { return };
+    let calls = [kinds::EVERY, kind.calls].concat();
+    if let Err(error) = seccompiler::apply_filter(&compile::only(&calls, REFUSAL)) {
+        // It may do what every thread of the monitor may, and no more.
+        tracing::warn!(%error, thread, "no filter of its own");
+    }
 }
 
 fn apply(program: &seccompiler::BpfProgram) -> Result<(), String> {
@@ -97,7 +122,7 @@ pub(crate) fn describe_landlock() -> Result<String, String> {
 
 /// The host calls that are allowed, and why, for tools.
 pub(crate) fn calls() -> Vec<serde_json::Value> {
-    let line = |rule: &rules::Rule| {
+    let line = |rule: &Rule| {
         serde_json::json!({
             "name": rule.name.trim_start_matches("SYS_"),
             "arguments_checked": !matches!(rule.arguments, rules::Arguments::Any),

@@ -1,13 +1,13 @@
 //! `picovisor run`: starts the sandbox, passes signals on, and turns its end into an exit status.
 
 use provider::{Origin, Prepared, Sandbox, SandboxEnd, StartError};
-use rustix::process::{Signal, getpid, kill_process};
+use rustix::process::Signal;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use vmm::inherited::Others;
 use vmm::pico::{Guardian, Host, HostConfig, HostOpening, Posting};
-use vmm::signals::{HostSignal, HostSignals};
+use vmm::signals::{HostSignal, HostSignals, stop_this_process};
 use vmm::threads::{Enrolled, Owner};
 
 use crate::cli::{NetworkChoice, RunOptions};
@@ -120,6 +120,8 @@ impl Ahead {
         let sandbox = Sandbox::prepare(&host, config).map_err(|error| start_failure(options, &error))?;
         let missing = seal(options, &host, &sandbox, Ok(Others::default()))?;
         jail::close(needs(options)).map_err(|why| Failure::ours(format_args!("no jail: {why}")))?;
+        // Not before: a thread with a filter of its own cannot be given another one by the thread that closes.
+        host.threads().begin_with(jail::narrow);
         tell_missing(options, &missing)?;
         let ready = Ready { started, signals, host, listener, sandbox, keeper: None, link: Some(link.clone()) };
         attend(options, ready, &Arc::new(TerminalModes::none()))
@@ -242,7 +244,10 @@ fn enter_jail(
     }
     let mut missing = seal(options, host, sandbox, others)?;
     match jail::enter(needs(options)) {
-        Ok(()) => host.enter_jail().map_err(Failure::ours)?,
+        Ok(()) => {
+            host.threads().begin_with(jail::narrow);
+            host.enter_jail().map_err(Failure::ours)?;
+        }
         Err(why) => missing.insert(0, why),
     }
     tell_missing(options, &missing)
@@ -311,8 +316,7 @@ pub(crate) fn block_signals() -> Result<HostSignals, Failure> {
 
 /// The program was stopped: stop as well, so that a shell sees its job stop. SIGCONT, passed on, lets both go on.
 pub(crate) fn stop_with_it() {
-    // Sending SIGSTOP to oneself cannot fail; if it did, the program would merely stop alone.
-    let _ = kill_process(getpid(), Signal::STOP);
+    stop_this_process();
 }
 
 /// The thread that passes signals on, and ends the sandbox when its time is over.

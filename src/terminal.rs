@@ -145,7 +145,7 @@ impl Console {
         modes: &Arc<TerminalModes>,
         keeper: std::io::Result<Keeper>,
     ) -> Result<Self, Failure> {
-        let ready = keeper.and_then(|mut keeper| keeper.ready().map(|()| keeper));
+        let ready = keeper.and_then(|keeper| keeper.ready().map(|()| keeper));
         // What it does matters after a violent end only: no reason not to run.
         let keeper = ready.inspect_err(|error| tracing::warn!(%error, "nobody keeps the terminal's modes")).ok();
         let failed = |error| Failure::ours(format_args!("cannot start a thread: {}", plain(&error)));

@@ -66,6 +66,13 @@ pub struct View {
     pub upper: Option<PathBuf>,
 }
 
+impl View {
+    /// Tells whether anything that a program writes to a path can reach the host.
+    pub fn reaches_host(&self) -> bool {
+        self.upper.is_some() || self.binds.iter().any(|bind| bind.writable)
+    }
+}
+
 /// A host tree shown inside.
 #[derive(Clone, Debug)]
 pub struct Bind {

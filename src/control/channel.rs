@@ -208,8 +208,10 @@ impl Channel {
     /// Tells whether the other side has gone away; what it has sent and nobody has received keeps it here.
     pub(crate) fn is_closed(&self) -> bool {
         let mut byte = [0];
-        let peeked = rustix::net::recv(&self.socket, &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
-        !matches!(peeked, Ok((1.., _)) | Err(Errno::AGAIN | Errno::INTR))
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let (mut pieces, mut none) = ([IoSliceMut::new(&mut byte)], RecvAncillaryBuffer::default());
+        let peeked = recvmsg(&self.socket, &mut pieces, &mut none, flags).map(|peeked| peeked.bytes);
+        !matches!(peeked, Ok(1..) | Err(Errno::AGAIN | Errno::INTR))
     }
 
     /// Waits until the socket is ready, or has failed: then the call that follows says how.

@@ -48,6 +48,8 @@ struct Names {
 #[derive(Debug)]
 struct Shared {
     monitor: Weak<Monitor>,
+    /// The user who may talk to it, besides root.
+    uid: u32,
     threads: Arc<HostThreads>,
     served: AtomicUsize,
     waiting: Mutex<Waiting>,
@@ -69,6 +71,7 @@ impl Server {
     pub(crate) fn new(listener: Listener, monitor: &Arc<Monitor>) -> Self {
         let shared = Shared {
             monitor: Arc::downgrade(monitor),
+            uid: listener.address.uid,
             threads: monitor.host.threads().clone(),
             served: AtomicUsize::new(0),
             waiting: Mutex::default(),
@@ -136,7 +139,7 @@ fn accept_all(listener: &OwnedFd, shared: &Arc<Shared>) {
 
 /// Finds a thread for a connection of somebody who may talk to the sandbox.
 fn admit(shared: &Arc<Shared>, socket: OwnedFd) {
-    let own = rustix::process::geteuid().as_raw();
+    let own = shared.uid;
     if !vmm::peer::peer(socket.as_fd()).is_ok_and(|peer| peer.uid == own || peer.uid == 0) {
         return;
     }

@@ -6,7 +6,7 @@
 //! its way to hand them to the host are used. A tree of comparisons with constants is also what the host can judge beforehand: calls that it finds
 //! always allowed run no filter at all (kernel/seccomp.c, seccomp_is_const_allow).
 
-use super::rules::{Arguments, REQUESTS, RULES, Rule, When};
+use super::rules::{Arguments, REQUESTS, RULES, Rule};
 use libc::{BPF_ABS, BPF_ALU, BPF_AND, BPF_JA, BPF_JEQ, BPF_JGE, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, c_long};
 use seccompiler::{BpfProgram, sock_filter};
 use vmm::KVM_REQUESTS;
@@ -29,11 +29,11 @@ enum Verdict {
     Look(usize),
 }
 
-/// Compiles the table for a monitor whose process is `own`, and for which `holds` holds.
-pub(super) fn program(holds: &[When], own: u32, refusal: u32) -> BpfProgram {
+/// Compiles the lines of the table that `allowed` picks, for a monitor whose process is `own`.
+pub(super) fn program(allowed: impl Fn(&Rule) -> bool, own: u32, refusal: u32) -> BpfProgram {
     let last = RULES.iter().filter_map(|rule| number(rule.call)).max();
     let mut verdicts = vec![Verdict::Refuse; last.map_or(0, |last| last + 2)];
-    for (index, rule) in RULES.iter().enumerate().filter(|(_, rule)| rule.counts(holds)) {
+    for (index, rule) in RULES.iter().enumerate().filter(|(_, rule)| allowed(rule)) {
         if let Some(verdict) = number(rule.call).and_then(|number| verdicts.get_mut(number)) {
             *verdict = if matches!(rule.arguments, Arguments::Any) { Verdict::Allow } else { Verdict::Look(index) };
         }
@@ -60,10 +60,20 @@ pub(super) fn program(holds: &[When], own: u32, refusal: u32) -> BpfProgram {
 
 /// A program that refuses some calls, for a process whose other filter says what is to become of the others.
 pub(super) fn refuse(calls: &[c_long], refusal: u32) -> BpfProgram {
+    chosen(calls, ret(refusal), ret(libc::SECCOMP_RET_ALLOW))
+}
+
+/// A program that refuses all calls but some, for a thread whose other filter has looked at the architecture and at arguments.
+pub(super) fn only(calls: &[c_long], refusal: u32) -> BpfProgram {
+    chosen(calls, ret(libc::SECCOMP_RET_ALLOW), ret(refusal))
+}
+
+/// A program that ends in `these` for some calls, and in `others` for all others.
+fn chosen(calls: &[c_long], these: sock_filter, others: sock_filter) -> BpfProgram {
     let numbers = || calls.iter().filter_map(|call| u32::try_from(*call).ok());
     let left = |index: usize| u8::try_from(calls.len() - index).expect("fewer calls than a jump reaches");
     let compares: Vec<_> = numbers().enumerate().map(|(index, call)| jump(BPF_JEQ, call, left(index), 0)).collect();
-    [&[load(NUMBER)][..], &compares, &[ret(libc::SECCOMP_RET_ALLOW), ret(refusal)]].concat()
+    [&[load(NUMBER)][..], &compares, &[others, these]].concat()
 }
 
 fn number(call: c_long) -> Option<usize> {

@@ -1,6 +1,8 @@
 //! The published list of host calls, a section of `docs/security.md`, generated from the table.
 
+use super::kinds::{EVERY, KINDS};
 use super::rules::{Arguments, RULES, Rule};
+use libc::c_long;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -22,6 +24,12 @@ fn section() -> String {
         let name = rule.name.trim_start_matches("SYS_");
         let when: Vec<_> = rule.when.iter().map(|when| when.describe()).collect();
         let _ = writeln!(text, "| `{name}` | {} | {} | {} |", when.join(", "), arguments(rule), rule.reason);
+    }
+    text.push_str("\nThreads that do one thing may make fewer calls:\n\n| threads | calls |\n|---|---|\n");
+    for kind in KINDS {
+        let name = |call: &c_long| RULES.iter().find(|rule| rule.call == *call).map_or("", |rule| &rule.name[4..]);
+        let calls: Vec<_> = EVERY.iter().chain(kind.calls).map(|call| format!("`{}`", name(call))).collect();
+        let _ = writeln!(text, "| {} | {} |", kind.threads.join(", "), calls.join(", "));
     }
     text
 }

@@ -131,8 +131,9 @@ const FCNTL: &[u32] = &[
 /// The size of struct open_how (linux/openat2.h) in its first version. What it says, the flags for the resolution among it, lies in memory,
 /// which a filter cannot see.
 const OPEN_HOW: &[u32] = &[24];
-/// The family of the only pairs of sockets that are made.
-const UNIX: u32 = libc::AF_UNIX.cast_unsigned();
+
+/// The only operation of seccomp(2) that is used: another filter.
+const SET_FILTER: &[u32] = &[libc::SECCOMP_SET_MODE_FILTER];
 
 /// PR_GET_AUXV (linux/prctl.h).
 const GET_AUXV: u32 = 0x4155_5856;
@@ -164,7 +165,7 @@ pub(crate) const RULES: &[Rule] = rules! {
     SYS_sigaltstack Any, "the stack of signal handlers, one a thread";
     SYS_restart_syscall Any, "a wait that a signal interrupted goes on";
     SYS_sched_yield Any, "spinning threads";
-    SYS_sched_getaffinity Any, "how many CPUs there are";
+    SYS_sched_getaffinity Any, "new threads, whose stack's place the C library is asked for";
     SYS_sched_setaffinity Any, "the affinity that programs ask for";
     SYS_getcpu Any, "getcpu, where the vDSO does not know";
     SYS_membarrier Any, "membarrier of programs";
@@ -176,6 +177,7 @@ pub(crate) const RULES: &[Rule] = rules! {
     SYS_gettid Any, "new threads";
     SYS_getpid Any, "whom signals go to";
     SYS_prctl OneOf(0, PRCTL), "names of threads; features of the processor";
+    SYS_seccomp OneOf(0, SET_FILTER), "the filter that seals, and those of threads that do one thing; none of them allows more";
     // Memory.
     SYS_mmap Bits(2, libc::PROT_EXEC.cast_unsigned(), 0), "guest memory, files that programs map, stacks; nothing executable";
     SYS_munmap Any, "as above";
@@ -187,43 +189,35 @@ pub(crate) const RULES: &[Rule] = rules! {
     SYS_mseal Any, "sealing tables";
     // Time.
     SYS_clock_gettime Any, "clocks that have no fast path; CPU time";
-    SYS_clock_getres Any, "resolutions";
-    SYS_clock_nanosleep Any, "short waits of ours";
     SYS_timerfd_create Any, "waits until a time of day";
     SYS_timerfd_settime Any, "as above";
     // Files: what is visible and granted was settled by descriptors of folders, and by the walk in the provider.
     SYS_openat2 OneOf(3, OPEN_HOW), "files below a granted folder";
     SYS_openat Any, "the host's /proc and /sys for what programs may know of it; crash reports";
-    SYS_open Any, "as above";
     SYS_close Any, "descriptors";
     SYS_read Any, "files, pipes, terminals";
     SYS_write Any, "as above";
-    SYS_readv Any, "as above, to guest memory";
-    SYS_writev Any, "as above, from guest memory";
     SYS_pread64 Any, "files, and the page map";
     SYS_pwrite64 Any, "files";
-    SYS_preadv Any, "files, to guest memory";
-    SYS_pwritev Any, "files, from guest memory";
-    SYS_pwritev2 Any, "streams, without waiting";
+    SYS_preadv2 Any, "files, pipes and terminals, to guest memory";
+    SYS_pwritev2 Any, "as above, from guest memory; streams, without waiting";
     SYS_lseek Any, "files, and their holes";
-    SYS_sendfile Any, "copies between files";
+    SYS_sendfile Any, "copies between files", Writable;
     SYS_copy_file_range Any, "as above";
     SYS_fallocate Any, "files";
     SYS_ftruncate Any, "files";
     SYS_fsync Any, "files";
-    SYS_fdatasync Any, "files";
-    SYS_syncfs Any, "files";
-    SYS_sync Any, "files";
+    SYS_fdatasync Any, "files", Writable;
+    SYS_syncfs Any, "files", Writable;
+    SYS_sync Any, "files", Writable;
     SYS_fstat Any, "metadata";
     SYS_newfstatat Any, "metadata";
     SYS_statx Any, "metadata";
     SYS_fstatfs Any, "sizes of file systems";
-    SYS_faccessat2 Any, "what the caller may do with a file";
     SYS_getdents64 Any, "folders";
-    SYS_readlink Any, "links";
+    SYS_readlink Any, "the executable, for crash reports";
     SYS_readlinkat Any, "links";
-    SYS_getcwd Any, "where the caller is";
-    SYS_mkdir Any, "the folder of crash reports";
+    SYS_getcwd Any, "where the caller is; the paths in crash reports";
     SYS_unlink Any, "crash reports of old";
     SYS_mkdirat Any, "granted folders", Writable;
     SYS_mknodat Any, "granted folders", Writable;
@@ -239,11 +233,8 @@ pub(crate) const RULES: &[Rule] = rules! {
     SYS_listxattr Any, "visible files";
     SYS_removexattr Any, "granted files", Writable;
     SYS_fcntl OneOf(1, FCNTL), "flags and duplicates of descriptors; sizes of pipes";
-    SYS_dup Any, "descriptors";
     SYS_dup2 Any, "taking a caller's standard descriptors, and letting go of them at the end", Spare;
-    SYS_pipe2 Any, "descriptors";
     // Waiting for descriptors, tools, and the terminal.
-    SYS_poll Any, "whether a descriptor is ready";
     SYS_ppoll Any, "as above";
     SYS_epoll_create1 Any, "the event loop";
     SYS_epoll_ctl Any, "the event loop";
@@ -252,36 +243,30 @@ pub(crate) const RULES: &[Rule] = rules! {
     SYS_accept4 Any, "tools on the control socket";
     SYS_recvmsg Any, "messages of tools";
     SYS_sendmsg Any, "answers to tools";
-    SYS_recvfrom Any, "tools, and sockets that are standard input";
-    SYS_sendto Any, "tools, and sockets that are standard output";
+    SYS_recvfrom Any, "sockets of programs; a spare's caller", HostNetwork, Spare;
+    SYS_sendto Any, "sockets of programs; a spare's caller", HostNetwork, Spare;
     SYS_shutdown Any, "sockets";
     SYS_getsockopt Any, "who is at the other end";
-    SYS_getsockname Any, "sockets";
-    SYS_getpeername Any, "sockets";
-    SYS_socketpair OneOf(0, &[UNIX]), "wakes the control socket's thread";
-    SYS_kill Process(0, Own), "the monitor stops itself when its job is stopped";
+    SYS_getsockname Any, "sockets", HostNetwork;
+    SYS_getpeername Any, "sockets", HostNetwork;
     SYS_wait4 Any, "the keeper of the terminal", Terminal;
-    SYS_waitid Any, "as above", Terminal;
-    SYS_getpgrp Any, "whether the terminal is ours";
-    SYS_getsid Any, "as above";
+    SYS_getpgrp Any, "whether the terminal is ours", Ahead;
+    SYS_getsid Any, "as above", Ahead;
     // What programs may know of the host.
     SYS_getrusage Any, "CPU time";
-    SYS_prlimit64 Process(0, Zero), "limits of the monitor";
+    SYS_prlimit64 Process(0, Zero), "limits that the program inherits", Ahead;
     SYS_sysinfo Any, "load and swap";
-    SYS_uname Any, "the kernel's version";
+    SYS_uname Any, "the kernel's version", Ahead;
     SYS_getrandom Any, "random numbers";
-    SYS_getuid Any, "who the caller is";
-    SYS_geteuid Any, "as above";
-    SYS_getgid Any, "as above";
-    SYS_getegid Any, "as above";
-    SYS_getgroups Any, "as above";
+    SYS_geteuid Any, "as above", Ahead;
+    SYS_getegid Any, "as above", Ahead;
+    SYS_getgroups Any, "as above", Ahead;
     // The host's network, and the control socket of a monitor that was started ahead.
     SYS_socket Any, "sockets of programs; the control socket", HostNetwork, Ahead;
     SYS_bind Any, "as above", HostNetwork, Ahead;
     SYS_listen Any, "as above", HostNetwork, Ahead;
     SYS_connect Any, "sockets of programs", HostNetwork;
     SYS_setsockopt Any, "sockets of programs", HostNetwork;
-    SYS_sendmmsg Any, "name lookups", HostNetwork;
     // What else takes a caller's place.
     SYS_fchdir Any, "the caller's folder", Ahead;
     SYS_umask Any, "the caller's umask", Ahead;
@@ -292,5 +277,4 @@ pub(crate) const RULES: &[Rule] = rules! {
     SYS_landlock_create_ruleset Any, "giving up paths that this caller has not granted", Ahead;
     SYS_landlock_add_rule Any, "as above", Ahead;
     SYS_landlock_restrict_self Any, "as above", Ahead;
-    SYS_seccomp Any, "the filter that ends this", Ahead;
 };

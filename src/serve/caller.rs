@@ -8,7 +8,7 @@
 //! A control group is not looked at: a service manager puts the daemon into one of its own.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{AtFlags, Mode, OFlags, openat, statat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, statat};
 use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit};
 use rustix::thread::CpuSet;
@@ -93,7 +93,7 @@ pub(super) struct Takeover {
 impl Own {
     /// Looks at this process.
     pub(super) fn look() -> io::Result<Self> {
-        let folder = rustix::fs::open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let folder = openat(CWD, "/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let own = open(&folder, std::process::id())?;
         let status = read(&own, "status")?;
         Ok(Self {

@@ -6,7 +6,7 @@
 //! the daemon; one that has a caller does not.
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::net::{SocketFlags, accept_with};
 use rustix::process::{fchdir, setsid};
@@ -80,7 +80,7 @@ impl Spare {
         let failed = |what: &'static str| move |error: Errno| Failure::ours(format_args!("{what}: {error}"));
         // The daemon has put its socket at standard input.
         let daemon = fcntl_dupfd_cloexec(stdio::stdin(), 3).map_err(failed("the daemon's socket"))?;
-        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
+        let null = rustix::fs::openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
         let null = null.map_err(failed("/dev/null"))?;
         stdio::dup2_stdin(&null).map_err(failed("/dev/null"))?;
         // Fails for the leader of a process group only, which the daemon's child is not.

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::process::{chdir, setsid};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use std::ffi::OsStr;
-use std::io::{self, Read, stdin, stdout};
+use std::io::{self, stdin, stdout};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -45,9 +45,12 @@ impl Keeper {
     }
 
     /// Waits until it knows the terminal's modes, which so must not have changed before.
-    pub(crate) fn ready(&mut self) -> io::Result<()> {
-        let Some(life) = &mut self.life else { return Ok(()) };
-        life.read_exact(&mut [0])
+    pub(crate) fn ready(&self) -> io::Result<()> {
+        let Some(life) = &self.life else { return Ok(()) };
+        match rustix::io::retry_on_intr(|| rustix::io::read(life, &mut [0; 1]))? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -19,6 +19,7 @@ mod harness;
 mod herds;
 mod hostile;
 mod jail;
+mod jail_lines;
 mod licenses;
 mod memory;
 mod network;

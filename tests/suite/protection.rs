@@ -19,7 +19,7 @@ fn sleeper(options: &[&str], crashes: &str) -> Child {
 
 /// Changes a byte among the constants of another process's program: one of the ELF header's that mean nothing. `false`: the
 /// host's policy forbids it.
-fn tamper(child: &Child) -> bool {
+pub(crate) fn tamper(child: &Child) -> bool {
     const PADDING: u64 = 12;
     let maps = std::fs::read_to_string(format!("/proc/{}/maps", child.id())).unwrap();
     let first = maps.lines().find(|line| line.contains(" r--p ") && line.contains("picovisor")).unwrap();

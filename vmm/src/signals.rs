@@ -29,6 +29,12 @@ impl std::fmt::Debug for HostSignals {
     }
 }
 
+/// Stops this process, as SIGSTOP does: until it is told to go on. A thread that sends itself the signal stops all of them (signal(7)).
+pub fn stop_this_process() {
+    // SAFETY: no memory is involved; SIGSTOP has no handler.
+    unsafe { libc::raise(libc::SIGSTOP) };
+}
+
 impl HostSignals {
     /// Blocks `signals` (host signal numbers). A blocked signal arrives even if the process ignores it: the program inside
     /// may have a handler for what its caller ignores.

@@ -7,7 +7,8 @@
 
 use crate::usage::CpuClock;
 use std::cell::RefCell;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
@@ -29,6 +30,16 @@ const OWNERS: usize = 3;
 #[derive(Debug, Default)]
 pub struct HostThreads {
     roster: Mutex<Roster>,
+    beginning: OnceLock<Beginning>,
+}
+
+/// What a thread does before its work, told its name.
+struct Beginning(Box<dyn Fn(&'static str) + Send + Sync>);
+
+impl fmt::Debug for Beginning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Beginning")
+    }
 }
 
 #[derive(Debug, Default)]
@@ -96,8 +107,17 @@ impl HostThreads {
         let threads = self.clone();
         Builder::new().name(name.to_owned()).stack_size(stack).spawn(move || {
             let _enrolled = threads.enroll(name, owner);
+            if let Some(Beginning(beginning)) = threads.beginning.get() {
+                beginning(name);
+            }
             body();
         })
+    }
+
+    /// Lets each thread that is spawned from now on call this first, on itself, with its name. Only the first call counts.
+    pub fn begin_with(&self, beginning: impl Fn(&'static str) + Send + Sync + 'static) {
+        // A second one is what "only the first" is about.
+        let _ = self.beginning.set(Beginning(Box::new(beginning)));
     }
 
     /// Takes the calling host thread, which somebody else started, on the roster as System's until the guard is dropped.
@@ -245,6 +265,21 @@ mod tests {
         };
         threads.spawn("worker", 64 << 10, Owner::System, work).unwrap().join().unwrap();
         assert!(meter.usage().total() >= Duration::from_millis(20));
+    }
+
+    #[test]
+    fn threads_begin_with_what_was_asked_for_once() {
+        let threads = Arc::new(HostThreads::default());
+        let (tell, told) = channel();
+        let spawn = |name| threads.spawn(name, 64 << 10, Owner::System, || {}).unwrap().join().unwrap();
+        spawn("before");
+        threads.begin_with(move |name| tell.send((name, std::thread::current().id())).unwrap());
+        threads.begin_with(|name| panic!("{name}: the second counts"));
+        spawn("after");
+        let (name, thread) = told.recv().unwrap();
+        assert_eq!(name, "after");
+        assert_ne!(thread, std::thread::current().id());
+        assert!(told.try_recv().is_err());
     }
 
     #[test]

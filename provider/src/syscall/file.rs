@@ -248,8 +248,10 @@ pub(super) fn sync_file_range(task: &CurrentTask<'_>, fd: Fd, offset: i64, len: 
 }
 
 /// sync(2). What reaches the host is the host's to write back; what does not is gone at exit anyway.
-pub(super) fn sync(_task: &CurrentTask<'_>) -> Result<(), Errno> {
-    rustix::fs::sync();
+pub(super) fn sync(task: &CurrentTask<'_>) -> Result<(), Errno> {
+    if task.kernel().config().view.reaches_host() {
+        rustix::fs::sync();
+    }
     Ok(())
 }
 
@@ -257,8 +259,8 @@ pub(super) fn sync(_task: &CurrentTask<'_>) -> Result<(), Errno> {
 pub(super) fn syncfs(task: &CurrentTask<'_>, fd: Fd) -> Result<(), Errno> {
     let file = task.files().get(fd)?;
     match file.file().host_fd() {
-        Some(host) => Ok(rustix::fs::syncfs(host)?),
-        None => Ok(()),
+        Some(host) if task.kernel().config().view.reaches_host() => Ok(rustix::fs::syncfs(host)?),
+        _ => Ok(()),
     }
 }
 

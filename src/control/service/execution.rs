@@ -5,9 +5,9 @@
 
 use provider::config::{TerminalSize, User};
 use provider::{Executed, Execution, OutsideEnd, ProgramStdio, SandboxEnd, StartError};
+use rustix::io::Errno;
 use rustix::process::Signal;
 use std::ffi::OsString;
-use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
@@ -185,13 +185,14 @@ impl Line {
 }
 
 /// Types what comes, until the tool is gone.
-fn type_all(mut typed: &UnixStream, outside: &OutsideEnd) {
+fn type_all(typed: &UnixStream, outside: &OutsideEnd) {
     let mut bytes = [0; PIECE];
     loop {
-        match typed.read(&mut bytes) {
+        // The standard library would receive, which takes another host call.
+        match rustix::io::read(typed, &mut bytes) {
             Ok(0) => break,
             Ok(count) => outside.type_in(&bytes[..count]),
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(Errno::INTR) => {}
             Err(_) => break,
         }
     }
@@ -200,11 +201,19 @@ fn type_all(mut typed: &UnixStream, outside: &OutsideEnd) {
 
 /// Prints what comes from inside, until that has ended. Goes on taking when nobody reads it any more, so that nobody inside waits for
 /// room.
-fn print_all(mut screen: &UnixStream, outside: &OutsideEnd) {
+fn print_all(screen: &UnixStream, outside: &OutsideEnd) {
     let mut read = true;
     while let Some(bytes) = outside.take_printed() {
-        read = read && screen.write_all(&bytes).is_ok();
+        read = read && write_all(screen, &bytes).is_ok();
     }
+}
+
+/// Writes all of it. The standard library would send, which takes another host call.
+fn write_all(screen: &UnixStream, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        bytes = &bytes[rustix::io::retry_on_intr(|| rustix::io::write(screen, bytes))?..];
+    }
+    Ok(())
 }
 
 #[cfg(test)]

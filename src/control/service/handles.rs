@@ -1,6 +1,6 @@
 //! The monitor's own descriptors: what the host knows it by.
 
-use rustix::fs::{Mode, OFlags, RawDir, open, readlinkat};
+use rustix::fs::{CWD, Mode, OFlags, RawDir, openat, readlinkat};
 use rustix::io::Errno;
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
@@ -16,7 +16,7 @@ pub(super) struct Handle {
 
 /// All descriptors that are open, but the one that this takes to look.
 pub(super) fn list() -> Result<Vec<Handle>, Errno> {
-    let folder = open("/proc/self/fd", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let folder = openat(CWD, "/proc/self/fd", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let mut space = [MaybeUninit::uninit(); 8192];
     // Without a descriptor of its own, as the other way to read a folder has.
     let mut entries = RawDir::new(&folder, &mut space);

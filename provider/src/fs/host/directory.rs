@@ -5,8 +5,8 @@ use super::inode::kept_bits;
 use crate::errno::Errno;
 use crate::fs::{DirSink, Directory, FileKind, Inode, NewNode, OpenFlags, Recall};
 use crate::task::{Credentials, CurrentTask};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
-use rustix::fs::{linkat, mkdirat, mknodat, openat, renameat_with, statat, symlinkat, unlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, StatxFlags};
+use rustix::fs::{linkat, mkdirat, mknodat, openat, renameat_with, statx, symlinkat, unlinkat};
 use std::any::Any;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
@@ -75,8 +75,8 @@ impl HostInode {
     pub(in crate::fs) fn has_private_directory(&self, name: &[u8]) -> bool {
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         self.directory_fd().is_ok_and(|directory| {
-            statat(directory, name, flags)
-                .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+            statx(directory, name, flags, StatxFlags::TYPE)
+                .is_ok_and(|stat| FileType::from_raw_mode(stat.stx_mode.into()) == FileType::Directory)
         })
     }
 

@@ -107,7 +107,8 @@ impl File for HostOpen {
 
     fn sync(&self, data_only: bool) -> Result<(), Errno> {
         let fd = self.host().fd();
-        if data_only {
+        // A host call that a sandbox which writes nothing need not be able to make.
+        if data_only && self.inode.tree.writable {
             rustix::fs::fdatasync(fd)?;
         } else {
             rustix::fs::fsync(fd)?;
@@ -214,7 +215,8 @@ impl File for HostDirectory {
 
     fn sync(&self, data_only: bool) -> Result<(), Errno> {
         let fd = self.fd.as_fd();
-        if data_only {
+        // A host call that a sandbox which writes nothing need not be able to make.
+        if data_only && self.inode.tree.writable {
             rustix::fs::fdatasync(fd)?;
         } else {
             rustix::fs::fsync(fd)?;

@@ -32,7 +32,7 @@ pub(super) use inode::HostInode;
 use super::{FileSystem, FsStat, Inode};
 use crate::errno::Errno;
 use crate::sync::{Mutex, Rank};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use set_ids::SetIds;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -61,6 +61,8 @@ struct Tree {
     descriptors: OwnedFd,
     /// The user and group that the host gives to what we make.
     owner: (u32, u32),
+    /// Descriptors that the host lets the monitor have.
+    most: u64,
     /// Whose searches the host judges as Linux would.
     searches: Searches,
     inodes: Mutex<HashMap<Key, Weak<HostInode>>>,
@@ -84,17 +86,19 @@ impl HostFs {
         hidden: Hidden,
         memory: &Arc<GuestMemory>,
     ) -> Result<Self, std::io::Error> {
-        let fd = rustix::fs::open(source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        let fd = openat(CWD, source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
         let descriptors =
-            rustix::fs::open("/proc/self/fd", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+            openat(CWD, "/proc/self/fd", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let owner = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
         let inodes = Mutex::new(Rank::Leaf, HashMap::new());
         let tree = Arc::new(Tree {
             writable,
             hidden,
             descriptors,
             owner,
-            searches: Searches::default(),
+            most,
+            searches: Searches::new(),
             inodes,
             set_ids: SetIds::default(),
             memory: memory.clone(),
@@ -157,8 +161,7 @@ impl Tree {
         if number < FEW {
             return Ok(fd);
         }
-        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
-        if number.saturating_add(RESERVE) < limit { Ok(fd) } else { Err(Errno::ENFILE) }
+        if number.saturating_add(RESERVE) < self.most { Ok(fd) } else { Err(Errno::ENFILE) }
     }
 }
 

@@ -16,26 +16,12 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, OnceLock};
 
 /// Whose searches the host judges, when the monitor makes them, at least as strictly as Linux would.
-#[derive(Debug, Default)]
-pub(super) struct Searches {
-    monitor: OnceLock<Monitor>,
-}
-
-/// What the host knows of the monitor.
 #[derive(Debug)]
-struct Monitor {
+pub(super) struct Searches {
+    /// The monitor's groups, as the host knows them.
     groups: Vec<u32>,
-    /// It may search whatever it likes.
-    is_privileged: bool,
-}
-
-impl Monitor {
-    fn look() -> Self {
-        let groups = rustix::process::getgroups().unwrap_or_default().into_iter().map(rustix::process::Gid::as_raw);
-        // capget(2) says the same; this needs no system call that a running monitor does not need anyway.
-        let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
-        Self { groups: sorted(groups.collect()), is_privileged: may_search_all(&status) }
-    }
+    /// The monitor may search whatever it likes.
+    is_privileged: OnceLock<bool>,
 }
 
 /// Tells from the text of /proc/PID/status whether a process may search any directory; if that cannot be told, it may.
@@ -52,6 +38,12 @@ fn sorted(mut groups: Vec<u32>) -> Vec<u32> {
 }
 
 impl Searches {
+    /// Asks for the groups; the rest is asked for where it counts, which is seldom.
+    pub(super) fn new() -> Self {
+        let groups = rustix::process::getgroups().unwrap_or_default().into_iter().map(rustix::process::Gid::as_raw);
+        Self { groups: sorted(groups.collect()), is_privileged: OnceLock::new() }
+    }
+
     /// Tells whether the searches of `who` are judged, by a host that sees the monitor as `owner`: Linux refuses them none, or
     /// `who` is to the sandbox what the monitor is to the host.
     fn are_judged_for(&self, who: &Credentials, owner: (u32, u32)) -> bool {
@@ -61,8 +53,12 @@ impl Searches {
         if owner.0 == 0 || owner != (who.fsuid, who.fsgid) {
             return false;
         }
-        let monitor = self.monitor.get_or_init(Monitor::look);
-        !monitor.is_privileged && (monitor.groups == who.groups || monitor.groups == sorted(who.groups.clone()))
+        let look = || {
+            // capget(2) says the same; this needs no system call that a running monitor does not need anyway.
+            may_search_all(&std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default())
+        };
+        !self.is_privileged.get_or_init(look)
+            && (self.groups == who.groups || self.groups == sorted(who.groups.clone()))
     }
 }
 
@@ -100,8 +96,7 @@ mod tests {
 
     #[test]
     fn the_host_judges_for_who_needs_no_judgement_or_is_like_the_monitor() {
-        let monitor = Monitor { groups: vec![5, 6], is_privileged: false };
-        let searches = Searches { monitor: OnceLock::from(monitor) };
+        let searches = Searches { groups: vec![5, 6], is_privileged: OnceLock::from(false) };
         let judged = |uid, gid, groups| searches.are_judged_for(&Credentials::new(uid, gid, groups), (1000, 100));
         assert!(judged(0, 0, vec![]));
         assert!(judged(1000, 100, vec![5, 6]));
@@ -110,7 +105,7 @@ mod tests {
         assert!(!judged(1000, 100, vec![5, 6, 7]));
         assert!(!judged(1000, 101, vec![5, 6]));
         assert!(!judged(1001, 100, vec![5, 6]));
-        let privileged = Searches { monitor: OnceLock::from(Monitor { groups: vec![], is_privileged: true }) };
+        let privileged = Searches { groups: vec![], is_privileged: OnceLock::from(true) };
         assert!(!privileged.are_judged_for(&Credentials::new(1000, 100, vec![]), (1000, 100)));
         // A monitor that is root sees everything, and the program has dropped the right to.
         let dropped = Credentials { effective: 0, ..Credentials::new(0, 0, vec![]) };

@@ -79,7 +79,7 @@ pub(crate) fn adopt(task: &CurrentTask<'_>, fd: OwnedFd) -> Result<Arc<OpenFile>
 }
 
 /// What the host's /proc/self/fd shows for a descriptor: `pipe:[4]`, or a path.
-fn host_name(fd: &OwnedFd) -> Vec<u8> {
+pub(in crate::fs) fn host_name(fd: &OwnedFd) -> Vec<u8> {
     let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
     rustix::fs::readlink(link, Vec::new()).map_or_else(|_| b"anon_inode:[inherited]".to_vec(), |name| name.into_bytes())
 }

@@ -7,7 +7,7 @@ use crate::errno::Errno;
 use crate::fs::{Ready, Sink, Source};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{ReadWriteFlags, pwritev2};
-use rustix::net::SendFlags;
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -117,7 +117,8 @@ impl HostStream {
     fn offer(&self, bytes: &[u8]) -> Result<usize, Errno> {
         if self.kind == StreamKind::Socket {
             let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-            return interruptible(rustix::net::send(&self.fd, bytes, flags).map_err(Errno::from));
+            let sent = sendmsg(&self.fd, &[IoSlice::new(bytes)], &mut SendAncillaryBuffer::default(), flags);
+            return interruptible(sent.map_err(Errno::from));
         }
         if self.takes_nowait.load(Ordering::Relaxed) {
             // The offset −1 is the stream's own position.

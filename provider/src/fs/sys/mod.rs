@@ -27,7 +27,9 @@ pub(crate) fn file_system(device: u64, made: Timestamp, cpus: u32) -> Arc<dyn Fi
     let home = Super::new(device, made, Flavour::SYS);
     let node = home.node_numbered(ROOT_INODE, 0o555, Owner::ROOT);
     let look = Look { seeks: Seeks::Sized(ATTRIBUTE_SIZE), directory_mode: 0o755 };
-    let entries = Lazy::new(move || grow(&home, look, &leaves(Cpus::of_host(cpus).count())));
+    // Asked now: a sealed monitor asks no more.
+    let count = Cpus::of_host(cpus).count();
+    let entries = Lazy::new(move || grow(&home, look, &leaves(count)));
     PseudoFs::new(DirInode::new(node, entries), "sysfs", MAGIC)
 }
 

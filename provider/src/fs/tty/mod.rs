@@ -45,11 +45,17 @@ pub(crate) struct Terminals {
     known: Mutex<Vec<Arc<Terminal>>>,
     /// Sessions that have lost their terminal to a hang-up, with the group that was in the foreground.
     hung_up: Mutex<BTreeMap<Pid, Option<Pid>>>,
+    /// The monitor's job.
+    job: host::Job,
 }
 
 impl Default for Terminals {
     fn default() -> Self {
-        Self { known: Mutex::new(Rank::Leaf, Vec::new()), hung_up: Mutex::new(Rank::Leaf, BTreeMap::new()) }
+        Self {
+            known: Mutex::new(Rank::Leaf, Vec::new()),
+            hung_up: Mutex::new(Rank::Leaf, BTreeMap::new()),
+            job: host::Job::own(),
+        }
     }
 }
 
@@ -57,7 +63,7 @@ impl Terminals {
     /// Adds a host descriptor of a terminal: a new terminal, or another way to open a known one.
     pub(crate) fn add(&self, fd: OwnedFd, access: OpenFlags) -> Result<Arc<Terminal>, Errno> {
         let stat = rustix::fs::fstat(&fd)?;
-        let controlling = host::is_controlling(&fd);
+        let controlling = self.job.is_controlled_by(&fd);
         let name = host::name(&fd, stat.st_rdev);
         let mut known = self.known.lock();
         let same = |terminal: &&Arc<Terminal>| terminal.rdev == stat.st_rdev && terminal.host().is_some();
@@ -76,7 +82,7 @@ impl Terminals {
             attributes: Attributes { mode: stat.st_mode & 0o7777, uid: stat.st_uid, gid: stat.st_gid },
             control: Mutex::new(Rank::Leaf, Control { session: first, foreground: first }),
             node: OnceLock::new(),
-            device: Device::Host(HostTerminal::new(fd, access)),
+            device: Device::Host(HostTerminal::new(fd, access, self.job)),
         });
         known.push(Arc::clone(&terminal));
         Ok(terminal)

@@ -15,6 +15,7 @@ use crate::fs::{File, OpenFlags, Ready, Sink, Source, WaitSource};
 use crate::signal::Signal;
 use crate::sync::{Mutex, Rank};
 use crate::task::{CurrentTask, Deadline, Wake};
+use rustix::process::Pid;
 use rustix::termios::{LocalModes, SpecialCodeIndex, tcgetattr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(super) struct HostTerminal {
     handles: Mutex<Vec<Arc<Handle>>>,
+    job: Job,
 }
 
 #[derive(Debug)]
@@ -34,9 +36,9 @@ struct Handle {
 }
 
 impl HostTerminal {
-    pub(super) fn new(fd: OwnedFd, access: OpenFlags) -> Self {
+    pub(super) fn new(fd: OwnedFd, access: OpenFlags, job: Job) -> Self {
         let handle = Arc::new(Handle { stream: HostStream::new(fd, StreamKind::Device), access });
-        Self { handles: Mutex::new(Rank::Leaf, vec![handle]) }
+        Self { handles: Mutex::new(Rank::Leaf, vec![handle]), job }
     }
 
     /// Adds another descriptor.
@@ -49,13 +51,27 @@ impl HostTerminal {
     pub(super) fn is_lent(&self) -> bool {
         let handle = self.handles.lock().first().cloned();
         let group = handle.and_then(|handle| rustix::termios::tcgetpgrp(handle.stream.fd()).ok());
-        group.is_some_and(|group| group != rustix::process::getpgrp())
+        group.is_some_and(|group| group != self.job.group)
     }
 }
 
-/// Tells whether it controls the monitor's own session.
-pub(super) fn is_controlling(fd: &OwnedFd) -> bool {
-    rustix::termios::tcgetsid(fd).is_ok_and(|session| Ok(session) == rustix::process::getsid(None))
+/// The job of the caller's shell that the monitor is. Neither of these changes: the shell sees to both before the monitor begins.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Job {
+    group: Pid,
+    session: Option<Pid>,
+}
+
+impl Job {
+    /// Asks the host.
+    pub(super) fn own() -> Self {
+        Self { group: rustix::process::getpgrp(), session: rustix::process::getsid(None).ok() }
+    }
+
+    /// Tells whether a terminal controls the session.
+    pub(super) fn is_controlled_by(&self, fd: &OwnedFd) -> bool {
+        rustix::termios::tcgetsid(fd).is_ok_and(|session| Some(session) == self.session)
+    }
 }
 
 /// The terminal's name below /dev: by number for pseudo-terminals, whose path on the host may lie in another mount.
@@ -63,7 +79,7 @@ pub(super) fn name(fd: &OwnedFd, rdev: u64) -> Vec<u8> {
     if let Some(number) = pty_number(rdev) {
         return format!("pts/{number}").into_bytes();
     }
-    let path = rustix::termios::ttyname(fd, Vec::new()).map(|name| name.into_bytes()).unwrap_or_default();
+    let path = crate::fs::stdio::host_name(fd);
     match path.strip_prefix(b"/dev/") {
         Some(name) if !name.contains(&b'/') && !name.is_empty() => name.to_vec(),
         _ => b"console".to_vec(),
