@@ -14,6 +14,7 @@ const BEFORE: &[(&str, &str)] = &[
     ("getgid", "unused part of the C library"),
     ("getuid", "reports of crashes, asked before the jail"),
     ("kill", "tools"),
+    ("mkdir", "the folder of crash reports, before the jail"),
     ("open", "rustix, where the C library's auxiliary vector is missing"),
     ("pipe2", "std::process"),
     ("poll", "start of the standard library"),

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 const UNSHOWN: &[(&str, &str)] = &[
     ("getcpu", "where the vDSO has none"),
     ("mremap", "where the C library moves a large allocation"),
+    ("readlink", "the executable's name, for the backtrace in the report of a panic"),
     ("restart_syscall", "the kernel's own, after a stop"),
     ("rt_sigaction", "a fault that is nobody's"),
     ("sendfile", "file systems that cannot copy"),
@@ -40,7 +41,7 @@ const SCENARIOS: &[(Scenario, i32)] = &[
 const BUG_CHECK: i32 = 125;
 
 /// Lines that only a bug check shows, which takes a host that lets a process change its child's memory.
-const OF_REPORTS: &[&str] = &["getcwd", "lseek", "mseal", "readlink", "unlink"];
+const OF_REPORTS: &[&str] = &["getcwd", "lseek", "mseal", "unlink"];
 
 /// The status of a monitor that has made a call without a line: SIGSYS.
 const CAUGHT: i32 = 128 + 31;
@@ -127,6 +128,7 @@ fn granted_folder(without: &str) -> i32 {
     let script = r"
 import ctypes, os
 libc = ctypes.CDLL(None)
+print(os.statvfs('.').f_bsize > 0)
 f = os.open('file', os.O_CREAT | os.O_RDWR, 0o600); os.write(f, b'0123'); os.fdatasync(f); os.fsync(f); os.sync()
 print(libc.syncfs(f)); os.ftruncate(f, 2); os.posix_fallocate(f, 0, 10)
 r, w = os.pipe(); os.write(w, b'abc'); print(os.splice(r, f, 3, offset_dst=1))
@@ -235,7 +237,8 @@ fn every_line_of_the_jail_is_needed() {
             assert_eq!(status, *usual, "a scenario that fails shows nothing");
         }
     }
-    let is_shown = |line: &str| SCENARIOS.iter().any(|(scenario, _)| scenario(line) == CAUGHT);
+    // Some calls are made only if threads meet in a certain way: whoever is late has another chance.
+    let is_shown = |line: &str| (0..4).any(|_| SCENARIOS.iter().any(|(scenario, _)| scenario(line) == CAUGHT));
     let lines = lines();
     assert!(unshown.iter().all(|name| lines.iter().any(|line| line == name)), "a line that is not in the table");
     let left = Mutex::new(lines);

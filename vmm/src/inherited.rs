@@ -9,7 +9,7 @@
 
 use std::ffi::CString;
 use std::mem::MaybeUninit;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -33,6 +33,28 @@ extern "C" fn look() {
     let ignored = (1..=64).filter(|&signal| is_ignored(signal)).fold(0, |set, signal| set | 1 << (signal - 1));
     IGNORED.store(ignored, Ordering::Relaxed);
     change_umask(change_umask(0o77));
+}
+
+/// A job of a shell: a process group and its session (credentials(7)). 0 is one that belongs to a process namespace outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// The process group.
+    pub group: i32,
+    /// The session.
+    pub session: i32,
+}
+
+/// The job that this process is.
+pub fn job() -> Job {
+    // SAFETY: these calls take no memory. Neither can fail for the process itself.
+    unsafe { Job { group: libc::getpgrp(), session: libc::getsid(0) } }
+}
+
+/// The job that has a terminal now; `None` if it is no terminal of this process's session.
+pub fn job_of(terminal: BorrowedFd<'_>) -> Option<Job> {
+    // SAFETY: these calls take the number of a descriptor that is open, and no memory of ours.
+    let [group, session] = unsafe { [libc::tcgetpgrp(terminal.as_raw_fd()), libc::tcgetsid(terminal.as_raw_fd())] };
+    (group != -1 && session != -1).then_some(Job { group, session })
 }
 
 /// This process's umask.

@@ -25,6 +25,7 @@ use rustix::fs::{major, makedev, minor};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
+use vmm::inherited::{self, Job};
 
 /// The only line discipline (N_TTY).
 const LINE_DISCIPLINE: i32 = 0;
@@ -46,7 +47,7 @@ pub(crate) struct Terminals {
     /// Sessions that have lost their terminal to a hang-up, with the group that was in the foreground.
     hung_up: Mutex<BTreeMap<Pid, Option<Pid>>>,
     /// The monitor's job.
-    job: host::Job,
+    job: Job,
 }
 
 impl Default for Terminals {
@@ -54,7 +55,7 @@ impl Default for Terminals {
         Self {
             known: Mutex::new(Rank::Leaf, Vec::new()),
             hung_up: Mutex::new(Rank::Leaf, BTreeMap::new()),
-            job: host::Job::own(),
+            job: inherited::job(),
         }
     }
 }
@@ -63,7 +64,7 @@ impl Terminals {
     /// Adds a host descriptor of a terminal: a new terminal, or another way to open a known one.
     pub(crate) fn add(&self, fd: OwnedFd, access: OpenFlags) -> Result<Arc<Terminal>, Errno> {
         let stat = rustix::fs::fstat(&fd)?;
-        let controlling = self.job.is_controlled_by(&fd);
+        let controlling = host::is_controlling(&fd, self.job);
         let name = host::name(&fd, stat.st_rdev);
         let mut known = self.known.lock();
         let same = |terminal: &&Arc<Terminal>| terminal.rdev == stat.st_rdev && terminal.host().is_some();

@@ -15,11 +15,11 @@ use crate::fs::{File, OpenFlags, Ready, Sink, Source, WaitSource};
 use crate::signal::Signal;
 use crate::sync::{Mutex, Rank};
 use crate::task::{CurrentTask, Deadline, Wake};
-use rustix::process::Pid;
 use rustix::termios::{LocalModes, SpecialCodeIndex, tcgetattr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
+use vmm::inherited::{self, Job};
 
 /// The host descriptors of a terminal.
 #[derive(Debug)]
@@ -50,28 +50,15 @@ impl HostTerminal {
     /// Tells whether another job of the caller's shell has the host's terminal now.
     pub(super) fn is_lent(&self) -> bool {
         let handle = self.handles.lock().first().cloned();
-        let group = handle.and_then(|handle| rustix::termios::tcgetpgrp(handle.stream.fd()).ok());
-        group.is_some_and(|group| group != self.job.group)
+        let now = handle.and_then(|handle| inherited::job_of(handle.stream.fd().as_fd()));
+        // One of a process namespace outside has no number here.
+        now.is_some_and(|now| now.group != 0 && now.group != self.job.group)
     }
 }
 
-/// The job of the caller's shell that the monitor is. Neither of these changes: the shell sees to both before the monitor begins.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Job {
-    group: Pid,
-    session: Option<Pid>,
-}
-
-impl Job {
-    /// Asks the host.
-    pub(super) fn own() -> Self {
-        Self { group: rustix::process::getpgrp(), session: rustix::process::getsid(None).ok() }
-    }
-
-    /// Tells whether a terminal controls the session.
-    pub(super) fn is_controlled_by(&self, fd: &OwnedFd) -> bool {
-        rustix::termios::tcgetsid(fd).is_ok_and(|session| Some(session) == self.session)
-    }
+/// Tells whether a terminal controls the session of a job.
+pub(super) fn is_controlling(fd: &OwnedFd, job: Job) -> bool {
+    inherited::job_of(fd.as_fd()).is_some_and(|now| now.session == job.session)
 }
 
 /// The terminal's name below /dev: by number for pseudo-terminals, whose path on the host may lie in another mount.
