@@ -46,14 +46,19 @@ pub struct Job {
 
 /// The job that this process is.
 pub fn job() -> Job {
-    // SAFETY: these calls take no memory. Neither can fail for the process itself.
-    unsafe { Job { group: libc::getpgrp(), session: libc::getsid(0) } }
+    // SAFETY: it takes no memory, and cannot fail.
+    let group = unsafe { libc::getpgrp() };
+    // SAFETY: it takes no memory, and cannot fail for the process itself.
+    let session = unsafe { libc::getsid(0) };
+    Job { group, session }
 }
 
 /// The job that has a terminal now; `None` if it is no terminal of this process's session.
 pub fn job_of(terminal: BorrowedFd<'_>) -> Option<Job> {
-    // SAFETY: these calls take the number of a descriptor that is open, and no memory of ours.
-    let [group, session] = unsafe { [libc::tcgetpgrp(terminal.as_raw_fd()), libc::tcgetsid(terminal.as_raw_fd())] };
+    // SAFETY: it takes the number of a descriptor that is open, and no memory of ours.
+    let group = unsafe { libc::tcgetpgrp(terminal.as_raw_fd()) };
+    // SAFETY: as above.
+    let session = unsafe { libc::tcgetsid(terminal.as_raw_fd()) };
     (group != -1 && session != -1).then_some(Job { group, session })
 }
 
