@@ -70,10 +70,10 @@ pub(crate) fn report_bug_checks() {
 /// What a panic says that is no bug: a new thread got no stack for its signal handlers, which the standard library has no other way to
 /// report.
 pub(crate) fn exhaustion(panic: &std::panic::PanicHookInfo<'_>) -> Option<String> {
-    let message =
-        panic.payload_as_str().filter(|message| message.starts_with("failed to allocate an alternative stack"));
-    let guarded = panic.payload_as_str().filter(|message| message.starts_with("failed to set up alternative stack"));
-    message.or(guarded).map(|message| format!("the host is out of memory: {message}"))
+    const BEGINNINGS: [&str; 2] = ["failed to allocate an alternative stack", "failed to set up alternative stack"];
+    let message = panic.payload_as_str()?;
+    let is_it = BEGINNINGS.iter().any(|beginning| message.starts_with(beginning));
+    is_it.then(|| format!("the host is out of memory: {message}"))
 }
 
 /// Writes the report of a panic; returns what a line for the user says of it.

@@ -119,7 +119,7 @@ impl Ahead {
         }
         let sandbox = Sandbox::prepare(&host, config).map_err(|error| start_failure(options, &error))?;
         let missing = seal(options, &host, &sandbox, Ok(Others::default()))?;
-        jail::close(needs(options)).map_err(|why| Failure::ours(format_args!("no jail: {why}")))?;
+        jail::close(needs(options, &sandbox)).map_err(|why| Failure::ours(format_args!("no jail: {why}")))?;
         // Not before: a thread with a filter of its own cannot be given another one by the thread that closes.
         host.threads().begin_with(jail::narrow);
         tell_missing(options, &missing)?;
@@ -243,7 +243,7 @@ fn enter_jail(
         return Ok(());
     }
     let mut missing = seal(options, host, sandbox, others)?;
-    match jail::enter(needs(options)) {
+    match jail::enter(needs(options, sandbox)) {
         Ok(()) => {
             host.threads().begin_with(jail::narrow);
             host.enter_jail().map_err(Failure::ours)?;
@@ -260,7 +260,7 @@ fn seal(
     sandbox: &Prepared,
     others: std::io::Result<Others>,
 ) -> Result<Vec<Missing>, Failure> {
-    jail::seal(host, sandbox.grants(), needs(options), others).map_err(Failure::ours)
+    jail::seal(host, sandbox.grants(), needs(options, sandbox), others).map_err(Failure::ours)
 }
 
 /// Says which parts of the jail this host lacks, or refuses to go on without.
@@ -277,10 +277,10 @@ fn tell_missing(options: &RunOptions, missing: &[Missing]) -> Result<(), Failure
 }
 
 /// What of the host's the options let the program have.
-fn needs(options: &RunOptions) -> jail::Needs {
+fn needs(options: &RunOptions, sandbox: &Prepared) -> jail::Needs {
     jail::Needs {
         network: options.network.net == NetworkChoice::Host,
-        writable: options.files.upper.is_some() || options.binds.iter().any(|bind| bind.writable),
+        writable: sandbox.config().view.reaches_host(),
         terminal: options.network.tty,
     }
 }

@@ -235,7 +235,7 @@ pub(crate) const RULES: &[Rule] = rules! {
     SYS_fcntl OneOf(1, FCNTL), "flags and duplicates of descriptors; sizes of pipes";
     SYS_dup2 Any, "taking a caller's standard descriptors, and letting go of them at the end", Spare;
     // Waiting for descriptors, tools, and the terminal.
-    SYS_ppoll Any, "as above";
+    SYS_ppoll Any, "whether a descriptor is ready";
     SYS_epoll_create1 Any, "the event loop";
     SYS_epoll_ctl Any, "the event loop";
     SYS_epoll_wait Any, "the event loop";
@@ -258,7 +258,7 @@ pub(crate) const RULES: &[Rule] = rules! {
     SYS_sysinfo Any, "load and swap";
     SYS_uname Any, "the kernel's version", Ahead;
     SYS_getrandom Any, "random numbers";
-    SYS_geteuid Any, "as above", Ahead;
+    SYS_geteuid Any, "who the caller is", Ahead;
     SYS_getegid Any, "as above", Ahead;
     SYS_getgroups Any, "as above", Ahead;
     // The host's network, and the control socket of a monitor that was started ahead.
