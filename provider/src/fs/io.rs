@@ -2,7 +2,7 @@
 //! ([`BufferSink`], [`BufferSource`]).
 
 use crate::errno::Errno;
-use rustix::io::{pread, pwrite, read, write};
+use rustix::io::{pread, pwrite, read, retry_on_intr, write};
 use std::os::fd::BorrowedFd;
 use vmm::memory::MemoryObject;
 
@@ -85,7 +85,8 @@ impl Sink for BufferSink<'_> {
     fn fill_from_host(&mut self, fd: BorrowedFd<'_>, offset: Option<u64>) -> Result<usize, Errno> {
         let rest = &mut self.space[self.filled..];
         let count = match offset {
-            Some(offset) => pread(fd, rest, offset)?,
+            // No signal interrupts a file's transfer (signal(7)), but a kick may where the file system is a network's or FUSE.
+            Some(offset) => retry_on_intr(|| pread(fd, &mut *rest, offset))?,
             None => read(fd, rest)?,
         };
         Ok(self.advance(count))
@@ -136,7 +137,7 @@ impl Source for BufferSource<'_> {
 
     fn drain_to_host(&mut self, fd: BorrowedFd<'_>, offset: Option<u64>) -> Result<usize, Errno> {
         let count = match offset {
-            Some(offset) => pwrite(fd, self.bytes, offset)?,
+            Some(offset) => retry_on_intr(|| pwrite(fd, self.bytes, offset))?,
             None => write(fd, self.bytes)?,
         };
         Ok(self.advance(count))

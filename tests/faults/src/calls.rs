@@ -82,6 +82,7 @@ const CALLS: &[Entry] = calls! {
     SYS_pwrite64 EIO bytes;
     SYS_preadv EIO pieces;
     SYS_pwritev EIO pieces;
+    SYS_preadv2 EIO interrupted pieces;
     SYS_pwritev2 EIO interrupted pieces;
     SYS_sendfile EIO;
     SYS_copy_file_range EIO;
@@ -242,7 +243,7 @@ impl Call {
         const WAITS: [u64; 2] = [0, 9];
         match self.number {
             libc::SYS_futex => WAITS.contains(&(self.arguments[1] & 0x7f)),
-            libc::SYS_read | libc::SYS_write | libc::SYS_readv | libc::SYS_writev | libc::SYS_pwritev2 => {
+            libc::SYS_read | libc::SYS_write | libc::SYS_readv | libc::SYS_writev | libc::SYS_preadv2 | libc::SYS_pwritev2 => {
                 is_stream(self.arguments[0])
             }
             _ => true,

@@ -258,11 +258,17 @@ fn host_call(
     let offset = offset.map(libc::off_t::try_from).transpose().map_err(|_| MemoryError::Io(libc::EINVAL))?;
     // The offset −1 is the descriptor's own position (preadv2(2)), so that two host calls do for what there are eight for.
     let offset = offset.unwrap_or(-1);
-    let moved = match direction {
-        // SAFETY: the vectors cover guest memory, whose tables the caller keeps locked; a bad page is an EFAULT.
-        Direction::FromHost => unsafe { libc::preadv2(fd, vectors, count, offset, 0) },
-        // SAFETY: as above.
-        Direction::ToHost => unsafe { libc::pwritev2(fd, vectors, count, offset, 0) },
-    };
-    usize::try_from(moved).map_err(|_| host_error())
+    loop {
+        let moved = match direction {
+            // SAFETY: the vectors cover guest memory, whose tables the caller keeps locked; a bad page is an EFAULT.
+            Direction::FromHost => unsafe { libc::preadv2(fd, vectors, count, offset, 0) },
+            // SAFETY: as above.
+            Direction::ToHost => unsafe { libc::pwritev2(fd, vectors, count, offset, 0) },
+        };
+        match usize::try_from(moved).map_err(|_| host_error()) {
+            // No signal interrupts a file's transfer (signal(7)), but a kick may where the file system is a network's or FUSE.
+            Err(MemoryError::Io(libc::EINTR)) if offset >= 0 => {}
+            moved => return moved,
+        }
+    }
 }
