@@ -4,6 +4,7 @@
 //! nobody could do anything but give up: a thread that unwinds, and a message that is put together, would need more of what there is
 //! none of. So the process ends on the spot, with a line that lies ready.
 
+use crate::crash;
 use std::alloc::{GlobalAlloc, Layout, System};
 
 /// Pieces up to here are not worth asking for a second time, and their lack is the end. Larger ones fail as they would otherwise.
@@ -32,10 +33,8 @@ impl Allocator {
 
     #[cold]
     fn give_up(&self) -> ! {
-        // SAFETY: the words are as long as is said; that they may not arrive is nothing that could be helped.
-        let _ = unsafe { libc::write(libc::STDERR_FILENO, self.last_words.as_ptr().cast(), self.last_words.len()) };
-        // SAFETY: ends the process; nothing follows that could miss anything.
-        unsafe { libc::_exit(self.status) }
+        crash::say(self.last_words.as_bytes());
+        crash::exit(self.status)
     }
 }
 

@@ -108,8 +108,7 @@ pub fn stop(report: &Report) -> ! {
             DEFAULT_STATUS
         }
     };
-    // SAFETY: ends the process; nothing follows that could miss anything.
-    unsafe { libc::_exit(status) }
+    crate::crash::exit(status)
 }
 
 /// Ends the process because the host has no memory for `what`.

@@ -62,11 +62,21 @@ pub(crate) fn end(fault: Fault) {
         let mut line = Line { bytes: [0; 256], len: 0 };
         // A line that is too long is cut, which is no error.
         let _ = describe(&mut line, words, fault);
-        // SAFETY: a buffer on this stack. Nobody is left whom an error could be told.
-        let _ = unsafe { libc::write(libc::STDERR_FILENO, line.bytes.as_ptr().cast(), line.len) };
+        say(&line.bytes[..line.len]);
     }
+    exit(words.status)
+}
+
+/// Says something on standard error, without a lock or memory for it. Nobody is left whom an error could be told.
+pub(crate) fn say(text: &[u8]) {
+    // SAFETY: the text is as long as is said.
+    let _ = unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
+}
+
+/// Ends the process on the spot: nothing is unwound, no destructor runs.
+pub(crate) fn exit(status: c_int) -> ! {
     // SAFETY: ends the process; nothing follows that could miss anything.
-    unsafe { libc::_exit(words.status) }
+    unsafe { libc::_exit(status) }
 }
 
 fn describe(line: &mut Line, words: &LastWords, fault: Fault) -> fmt::Result {
