@@ -35,6 +35,8 @@ TOOLS = {
     "xz": "xz-utils",
 }
 NO_STATUS = 99
+# Machines side by side may be of one kernel.
+PREPARING = threading.Lock()
 
 INIT = """\
 #!/bin/busybox sh
@@ -204,7 +206,8 @@ def prepare(kernel, report=print):
 
 def run(kernel, tree, command, cpus=1, memory=1024, timeout=150, parameters=(), output=sys.stdout.buffer):
     """Boots the machine and runs the command in it. Copies the console to `output`; returns the command's status."""
-    folder = prepare(kernel)
+    with PREPARING:
+        folder = prepare(kernel)
     token = "status-" + secrets.token_hex(8)
     with tempfile.TemporaryDirectory() as work:
         archive = Archive(Path(work, "overlay.cpio"))

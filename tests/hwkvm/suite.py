@@ -18,20 +18,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import machine
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
-TARGET = "x86_64-unknown-linux-gnu"
 # name: kernel, CPUs, kernel parameters
 MACHINES = {
     "6.12, two CPUs": ("6.12", 2, []),
     "6.1": ("6.1", 1, []),
     "6.12, npt=0": ("6.12", 1, ["kvm_amd.npt=0"]),
 }
-TIMEOUT_S = 300
+TIMEOUT_S = 600
 # Of the guest programs in tests/programs, those about traps, memory, signals and time whose native answers are the same
 # on all these kernels; checks.sh runs them.
 PROGRAMS = ["hello", "clocks", "death", "faults", "frames", "mappings", "memory", "signals", "simd", "vdso"]
@@ -39,33 +39,46 @@ PROGRAMS = ["hello", "clocks", "death", "faults", "frames", "mappings", "memory"
 UNIT_TESTS = ["kvm::", "coherence::", "clock::tests::two_threads", "clock::tests::trapped_calls"]
 
 
-def cargo(*arguments):
-    """Runs cargo with static linking; returns {target name: (kind, executable)}."""
-    # A folder of its own, or each change of flags would build everything again. Lints are for the ordinary build.
-    environment = {**os.environ, "RUSTFLAGS": "-Ctarget-feature=+crt-static -Awarnings"}
-    command = ["cargo", *arguments, "--target", TARGET, "--target-dir", machine.CACHE / "build"]
-    command += ["--message-format=json-render-diagnostics"]
-    built = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
-    if built.returncode != 0:
-        sys.exit(f"suite.py: cargo {arguments[0]} failed")
-    found = {}
-    for line in built.stdout.splitlines():
+def built():
+    """Has cargo build the tests and the launcher; returns [(target, kind, executable), ...].
+
+    In the ways of `cargo test --workspace`, after which there is nothing left to build.
+    """
+    command = ["cargo", "test", "--workspace", "--no-run", "--message-format=json-render-diagnostics"]
+    cargo = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    if cargo.returncode != 0:
+        sys.exit("suite.py: cargo test --no-run failed")
+    for line in cargo.stdout.splitlines():
         message = json.loads(line)
         if message.get("reason") == "compiler-artifact" and message.get("executable"):
-            found[message["target"]["name"]] = (message["target"]["kind"][0], Path(message["executable"]))
-    return found
+            yield message["target"], message["profile"]["test"], Path(message["executable"])
+
+
+def libraries(executable):
+    """Returns the paths of the shared libraries that an executable is loaded with."""
+    listed = subprocess.run(["ldd", executable], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
+    return {Path(path) for path in re.findall(r"(?<=\s)/\S+(?= \()", listed)}
 
 
 def make_tree(tree):
     """Fills a folder with what the machines need."""
     for folder in ["tests", "objects", "bin", "programs", "etc"]:
         (tree / folder).mkdir()
-    for name, (kind, executable) in cargo("test", "-p", "vmm", "--no-run", "--tests").items():
-        shutil.copy(executable, tree / "tests" / f"{name}-{kind}")
-        if kind == "lib":
-            (tree / "tests" / f"{name}-{kind}.filters").write_text(" ".join(UNIT_TESTS))
-    for name, (_, executable) in cargo("build", "-p", "picovisor").items():
-        shutil.copy(executable, tree / "bin" / name)
+    binaries = []
+    for target, is_test, executable in built():
+        name, kind = target["name"], target["kind"][0]
+        if is_test and Path(target["src_path"]).is_relative_to(ROOT / "vmm"):
+            binaries.append(tree / "tests" / f"{name}-{kind}")
+            if kind == "lib":
+                (tree / "tests" / f"{name}-{kind}.filters").write_text(" ".join(UNIT_TESTS))
+        elif name == "picovisor" and not is_test:
+            binaries.append(tree / "bin" / name)
+        else:
+            continue
+        shutil.copy(executable, binaries[-1])
+    for library in set().union(*map(libraries, binaries)):
+        (tree / library.relative_to("/")).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(library, tree / library.relative_to("/"))
     for program in PROGRAMS:
         source = ROOT / "tests" / "programs" / f"{program}.c"
         compiler = os.environ.get("CC", "cc")
@@ -74,7 +87,7 @@ def make_tree(tree):
     shutil.copy(HERE / "checks.sh", tree / "checks.sh")
     (tree / "etc" / "words").write_text("".join(f"word {number * 7919 % 1000}\n" for number in range(1000)))
     # Debug information is most of the binaries, and the machine's disk is its memory.
-    for binary in [*(path for path in (tree / "tests").iterdir() if not path.suffix), *(tree / "bin").iterdir()]:
+    for binary in binaries:
         subprocess.run(["strip", "--strip-debug", binary], check=True)
 
 
@@ -142,6 +155,16 @@ def run_here(tree):
     return judge(console.text())
 
 
+def try_on(name, tree):
+    """Returns (a line about it, passed, [failed check, ...]) of a machine, or of this one."""
+    started = time.monotonic()
+    try:
+        passed, failed = run_here(tree) if name == "here" else run_machine(name, tree)
+    except machine.Unavailable as reason:
+        passed, failed = 0, [str(reason)]
+    return f"{name}: {passed} passed, {len(failed)} failed, {time.monotonic() - started:.0f} s", passed, failed
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("machine", nargs="?", default="", help="a part of the names of the machines to run")
@@ -156,17 +179,12 @@ def main():
         make_tree(tree)
         chosen = [options.machine] if options.machine in MACHINES else [name for name in MACHINES if options.machine in name]
         names = ["here"] if options.here else chosen
-        for name in names:
-            started = time.monotonic()
-            try:
-                passed, failed = run_here(tree) if options.here else run_machine(name, tree)
-            except machine.Unavailable as reason:
-                passed, failed = 0, [str(reason)]
-            print(f"{name}: {passed} passed, {len(failed)} failed, {time.monotonic() - started:.0f} s", flush=True)
-            for check in failed:
-                print(f"    {check}")
-            total_passed += passed
-            total_failed += failed
+        # A machine is one thread of the emulator, whatever CPUs it has.
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for report, passed, failed in pool.map(lambda name: try_on(name, tree), names):
+                print(report, *failed, sep="\n    ", flush=True)
+                total_passed += passed
+                total_failed += failed
     print(f"{total_passed} passed, {len(total_failed)} failed")
     sys.exit(1 if total_failed or total_passed == 0 else 0)
 

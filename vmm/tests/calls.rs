@@ -90,8 +90,8 @@ payload!(
     done!(),
 );
 
-/// How often the loop of [`posted`] runs, which makes two calls: fewer times where each post is waited for, since
-/// on one processor that takes until the next turn of the host's scheduler.
+/// How often the loops of [`posted`], which makes two calls, and [`kicked`] run: fewer times where each post is waited for,
+/// since on one processor that takes until the next turn of the host's scheduler.
 fn rounds(posting: Posting) -> u64 {
     if posting == Posting::Always { 250 } else { 4000 }
 }
@@ -155,9 +155,8 @@ fn a_kick_finds_each_call_made_or_not_made() {
 }
 
 payload!(
-    kicked,
+    kicked, // RBX: how often
     "xor r15d, r15d",
-    "mov ebx, 2000",
     "2:",
     "mov edi, 7",
     "mov esi, 11",
@@ -177,7 +176,8 @@ payload!(
 fn what_a_call_kicks_its_thread_for_comes_before_the_result() {
     for posting in [Posting::Always, Posting::Flapping, Posting::Never] {
         let Some(rig) = Rig::open_posting(None, posting) else { return };
-        rig.run(kicked());
+        rig.start_with(kicked(), |registers| Registers { rbx: rounds(posting), ..registers });
+        rig.script.wait_for(|events| matches!(events.last(), Some(Event::ProcessEnd(_))));
         assert_eq!(rig.script.notes(), [0], "{posting:?}");
     }
 }
