@@ -243,9 +243,12 @@ impl Call {
         const WAITS: [u64; 2] = [0, 9];
         match self.number {
             libc::SYS_futex => WAITS.contains(&(self.arguments[1] & 0x7f)),
-            libc::SYS_read | libc::SYS_write | libc::SYS_readv | libc::SYS_writev | libc::SYS_preadv2 | libc::SYS_pwritev2 => {
-                is_stream(self.arguments[0])
-            }
+            libc::SYS_read
+            | libc::SYS_write
+            | libc::SYS_readv
+            | libc::SYS_writev
+            | libc::SYS_preadv2
+            | libc::SYS_pwritev2 => is_stream(self.arguments[0]),
             _ => true,
         }
     }
