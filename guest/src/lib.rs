@@ -4,6 +4,7 @@
 //! here. Nothing else ever runs in the guest but the sandboxed program itself.
 #![no_std]
 
+pub mod chacha;
 pub mod clock;
 pub mod layout;
 pub mod vdso;
