@@ -4,10 +4,14 @@
 #![no_std]
 #![allow(dead_code, unreachable_pub, reason = "the shared modules serve the host too")]
 
+#[path = "../src/chacha.rs"]
+mod chacha;
 #[path = "../src/clock.rs"]
 mod clock;
 #[path = "../src/layout.rs"]
 mod layout;
+#[path = "../src/random.rs"]
+mod random;
 #[path = "../src/vdso.rs"]
 mod vdso;
 
@@ -27,6 +31,7 @@ global_asm!(
     "other_name gettimeofday",
     "other_name time",
     "other_name getcpu",
+    "other_name getrandom",
 );
 
 /// The clock page, one page before the image.
@@ -70,4 +75,16 @@ unsafe extern "C" fn __vdso_time(to: *mut i64) -> i64 {
 unsafe extern "C" fn __vdso_getcpu(processor: *mut u32, node: *mut u32, _unused: *mut u8) -> i32 {
     // SAFETY: the caller's duty.
     unsafe { vdso::getcpu(page(), processor, node) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn __vdso_getrandom(
+    to: *mut u8,
+    len: usize,
+    flags: u32,
+    state: *mut random::State,
+    state_len: usize,
+) -> i64 {
+    // SAFETY: the caller's duty.
+    unsafe { random::getrandom(&random::Kernel, to, len, flags, state, state_len) }
 }

@@ -1,8 +1,8 @@
 //! The vDSO: an ELF image that the Linux personality maps into programs so that reading a clock costs no trap.
 //!
-//! The functions here are the image's whole content: `image/vdso.rs` exports them under Linux's names, next to the
-//! clock page, which lies in the page before the image. Each answers from the page where it can, and otherwise makes
-//! the system call that it stands for, so that errors are the provider's.
+//! The functions here and [`getrandom`](crate::random::getrandom) are the image's whole content: `image/vdso.rs` exports
+//! them under Linux's names, next to the clock page, which lies in the page before the image. Each function here answers
+//! from that page where it can, and otherwise makes the system call that it stands for, so that errors are the provider's.
 //!
 //! The image is linked by `image/vdso.ld`, which asserts that it has no relocation, no GOT, no data and no call into
 //! a library. Unwind information is kept: a profiler's signal may arrive in here.
@@ -196,7 +196,7 @@ unsafe fn system_call(number: u64, first: u64, second: u64, third: u64) -> i32 {
 /// # Safety
 /// The system call must be sound with these arguments.
 #[inline]
-unsafe fn system_call_long(number: u64, first: u64, second: u64, third: u64) -> i64 {
+pub(crate) unsafe fn system_call_long(number: u64, first: u64, second: u64, third: u64) -> i64 {
     let result: i64;
     // SAFETY: SYSCALL changes RAX, RCX and R11 and what the call itself writes; the caller vouches for the latter.
     unsafe {

@@ -3,16 +3,21 @@
 #![allow(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
 use guest::VDSO_IMAGE as VDSO;
+use guest::chacha;
 use guest::clock::{ClockKind, ClockPage, Line, ProcessorNumber, RATE_SHIFT, Record, rate_of_khz};
+use guest::random::State;
 use guest::vdso::Timespec;
 use object::elf::{DT_SONAME, FileHeader64, PF_W, PT_DYNAMIC, PT_GNU_EH_FRAME, PT_LOAD, STB_GLOBAL, STB_WEAK};
 use object::read::elf::{Dyn, FileHeader, ProgramHeader, Sym};
 use object::{Endianness, SymbolIndex};
+use std::arch::asm;
 use std::collections::BTreeMap;
 use std::ptr;
 
 const PAGE: usize = 4096;
-const NAMES: [&str; 5] = ["clock_getres", "clock_gettime", "getcpu", "gettimeofday", "time"];
+/// The clock page and the image.
+const ALL: usize = 3 * PAGE;
+const NAMES: [&str; 6] = ["clock_getres", "clock_gettime", "getcpu", "getrandom", "gettimeofday", "time"];
 
 fn elf() -> &'static FileHeader64<Endianness> {
     FileHeader64::parse(VDSO).expect("the image is an ELF file")
@@ -43,7 +48,7 @@ fn one_segment_at_zero_that_is_never_written() {
     assert_eq!(loads.len(), 1);
     assert_eq!((loads[0].p_vaddr(endian), loads[0].p_offset(endian)), (0, 0));
     assert_eq!(loads[0].p_filesz(endian), loads[0].p_memsz(endian));
-    assert!(loads[0].p_memsz(endian) <= PAGE as u64);
+    assert!(loads[0].p_memsz(endian) <= (ALL - PAGE) as u64);
     assert_eq!(loads[0].p_flags(endian) & PF_W, 0);
     assert!(headers.iter().any(|header| header.p_type(endian) == PT_DYNAMIC));
     assert!(headers.iter().any(|header| header.p_type(endian) == PT_GNU_EH_FRAME), "profilers could not unwind");
@@ -93,21 +98,22 @@ struct Loaded {
 type ClockCall = unsafe extern "C" fn(i32, *mut Timespec) -> i32;
 type TimeCall = unsafe extern "C" fn(*mut i64) -> i64;
 type DayCall = unsafe extern "C" fn(*mut Timespec, *mut [i32; 2]) -> i32;
+type RandomCall = unsafe extern "C" fn(*mut u8, usize, u32, *mut State, usize) -> i64;
 type CpuCall = unsafe extern "C" fn(*mut u32, *mut u32, *mut u8) -> i32;
 
 impl Loaded {
     fn new() -> Self {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         // SAFETY: a fresh anonymous mapping; nothing else is touched.
-        let base = unsafe { libc::mmap(ptr::null_mut(), 2 * PAGE, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+        let base = unsafe { libc::mmap(ptr::null_mut(), ALL, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
         assert_ne!(base, libc::MAP_FAILED);
         let base = base.cast::<u8>();
-        // SAFETY: the mapping is two pages long.
+        // SAFETY: the mapping is longer than a page.
         let text = unsafe { base.add(PAGE) };
-        // SAFETY: the image is at most a page, and the target is fresh memory.
+        // SAFETY: the image is at most two pages, and the target is fresh memory.
         unsafe { ptr::copy_nonoverlapping(VDSO.as_ptr(), text, VDSO.len()) };
-        // SAFETY: the page belongs to the mapping above.
-        let result = unsafe { libc::mprotect(text.cast(), PAGE, libc::PROT_READ | libc::PROT_EXEC) };
+        // SAFETY: the pages belong to the mapping above.
+        let result = unsafe { libc::mprotect(text.cast(), ALL - PAGE, libc::PROT_READ | libc::PROT_EXEC) };
         assert_eq!(result, 0);
         Self { base, symbols: symbols() }
     }
@@ -142,7 +148,7 @@ impl Loaded {
 impl Drop for Loaded {
     fn drop(&mut self) {
         // SAFETY: the mapping is this value's own, and functions of it are called only through `&self`.
-        unsafe { libc::munmap(self.base.cast(), 2 * PAGE) };
+        unsafe { libc::munmap(self.base.cast(), ALL) };
     }
 }
 
@@ -274,6 +280,104 @@ fn getcpu_answers_either_way() {
         assert!(processor < processors && node < 1024, "{how:?}: {processor} {node}");
         // SAFETY: null is allowed.
         assert_eq!(unsafe { getcpu(ptr::null_mut(), ptr::null_mut(), ptr::null_mut()) }, 0);
+    }
+}
+
+/// A state that keeps to a page.
+#[repr(align(256))]
+struct Room(State);
+
+impl Room {
+    fn new() -> Self {
+        // SAFETY: any bytes are a state.
+        Self(unsafe { std::mem::zeroed() })
+    }
+}
+
+#[test]
+fn getrandom_fills_what_it_is_given_and_no_more() {
+    let loaded = Loaded::new();
+    // SAFETY: the symbol is a function of this type.
+    let getrandom = unsafe { std::mem::transmute::<*const u8, RandomCall>(loaded.address("__vdso_getrandom")) };
+    let mut room = Room::new();
+    let mut drawn = Vec::new();
+    for len in (0..200).chain([5000]) {
+        let mut bytes = vec![0xa5; len + 2];
+        let to = bytes.as_mut_ptr().wrapping_add(1);
+        // SAFETY: there is room from the second byte on, and the state is one.
+        let done = unsafe { getrandom(to, len, 0, &mut room.0, size_of::<State>()) };
+        assert_eq!((done, bytes[0], bytes[len + 1]), (i64::try_from(len).unwrap(), 0xa5, 0xa5));
+        drawn.extend_from_slice(&bytes[1..=len]);
+    }
+    let mut windows: Vec<_> = drawn.chunks_exact(8).collect();
+    windows.sort_unstable();
+    windows.dedup();
+    assert_eq!(windows.len(), drawn.len() / 8);
+    // What is not for the state is the kernel's: its error.
+    let mut byte = 0;
+    // SAFETY: the pointers are good.
+    let result = unsafe { getrandom(&mut byte, 1, 0x100, &mut room.0, size_of::<State>()) };
+    assert_eq!(result, -i64::from(libc::EINVAL));
+}
+
+/// Calls a `getrandom` on a stack of its own. Returns what the function leaves on it and in the registers that it may
+/// change.
+fn remains(getrandom: *const u8, to: &mut [u8], state: &mut State) -> Vec<u8> {
+    const STACK: usize = 1 << 16;
+    const REGISTERS: usize = 16 * 16 + 9 * 8;
+    let mut room = vec![0_u128; (STACK + REGISTERS).div_ceil(16)];
+    let registers = room.as_mut_ptr().cast::<u8>().wrapping_add(STACK);
+    // SAFETY: the function follows the ABI and is given good pointers; R12 to R15 are the same after it as before.
+    unsafe {
+        asm!(
+            // What this program has had in there is none of the function's doing.
+            "pxor xmm0, xmm0", "pxor xmm1, xmm1", "pxor xmm2, xmm2", "pxor xmm3, xmm3", "pxor xmm4, xmm4",
+            "pxor xmm5, xmm5", "pxor xmm6, xmm6", "pxor xmm7, xmm7", "pxor xmm8, xmm8", "pxor xmm9, xmm9",
+            "pxor xmm10, xmm10", "pxor xmm11, xmm11", "pxor xmm12, xmm12", "pxor xmm13, xmm13", "pxor xmm14, xmm14",
+            "pxor xmm15, xmm15", "xor eax, eax", "xor r9d, r9d", "xor r10d, r10d", "xor r11d, r11d",
+            "mov r12, rsp",
+            "mov rsp, r13",
+            "call r14",
+            "mov rsp, r12",
+            "movups [r13], xmm0", "movups [r13 + 0x10], xmm1", "movups [r13 + 0x20], xmm2", "movups [r13 + 0x30], xmm3",
+            "movups [r13 + 0x40], xmm4", "movups [r13 + 0x50], xmm5", "movups [r13 + 0x60], xmm6",
+            "movups [r13 + 0x70], xmm7", "movups [r13 + 0x80], xmm8", "movups [r13 + 0x90], xmm9",
+            "movups [r13 + 0xa0], xmm10", "movups [r13 + 0xb0], xmm11", "movups [r13 + 0xc0], xmm12",
+            "movups [r13 + 0xd0], xmm13", "movups [r13 + 0xe0], xmm14", "movups [r13 + 0xf0], xmm15",
+            "mov [r13 + 0x100], rax", "mov [r13 + 0x108], rcx", "mov [r13 + 0x110], rdx", "mov [r13 + 0x118], rsi",
+            "mov [r13 + 0x120], rdi", "mov [r13 + 0x128], r8", "mov [r13 + 0x130], r9", "mov [r13 + 0x138], r10",
+            "mov [r13 + 0x140], r11",
+            in("rdi") to.as_mut_ptr(), in("rsi") to.len(), in("rdx") 0, in("rcx") &raw mut *state,
+            in("r8") size_of::<State>(), out("r12") _, in("r13") registers, in("r14") getrandom,
+            lateout("rax") _, clobber_abi("sysv64"),
+        );
+    }
+    // SAFETY: as long as the vector, and any bytes are bytes.
+    unsafe { std::slice::from_raw_parts(room.as_ptr().cast::<u8>(), STACK + REGISTERS) }.to_vec()
+}
+
+#[test]
+fn getrandom_leaves_nothing_behind_that_is_not_the_callers() {
+    let loaded = Loaded::new();
+    let mut room = Room::new();
+    // A first call, from the batch, of blocks and a new batch, of another one, and with a new seed.
+    for (len, wiped) in [(40, false), (16, false), (400, false), (90, false), (1, true), (64, true)] {
+        if wiped {
+            room = Room::new();
+        }
+        let old_key = room.0.key;
+        let mut bytes = vec![0; len];
+        let remains = remains(loaded.address("__vdso_getrandom"), &mut bytes, &mut room.0);
+        let secret = [&old_key[..], &room.0.key, &room.0.batch].concat();
+        // Whatever follows from the key, as far as it can be told: what the next batch will be.
+        let mut next = [0; 2 * chacha::BLOCK];
+        // SAFETY: there is room for two blocks.
+        unsafe { chacha::blocks(next.as_mut_ptr(), 2, room.0.key.as_ptr(), 0, 0) };
+        let secret = [&secret[..], &next].concat();
+        // Zeroes are where bytes were handed out.
+        for part in secret.chunks(8).filter(|part| part.iter().filter(|byte| **byte == 0).count() < 4) {
+            assert!(!remains.windows(8).any(|window| window == part), "{len} bytes: {part:x?} was left behind");
+        }
     }
 }
 

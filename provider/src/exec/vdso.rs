@@ -1,4 +1,4 @@
-//! The vDSO in an address space: a page of code behind the page that holds the clocks.
+//! The vDSO in an address space: code behind the page that holds the clocks.
 
 use crate::errno::Errno;
 use crate::mm::{Backing, Content, Label, MapRequest, MemoryMap, Sharing, Source, VmaFlags};
@@ -20,9 +20,9 @@ impl Vdso {
         Ok(Self { clock: Arc::clone(clock), code })
     }
 
-    /// Maps both pages where mmap would, and returns the address of the code: AT_SYSINFO_EHDR.
+    /// Maps both where mmap would, and returns the address of the code: AT_SYSINFO_EHDR.
     pub(super) fn map(&self, map: &MemoryMap) -> Result<UserAddr, Errno> {
-        let both = MapRequest::anonymous(2 * PAGE_SIZE, Access::empty());
+        let both = MapRequest::anonymous(PAGE_SIZE + self.code.size(), Access::empty());
         let clock = map.map(both)?;
         let code = UserAddr(clock.0 + PAGE_SIZE);
         map.map(request(clock, &self.clock, "[vvar]", Access::READ, Access::READ))?;
@@ -45,7 +45,7 @@ fn request(
         max_access,
         label: Label::Special(name),
     };
-    let mut request = MapRequest::anonymous(PAGE_SIZE, access).fixed(at);
+    let mut request = MapRequest::anonymous(object.size(), access).fixed(at);
     request.content = Ok(content);
     request.flags |= VmaFlags::SPECIAL;
     request
