@@ -36,7 +36,7 @@ check() {
 }
 
 if [ -x "$ROOT/bin/picovisor" ]; then
-  for program in hello clocks vdso faults frames mappings signals simd; do
+  for program in hello clocks vdso faults frames getrandom mappings signals simd; do
     check launcher-$program "$ROOT"/programs/$program
   done
   check launcher-arguments "$ROOT"/programs/hello 3 "two words" ""

@@ -34,7 +34,9 @@ MACHINES = {
 TIMEOUT_S = 600
 # Of the guest programs in tests/programs, those about traps, memory, signals and time whose native answers are the same
 # on all these kernels; checks.sh runs them.
-PROGRAMS = ["hello", "clocks", "death", "faults", "frames", "mappings", "memory", "signals", "simd", "vdso"]
+PROGRAMS = [
+    "hello", "clocks", "death", "faults", "frames", "getrandom", "mappings", "memory", "signals", "simd", "vdso",
+]
 # Of vmm's unit tests, those whose names contain one of these depend on the machine.
 UNIT_TESTS = ["kvm::", "coherence::", "clock::tests::two_threads", "clock::tests::trapped_calls"]
 

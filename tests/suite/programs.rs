@@ -46,6 +46,7 @@ programs! {
     time: "time.c", in Memory, linked Static | Dynamic | Musl, exits 0;
     clocks: "clocks.c", in Memory, linked Static | Dynamic | Musl, exits 0;
     vdso: "vdso.c", in Memory, linked Static | Dynamic, exits 0;
+    getrandom: "getrandom.c", in Memory, linked Static | Dynamic | Musl, exits 0;
     timers: "timers.c", in Memory, linked Static, exits 0;
     limits: "limits.c", in Memory, linked Static, exits 0;
     proc: "proc.c", in Memory, linked Static, exits 0;
