@@ -30,6 +30,7 @@ static const struct {
     {"getuid", getuid_call, NULL},
     {"clock_vdso", clock_vdso, NULL},
     {"clock_trapped", clock_trapped, NULL},
+    {"getrandom_vdso", NULL, getrandom_vdso},
     {"read_zero", read_zero, NULL},
     {"write_null", write_null, NULL},
     {"lseek", lseek_call, NULL},
@@ -62,8 +63,7 @@ int ascending(const void *left, const void *right) {
     return (a > b) - (a < b);
 }
 
-/* Returns nanoseconds for one of the operations that `repeat` does: the median of nine batches of about 5 ms. */
-static double repeated(void (*repeat)(long)) {
+double repeated(void (*repeat)(long)) {
     enum { BATCHES = 9 };
     double batches[BATCHES];
     long count = 1;

@@ -14,6 +14,9 @@ _Noreturn void fail(const char *what);
 /* Orders doubles for qsort. */
 int ascending(const void *left, const void *right);
 
+/* Returns nanoseconds for one of the operations that `repeat` does: the median of nine batches of about 5 ms. */
+double repeated(void (*repeat)(long count));
+
 /* Operations that are repeated: each does `count` of them. */
 void null_syscall(long count);
 void gettid_call(long count);
@@ -45,6 +48,7 @@ double threads_500(void);
 double threads_4000(void);
 double touch_4k(void);
 double touch_huge_1g(void);
+double getrandom_vdso(void);
 double integer(void);
 double avx(void);
 
