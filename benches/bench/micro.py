@@ -46,7 +46,7 @@ CALLS = [
     Micro("getuid", "getuid, by `syscall(2)`", "ns", most=0.3),
     Micro("clock_vdso", "clock_gettime, vDSO", "ns", most=1.2),
     Micro("clock_trapped", "clock_gettime, by `syscall(2)`", "µs"),
-    Micro("getrandom_vdso", "getrandom 16 bytes, vDSO", "ns", most=1.2),
+    Micro("getrandom_vdso", "getrandom 16 bytes, vDSO", "ns", most=1.5),
     Micro("read_zero", "read 1 B of /dev/zero", "µs", most=4),
     Micro("write_null", "write 1 B to /dev/null", "µs", most=4),
     Micro("lseek", "lseek", "µs", most=4),
