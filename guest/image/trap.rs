@@ -84,6 +84,9 @@ const fn near(address: u64) -> i64 {
     address.cast_signed()
 }
 
+/// FUTEX_WAKE with FUTEX_PRIVATE_FLAG (linux/futex.h).
+const FUTEX_WAKE_PRIVATE: u32 = 1 | 128;
+
 /// An address in the call page.
 const fn call(offset: u64) -> i64 {
     near(layout::CALL_PAGE + offset)
@@ -136,6 +139,7 @@ global_asm!(
     "3:",
     "cmp r11, {is_posted}",
     "jne 9f",
+    "30:",
     "cmp dword ptr [{attended}], 0",
     "je 6f",
     "mov [{number}], rax",
@@ -182,7 +186,7 @@ global_asm!(
     ".org 0x1a0, 0xcc",
     "9:",
     "cmp r11, {is_mask}",
-    "jne 6b",
+    "jne 31f",
     "cmp r10, 8",
     "jne 6b",
     "mov [{back}], rcx",
@@ -239,6 +243,38 @@ global_asm!(
     ".org 0x260, 0xcc",
     ".global fast_mask_end",
     "fast_mask_end:",
+    // Does it wake somebody, and does nobody wait for that word?
+    "31:",
+    "cmp r11, {is_wake}",
+    "je 32f",
+    "cmp r11, {is_wake_or_traps}",
+    "jne 6b",
+    "32:",
+    "cmp esi, {wake}",
+    "jne 34f",
+    // What the call says is wrong.
+    "test dil, 3",
+    "jnz 34f",
+    "mov r11, rdi",
+    "shr r11, 47",
+    "jnz 34f",
+    // What the program stored there comes before the look, as a locked instruction does: who is about to wait counts itself first,
+    // and then compares the word. So one of the two sees the other.
+    "lock or dword ptr [{rounds}], 0",
+    "mov r11, rdi",
+    "shr r11, 2",
+    "xor r11d, dword ptr [{salt}]",
+    "imul r11d, r11d, {factor}",
+    "shr r11d, {shift}",
+    "cmp dword ptr [{waiters} + r11 * 4], 0",
+    "jne 34f",
+    "inc qword ptr [{answered}]",
+    "xor r11d, r11d",
+    "jmp 5b",
+    "34:",
+    "cmp qword ptr [{words} + rax * 8], {is_wake}",
+    "je 30b",
+    "jmp 6b",
     ".org 0x1000, 0xcc",
     rsp = const call(layout::call::RSP),
     stack = const call(layout::call::STACK),
@@ -254,6 +290,13 @@ global_asm!(
     done = const layout::call::DONE,
     is_posted = const layout::CALL_IS_POSTED.cast_signed(),
     is_mask = const layout::CALL_IS_MASK.cast_signed(),
+    is_wake = const layout::CALL_IS_WAKE.cast_signed(),
+    is_wake_or_traps = const layout::CALL_IS_WAKE_OR_TRAPS.cast_signed(),
+    wake = const FUTEX_WAKE_PRIVATE,
+    salt = const near(layout::ANSWERS_PAGE + layout::answers::SALT),
+    factor = const layout::WAITERS_FACTOR.cast_signed(),
+    shift = const layout::WAITERS_SHIFT,
+    waiters = const near(layout::WAITERS_PAGE),
     mask = const call(layout::call::MASK),
     maskable = const layout::MASKABLE.cast_signed(),
     changed = const layout::call::CHANGED,

@@ -35,8 +35,10 @@ pub const STACKS: u64 = IMAGE_BASE + 7 * PAGE;
 pub const ANSWERS_PAGE: u64 = IMAGE_BASE + 8 * PAGE;
 /// What the fast path works with. User mode reads and writes it, so nothing in it is relied upon.
 pub const CALL_PAGE: u64 = IMAGE_BASE + 9 * PAGE;
+/// Counts of threads that wait for words of user memory, one set for the machine. User mode reads it.
+pub const WAITERS_PAGE: u64 = IMAGE_BASE + 10 * PAGE;
 /// One past the last supervisor page.
-pub const END: u64 = IMAGE_BASE + 10 * PAGE;
+pub const END: u64 = IMAGE_BASE + 11 * PAGE;
 
 /// Where a call enters that a program makes without SYSCALL. RAX is its number, RCX where it goes on; all else is as for
 /// SYSCALL. RCX and R11 are lost.
@@ -63,12 +65,27 @@ pub const FAST_MASK_END: u64 = FAST_PAGE + 0x260;
 
 /// Numbers of system calls that have a word in the answers page.
 pub const CALLS: usize = 480;
-/// A call's word that says that it traps. Any word with bit 63 set does that is none of the next two.
+/// A call's word that says that it traps. Any word with bit 63 set does that is none of those below.
 pub const CALL_TRAPS: u64 = u64::MAX;
 /// A call's word that says that it may be posted.
 pub const CALL_IS_POSTED: u64 = u64::MAX - 1;
 /// A call's word that says that the guest itself changes the thread's mask, [`call::MASK`], as rt_sigprocmask(2) does.
 pub const CALL_IS_MASK: u64 = u64::MAX - 2;
+
+/// A call's word that says that the guest itself answers FUTEX_WAKE, futex(2), of a private word for which nobody waits; any other of
+/// these calls may be posted.
+pub const CALL_IS_WAKE: u64 = u64::MAX - 3;
+/// As above, but any other traps.
+pub const CALL_IS_WAKE_OR_TRAPS: u64 = u64::MAX - 4;
+
+/// Counts in the page of waiters (32 bits each). That of a word is found so: the low half of its address by 4, XOR the space's salt, times
+/// [`WAITERS_FACTOR`] modulo 2^32, right by [`WAITERS_SHIFT`].
+pub const WAITERS: usize = 1024;
+const _: () = assert!(WAITERS as u64 * 4 == PAGE);
+/// 2^32 by the golden ratio: words beside each other have counts far apart.
+pub const WAITERS_FACTOR: u32 = 0x9e37_79b1;
+/// What is left of the product has as many bits as the number of a count.
+pub const WAITERS_SHIFT: u32 = 32 - WAITERS.ilog2();
 
 /// The bits that a mask may have: all but those of Linux's signals 9 and 19, which cannot be blocked.
 pub const MASKABLE: u64 = !(1 << (9 - 1) | 1 << (19 - 1));
@@ -86,6 +103,8 @@ pub mod answers {
     pub const SPINS: u64 = ATTENDED + 16;
     /// The host's processor that the virtual CPU was on as it was last entered (32 bits).
     pub const PROCESSOR: u64 = ATTENDED + 24;
+    /// The salt of the thread's space, by which it finds [counts of waiters](super::WAITERS) (32 bits).
+    pub const SALT: u64 = ATTENDED + 32;
 }
 const _: () = assert!(answers::ATTENDED == CALLS as u64 * 8);
 

@@ -139,6 +139,7 @@ impl Kernel {
         let cpus = Cpus::of_host(config.limits.cpus);
         let pipes = Pipes::new(config.limits.memory);
         let network = Network::new(config.limits.memory);
+        let futexes = Futexes::new(memory.waiters().clone());
         let names = Names { host: config.hostname.as_bytes().to_vec(), domain: b"(none)".to_vec() };
         let limits = ResourceLimits::inherited(config.limits.files, config.limits.pids.into());
         Arc::new(Self {
@@ -160,7 +161,7 @@ impl Kernel {
             vdso: OnceLock::new(),
             fate: Fate::default(),
             timers: TimerService::new(threads),
-            futexes: Futexes::default(),
+            futexes,
             ipc: Ipc::new(network.budget()),
             aio: Arc::default(),
             network,

@@ -58,6 +58,7 @@ programs! {
     sigio: "sigio.c", in Memory, linked Static, exits 0;
     posts: "posts.c", in Memory, linked Static | Dynamic, exits 0;
     masks: "masks.c", in Memory, linked Static | Dynamic | Musl, exits 0;
+    wakes: "wakes.c", in Memory, linked Static | Dynamic, exits 0;
     aio: "aio.c", in HostFolder | Overlay | Memory, linked Static, exits 0;
     splice: "splice.c", in HostFolder | Overlay | Memory, linked Static, exits 0;
     polling: "polling.c", input "a line\n", in Memory, linked Static | Dynamic, exits 0;

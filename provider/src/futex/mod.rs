@@ -10,6 +10,9 @@
 //! A bucket's lock (rank [`Rank::Futexes`], and [`Rank::FutexPair`] for the second of two) is held while a word is
 //! compared, so that no wake-up falls between the comparison and the entry in the queue. Sleepers are woken after it is
 //! released.
+//!
+//! A futex for which nobody waits need not be woken, and a private one's program finds that out by itself: whoever is queued for one is
+//! counted where it looks ([`Waiters`]), from before the word is compared.
 
 mod key;
 mod pi;
@@ -26,11 +29,15 @@ pub(crate) use robust::{leave, leave_memory};
 pub use wait::{Expected, WAITERS_MAX};
 pub use wake::{Requeue, WordChange};
 
+use crate::mm::MemoryMap;
 use crate::sync::{Mutex, MutexGuard, Rank};
 use crate::task::Pid;
 use queue::Bucket;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use vmm::addr::UserAddr;
+use vmm::memory::{Waiters, Waiting};
 
 /// Every waiter, whatever it waits for (FUTEX_BITSET_MATCH_ANY).
 pub const ANY: u32 = u32::MAX;
@@ -49,18 +56,37 @@ const BUCKETS: usize = 256;
 pub struct Futexes {
     buckets: Box<[Mutex<Bucket>]>,
     hash: RandomState,
+    /// Where programs look whether anybody waits before they call to wake ([`Way::Wake`](vmm::pico::Way::Wake)).
+    waiters: Arc<Waiters>,
     /// Which thread waits for a futex of which, where futexes have owners: finds deadlocks.
     waits_for: Mutex<HashMap<Pid, Pid>>,
 }
 
-impl Default for Futexes {
-    fn default() -> Self {
-        let buckets = (0..BUCKETS).map(|_| Mutex::new(Rank::Futexes, Bucket::default())).collect();
-        Self { buckets, hash: RandomState::new(), waits_for: Mutex::new(Rank::Leaf, HashMap::new()) }
-    }
-}
-
 impl Futexes {
+    /// Makes the table of a sandbox whose programs look at `waiters`.
+    pub fn new(waiters: Arc<Waiters>) -> Self {
+        let buckets = (0..BUCKETS).map(|_| Mutex::new(Rank::Futexes, Bucket::default())).collect();
+        Self { buckets, hash: RandomState::new(), waiters, waits_for: Mutex::new(Rank::Leaf, HashMap::new()) }
+    }
+
+    /// What who waits for private words of a map is counted with.
+    pub(crate) fn salt(&self, mm: &Arc<MemoryMap>) -> u32 {
+        self.salt_of(Arc::as_ptr(mm).addr())
+    }
+
+    /// By the keyed hash, since programs know the salt: a map's address is the monitor's own affair.
+    fn salt_of(&self, map: usize) -> u32 {
+        u32::try_from(self.hash.hash_one(map) >> 32).unwrap_or_default()
+    }
+
+    /// Counts somebody who waits for a futex, or is about to, where those look who would wake them.
+    fn count(&self, key: &FutexKey) -> Option<Waiting> {
+        match *key {
+            FutexKey::Private { map, at } => Some(self.waiters.count(self.salt_of(map), UserAddr(at))),
+            _ => None,
+        }
+    }
+
     fn index(&self, key: &FutexKey) -> usize {
         // The remainder is below BUCKETS.
         usize::try_from(self.hash.hash_one(key)).unwrap_or_default() % BUCKETS

@@ -58,7 +58,7 @@ impl Futexes {
                 Claim::Changed => {}
                 Claim::TakenBy(owner) => {
                     self.wait_for_owner(task.tid(), owner)?;
-                    bucket.push(entry.clone());
+                    bucket.push(entry.clone(), self);
                     if let Some(queue) = bucket.queue(&key) {
                         queue.owner = Some(owner);
                     }

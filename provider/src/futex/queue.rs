@@ -1,6 +1,6 @@
 //! Those who wait for a futex, in the order in which they came.
 
-use super::FutexKey;
+use super::{FutexKey, Futexes};
 use crate::errno::Errno;
 use crate::mm::MemoryMap;
 use crate::sync::{Mutex, Rank};
@@ -10,6 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use vmm::addr::UserAddr;
+use vmm::memory::Waiting;
 
 /// One sleeper on one futex.
 pub(super) struct Entry {
@@ -105,6 +106,8 @@ pub(super) struct Queue {
     /// The thread that owns the futex while others wait to.
     pub(super) owner: Option<Pid>,
     pub(super) waiters: VecDeque<Arc<Entry>>,
+    /// All of them together.
+    _counted: Option<Waiting>,
 }
 
 impl Queue {
@@ -150,12 +153,15 @@ impl Bucket {
         &mut self.queues
     }
 
-    /// Puts an entry at the end of its futex's queue.
-    pub(super) fn push(&mut self, entry: Arc<Entry>) {
+    /// Puts an entry at the end of its futex's queue, which is one of `futexes`.
+    pub(super) fn push(&mut self, entry: Arc<Entry>, futexes: &Futexes) {
         let key = entry.place();
         match self.queue(&key) {
             Some(queue) => queue.waiters.push_back(entry),
-            None => self.queues.push(Queue { key, owner: None, waiters: VecDeque::from([entry]) }),
+            None => {
+                let (waiters, _counted) = (VecDeque::from([entry]), futexes.count(&key));
+                self.queues.push(Queue { key, owner: None, waiters, _counted });
+            }
         }
     }
 

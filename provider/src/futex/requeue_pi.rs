@@ -33,7 +33,7 @@ impl Futexes {
             if expected.key == target {
                 return Err(Errno::EINVAL);
             }
-            bucket.push(entry.clone());
+            bucket.push(entry.clone(), self);
         }
         let slept = self.sleep_to_own(task, &entry, deadline)?;
         if slept == Wake::Interrupted && entry.owner_to_be().is_some() {
@@ -94,7 +94,7 @@ impl Futexes {
                 }
                 pair.first().remove(&entry);
                 entry.move_to(to);
-                pair.second().push(entry);
+                pair.second().push(entry, self);
                 if let Some(queue) = pair.second().queue(&to) {
                     queue.owner = Some(owner);
                 }

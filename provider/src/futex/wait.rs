@@ -66,11 +66,13 @@ impl Futexes {
     fn enqueue(&self, task: &CurrentTask<'_>, expected: &Expected) -> Result<Arc<Entry>, Errno> {
         let mm = task.mm();
         let entry = Entry::new(task, expected.key, expected.mask, None);
+        // Who finds nobody counted has stored what is compared here.
+        let _about_to = self.count(&expected.key);
         let mut bucket = self.lock(&expected.key);
         if mm.load_u32(expected.at)? != expected.value {
             return Err(Errno::EAGAIN);
         }
-        bucket.push(entry.clone());
+        bucket.push(entry.clone(), self);
         Ok(entry)
     }
 

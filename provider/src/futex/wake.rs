@@ -155,7 +155,7 @@ impl Futexes {
                 let entries: Vec<_> = queue.waiters.drain(..plain).collect();
                 for entry in entries {
                     entry.move_to(to);
-                    pair.second().push(entry);
+                    pair.second().push(entry, self);
                 }
             }
         }

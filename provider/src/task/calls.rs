@@ -45,6 +45,7 @@ impl Task {
         }
         self.signals().keep_mask_in(calls);
         self.answer_number();
+        self.answer_wakes();
         {
             let shared = self.shared.lock();
             self.answer_ids(&shared.credentials);
@@ -71,6 +72,11 @@ impl Task {
         ] {
             answer(calls, number, id);
         }
+    }
+
+    /// Has its thread look by itself whether anybody waits for a futex of its memory, before it first runs with that memory.
+    pub(super) fn answer_wakes(&self) {
+        self.change_way(raw::__NR_futex.into(), Change::Post);
     }
 
     /// Answers for its process, whose state is locked.
@@ -121,9 +127,16 @@ impl Task {
 
     /// Posts a call, or does not.
     pub(crate) fn change_way(&self, number: u64, change: Change) {
-        if let Some(calls) = self.call_ways.calls.get() {
-            calls.set(number, if change == Change::Post { Way::Post } else { Way::Trap });
-        }
+        let Some(calls) = self.call_ways.calls.get() else { return };
+        let posts = change == Change::Post;
+        let way = match self.mm() {
+            Some(mm) if number == u64::from(raw::__NR_futex) => {
+                Way::Wake { posts, salt: self.kernel().futexes().salt(&mm) }
+            }
+            _ if posts => Way::Post,
+            _ => Way::Trap,
+        };
+        calls.set(number, way);
     }
 }
 
@@ -131,6 +144,7 @@ impl Task {
 mod tests {
     use super::*;
     use crate::kernel::Kernel;
+    use crate::mm::MemoryMap;
     use crate::signal::send::{Target, send};
     use crate::signal::{SigInfo, Signal, SignalSet};
     use crate::syscall::{Outcome, names};
@@ -279,6 +293,25 @@ mod tests {
         }
         fixture.task.add_work(Work::SECCOMP);
         assert_eq!(way(), Way::Trap);
+    }
+
+    #[test]
+    fn wakes_are_looked_up_as_the_memory_has_it() {
+        let mut fixture = fixture();
+        let calls = Arc::<Calls>::default();
+        fixture.task.set_calls(&calls);
+        let expected = |fixture: &mut Fixture, posts| {
+            let mm = fixture.current().mm();
+            Way::Wake { posts, salt: fixture.kernel.futexes().salt(&mm) }
+        };
+        let way = || calls.way(raw::__NR_futex.into());
+        assert_eq!(way(), expected(&mut fixture, true));
+        fixture.task.change_way(raw::__NR_futex.into(), Change::Rest);
+        assert_eq!(way(), expected(&mut fixture, false));
+        let (before, other) = (way(), MemoryMap::new(fixture.kernel.memory()).unwrap());
+        fixture.current().replace_mm(other);
+        assert_eq!(way(), expected(&mut fixture, true));
+        assert_ne!(way(), before);
     }
 
     #[test]

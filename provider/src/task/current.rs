@@ -119,6 +119,7 @@ impl<'a> CurrentTask<'a> {
         mm.add_user();
         let old = self.task.shared.lock().resources.mm.replace(mm);
         old.iter().for_each(|mm| mm.remove_user());
+        self.task.answer_wakes();
         old
     }
 

@@ -6,6 +6,8 @@
 //! fast path does is never relied upon: a program can make any of its calls by trap, and post any call at all.
 
 use super::supervisor::Page;
+#[cfg(doc)]
+use crate::memory::Waiters;
 use guest::layout;
 use std::fmt;
 use std::sync::atomic::{Ordering, fence};
@@ -27,6 +29,14 @@ pub enum Way {
     /// thread had been kicked. So whoever has something for the thread that the mask may hold back changes the way first,
     /// and then looks at the mask: either they see what the mask is now, or the provider sees what they have.
     Mask,
+    /// By the guest itself, if it is FUTEX_WAKE of Linux's futex(2) with FUTEX_PRIVATE_FLAG for which nobody is [counted](Waiters): it returns
+    /// 0. Any other call, by a post or a trap.
+    Wake {
+        /// Whether those are posted.
+        posts: bool,
+        /// What the words of the thread's space are counted with. A thread's calls of all numbers have one.
+        salt: u32,
+    },
 }
 
 impl Way {
@@ -36,6 +46,8 @@ impl Way {
             Self::Trap => layout::CALL_TRAPS,
             Self::Post => layout::CALL_IS_POSTED,
             Self::Mask => layout::CALL_IS_MASK,
+            Self::Wake { posts: true, .. } => layout::CALL_IS_WAKE,
+            Self::Wake { posts: false, .. } => layout::CALL_IS_WAKE_OR_TRAPS,
             Self::Answer(value) if value >> 63 == 0 => value,
             // It would read as one of the above.
             Self::Answer(_) => layout::CALL_TRAPS,
@@ -103,6 +115,16 @@ pub(super) struct Pages {
     pub(super) call: Page,
 }
 
+impl Pages {
+    /// Writes how the calls are made whose word is at `offset`.
+    fn show(&self, offset: u64, way: Way) {
+        if let Way::Wake { salt, .. } = way {
+            self.answers.store(layout::answers::SALT, salt.into());
+        }
+        self.answers.store(offset, way.word());
+    }
+}
+
 impl Calls {
     /// Makes the table of a new thread, all of whose calls are made by trap.
     pub(crate) fn new(server: Weak<dyn ServeCalls>) -> Self {
@@ -118,7 +140,7 @@ impl Calls {
             return;
         }
         if let (Some(pages), false) = (table.pages, table.trap_all) {
-            pages.answers.store(number * 8, way.word());
+            pages.show(number * 8, way);
         }
         // Before the mask is looked at (see `Way::Mask`).
         fence(Ordering::SeqCst);
@@ -208,7 +230,7 @@ impl Table {
     fn show(&self) {
         let Some(pages) = self.pages else { return };
         for (way, at) in self.ways.iter().zip((0..).step_by(8)) {
-            pages.answers.store(at, if self.trap_all { Way::Trap.word() } else { way.word() });
+            pages.show(at, if self.trap_all { Way::Trap } else { *way });
         }
     }
 }

@@ -8,6 +8,7 @@ use super::report::{self, HostReport, Refusal};
 use super::supervisor::Supervisor;
 use super::vm::Vm;
 use super::workers::{Pool, Workers, close, lock, serve, spawn};
+use crate::memory::Waiters;
 use crate::pico::{HostConfig, OpenError};
 use crate::protect::seal_image;
 use crate::threads::HostThreads;
@@ -30,6 +31,7 @@ pub(crate) struct Opening {
 /// A machine without memory.
 pub(super) struct Opened {
     pub(super) vm: Arc<Vm>,
+    pub(super) waiters: Arc<Waiters>,
     pub(super) pool: Arc<Mutex<Pool>>,
     pub(super) threads: Arc<HostThreads>,
 }
@@ -80,10 +82,12 @@ fn first_worker(
             return;
         }
     };
-    if opened.send(Ok(Opened { vm: vm.clone(), pool: pool.clone(), threads })).is_err() {
+    let waiters = Arc::<Waiters>::default();
+    let machine = Opened { vm: vm.clone(), waiters: waiters.clone(), pool: pool.clone(), threads };
+    if opened.send(Ok(machine)).is_err() {
         return;
     }
-    let found = Supervisor::new(&vm).map_err(|_| Refusal::Memory);
+    let found = Supervisor::new(&vm, &waiters).map_err(|_| Refusal::Memory);
     let found = found.and_then(|supervisor| Ok((probe::run(&vm, &supervisor, &kvm)?, supervisor)));
     let found = found.and_then(|found| vm.end_of_probe().map(|()| found).map_err(|_| Refusal::Memory));
     let (vcpu, supervisor) = match found {

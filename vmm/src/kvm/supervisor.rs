@@ -13,14 +13,14 @@
 use super::vm::Vm;
 use crate::addr::{GuestPhys, PAGE_SIZE};
 use crate::machine::SUPERVISOR;
-use crate::memory::MemoryError;
+use crate::memory::{MemoryError, Waiters};
 use crate::pico::ProtectedRange;
 use crate::protect::{Corruption, Sealing, make_read_only};
 use guest::layout;
 use linux_loader::loader::{Elf, KernelLoader};
 use std::io::Cursor;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use vm_memory::{GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 
@@ -80,6 +80,12 @@ impl Page {
         // SAFETY: `word` checked that the aligned word lies in the page, which is never unmapped; both the guest and the
         // monitor access it by single moves.
         unsafe { AtomicU64::from_ptr(self.word(offset)) }
+    }
+
+    /// The page as counts that the guest reads.
+    fn counts(self) -> &'static [AtomicU32; layout::WAITERS] {
+        // SAFETY: so many counts are a page, which is aligned and never unmapped, and of which nobody has or makes another view.
+        unsafe { self.host.cast().as_ref() }
     }
 
     /// The page as a range of the monitor's memory.
@@ -162,6 +168,8 @@ pub(super) fn map_anonymous(len: u64) -> Result<NonNull<u8>, MemoryError> {
 pub(super) struct Supervisor {
     arena: Mutex<Arena>,
     shared: Shared,
+    /// The one page that all virtual CPUs share and that changes ([`layout::WAITERS_PAGE`]).
+    waiters: Page,
     sealing: Sealing,
     /// The pages of all virtual CPUs, for checks.
     cpus: Mutex<Vec<CpuPages>>,
@@ -220,7 +228,7 @@ pub(super) const PROBE_CODE: u64 = 0x10000;
 
 impl Supervisor {
     /// Loads the trap image and builds the descriptor tables.
-    pub(super) fn new(vm: &Vm) -> Result<Self, MemoryError> {
+    pub(super) fn new(vm: &Vm, waiters: &Waiters) -> Result<Self, MemoryError> {
         let mut arena = Arena::default();
         let shared = Shared::new(&mut arena, vm)?;
         let bytes = SHARED_PAGES * usize::try_from(PAGE_SIZE).map_err(|_| MemoryError::HostExhausted)?;
@@ -228,7 +236,9 @@ impl Supervisor {
         // that they are filled in.
         let sealing = unsafe { make_read_only(shared.image[0].host, bytes) };
         let sealing = sealing.map_err(|_| MemoryError::HostExhausted)?;
-        Ok(Self { arena: Mutex::new(arena), shared, sealing, cpus: Mutex::default() })
+        let counted = arena.page(vm)?;
+        waiters.show(counted.counts());
+        Ok(Self { arena: Mutex::new(arena), shared, waiters: counted, sealing, cpus: Mutex::default() })
     }
 
     /// Makes the pages of one virtual CPU whose SYSCALL arrives in this ring.
@@ -265,6 +275,7 @@ impl Supervisor {
                     at(layout::STACKS, pages.stacks, entry::DATA),
                     at(layout::ANSWERS_PAGE, pages.answers, entry::READ_ONLY | entry::USER),
                     at(layout::CALL_PAGE, pages.call, entry::DATA | entry::USER),
+                    at(layout::WAITERS_PAGE, self.waiters, entry::READ_ONLY | entry::USER),
                 ]
             }
         }
@@ -370,7 +381,7 @@ impl CpuPages {
     /// Whether the running thread's calls of this number may be posted.
     pub(super) fn is_posted(&self, number: u64) -> bool {
         let known = usize::try_from(number).is_ok_and(|number| number < layout::CALLS);
-        known && self.answers.load(number * 8) == layout::CALL_IS_POSTED
+        known && matches!(self.answers.load(number * 8), layout::CALL_IS_POSTED | layout::CALL_IS_WAKE)
     }
 
     /// Where SYSCALL enters.

@@ -91,8 +91,8 @@ impl Workers {
         told: Receiver<Result<Probed, HostReport>>,
         config: &HostConfig,
     ) -> Result<Arc<Self>, OpenError> {
-        let Opened { vm, pool, threads } = opened;
-        let memory = GuestMemory::new(vm.clone(), config.memory)?;
+        let Opened { vm, waiters, pool, threads } = opened;
+        let memory = GuestMemory::new(vm.clone(), config.memory, waiters)?;
         let first = First { told: Mutex::new(told), probed: OnceLock::new() };
         let posts = Arc::default();
         vm.set_attendant(Arc::new(Attendant::new(config.posting, &threads, &posts)));

@@ -16,6 +16,7 @@
 //! | `compressed` | cold pages kept compressed, in an address space of their own |
 //! | `constant` | objects whose bytes never change |
 //! | `reclaim` | taking back frames that were assigned but never touched |
+//! | `waiters` | who waits for words of user memory |
 //!
 //! Locks, outermost first: a space's state, an object's state, the window, the pool, the machine's own. An object that
 //! shrinks releases its own lock before it locks the spaces that map it.
@@ -37,12 +38,15 @@ mod space;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod waiters;
 mod window;
 
 pub use compressed::{CompressionReport, CompressionStats, SpawnThread};
 pub use file::HostFile;
 pub use object::MemoryObject;
 pub use space::{Access, AddressSpace, Eagerness, Fault, FaultKind, ForkPlan, IoError, PageState};
+
+pub use waiters::{Waiters, Waiting};
 
 pub(crate) use arena::Frame;
 pub(crate) use entry::Entry;
@@ -86,6 +90,7 @@ pub struct GuestMemory {
     spaces: Mutex<Vec<Weak<AddressSpace>>>,
     constants: Mutex<Vec<constant::Constant>>,
     packing: compressed::Packing,
+    waiters: Arc<Waiters>,
     me: Weak<Self>,
     next_id: AtomicU64,
     limit: AtomicU64,
@@ -95,11 +100,12 @@ pub struct GuestMemory {
 impl GuestMemory {
     /// Makes guest memory with no virtual machine beneath it, holding at most `limit` bytes.
     pub fn detached(limit: u64) -> Result<Arc<Self>, MemoryError> {
-        Self::new(Arc::new(Detached), limit)
+        Self::new(Arc::new(Detached), limit, Arc::default())
     }
 
-    /// Makes the memory of `machine`, holding at most `limit` bytes. No slot is added before memory is asked for.
-    pub(crate) fn new(machine: Arc<dyn Machine>, limit: u64) -> Result<Arc<Self>, MemoryError> {
+    /// Makes the memory of `machine`, whose programs look at `waiters`, holding at most `limit` bytes. No slot is added before memory is
+    /// asked for.
+    pub(crate) fn new(machine: Arc<dyn Machine>, limit: u64, waiters: Arc<Waiters>) -> Result<Arc<Self>, MemoryError> {
         raw::install_recovery();
         // Twice the limit, because blocks with few pages leave frames of their extents unused; and room for file windows.
         let extents = (limit / BLOCK_SIZE).saturating_mul(2).saturating_add(4096).min(EXTENTS_MAX);
@@ -111,6 +117,7 @@ impl GuestMemory {
             spaces: Mutex::new(Vec::new()),
             constants: Mutex::default(),
             packing: compressed::Packing::default(),
+            waiters,
             me: me.clone(),
             next_id: AtomicU64::new(1),
             limit: AtomicU64::new(limit),
@@ -131,6 +138,11 @@ impl GuestMemory {
     /// Makes an empty memory object.
     pub fn new_object(self: &Arc<Self>) -> Arc<MemoryObject> {
         MemoryObject::new(self.clone(), self.new_id())
+    }
+
+    /// Who waits for words of it.
+    pub fn waiters(&self) -> &Arc<Waiters> {
+        &self.waiters
     }
 
     /// The most bytes this memory may hold.

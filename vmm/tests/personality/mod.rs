@@ -133,6 +133,10 @@ pub mod calls {
     /// Changes the mask, without anybody if that can be: adds (`rdi` 0), takes away (1) or sets (2) what is at `rsi`, and
     /// stores what was at `rdx`; `r10` is 8. Returns 0, or -1 for an address.
     pub const MASK: u64 = 25;
+    /// Wakes who waits for the word at `rdi` (`rsi`: how, as futex(2) has it); answered in the guest where nobody is counted. Returns 1.
+    pub const WAKE: u64 = 26;
+    /// What words are counted with.
+    pub const SALT: u32 = 0x1234_5678;
 
     /// What becomes of a call's first two arguments.
     pub fn result(first: u64, second: u64) -> u64 {
@@ -345,6 +349,7 @@ impl Provider for Script {
                 calls::result(rdi, rsi)
             }
             calls::SETTLED => self.owed.load(Ordering::Relaxed).saturating_sub(self.kicked.load(Ordering::Relaxed)),
+            calls::WAKE => 1,
             calls::POSTED | calls::REFUSED => {
                 self.trapped.fetch_add(1, Ordering::Relaxed);
                 calls::result(rdi, rsi)
@@ -539,6 +544,7 @@ fn spawn(process: &Arc<Process>, state: &Arc<ProcessState>, registers: Registers
     thread.calls().set(calls::REFUSED, Way::Post);
     thread.calls().set(calls::KICKED, Way::Post);
     thread.calls().set(calls::MASK, Way::Mask);
+    thread.calls().set(calls::WAKE, Way::Wake { posts: false, salt: calls::SALT });
     thread.start().ok()?;
     Some(thread)
 }
