@@ -33,6 +33,8 @@ class Peer:
     is_picovisor: bool = False
     # Programs are started by monitors that a daemon has ready.
     is_served: bool = False
+    # Only where it is asked for by its name.
+    on_request: bool = False
 
     @property
     def environment(self):
@@ -57,6 +59,14 @@ PICOVISOR = {
 PEERS = [
     Peer("native", None),
     Peer("picovisor", "picovisor", ("run", "--files", "110000"), **PICOVISOR),
+    # To see what the jail costs.
+    Peer(
+        "picovisor --no-jail",
+        "picovisor",
+        ("run", "--no-jail", "--files", "110000"),
+        on_request=True,
+        **PICOVISOR,
+    ),
     # What is the same once the program runs is not measured twice.
     Peer("picovisor served", "picovisor", ("run",), is_served=True, **PICOVISOR),
     Peer(
@@ -82,6 +92,7 @@ PEERS = [
     ),
 ]
 NAMES = [peer.name for peer in PEERS]
+USUAL = [peer.name for peer in PEERS if not peer.on_request]
 
 
 def serve(peer):
