@@ -1,8 +1,9 @@
-/* What a monitor that was taken over could open: makes each of its threads open files, and says what the host answers.
+/* What a monitor that was taken over could do: makes each of its threads open files, or make other calls, and says what the host answers.
  *
- *   taken_over PID [r|w]PATH...
+ *   taken_over PID [r|w]PATH|cNUMBER...
  *
- * One line for each thread and file: the thread's name, the file, and 0 or the error number. The monitor ends with this program. */
+ * One line for each thread and word: the thread's name, the word, and 0 or the error number. A call without arguments that ends the
+ * monitor with a signal gets that, negative, and is the last. The monitor ends with this program. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
@@ -32,7 +33,13 @@ static int stopped(pid_t thread)
 {
     int status;
 
-    if (waitpid(thread, &status, __WALL) != thread || !WIFSTOPPED(status)) {
+    /* If the process ends, the first thread's end is shown once the others' were looked at. */
+    pid_t which = waitpid(-1, &status, __WALL);
+    if (which > 0 && WIFSIGNALED(status)) {
+        printf("%d\n", -WTERMSIG(status));
+        exit(0);
+    }
+    if (which != thread || !WIFSTOPPED(status)) {
         fprintf(stderr, "thread %d did not stop: %#x\n", thread, status);
         exit(2);
     }
@@ -58,10 +65,11 @@ static void put(pid_t thread, uint64_t to, const void *bytes, size_t len)
     }
 }
 
-/* Lets a stopped thread make a call with the SYSCALL instruction at `at`, below whatever is on its stack. */
-static long make_open(pid_t thread, uint64_t at, const char *path, int flags)
+/* Lets a stopped thread make the call that a word means with the SYSCALL instruction at `at`, below whatever is on its stack. */
+static long make_call(pid_t thread, uint64_t at, const char *word)
 {
-    struct open_how how = { .flags = (unsigned)flags };
+    struct open_how how = { .flags = word[0] == 'w' ? O_WRONLY : O_RDONLY };
+    const char *path = word + 1;
     struct user_regs_struct old, now;
 
     if (ptrace(PTRACE_GETREGS, thread, 0, &old) != 0)
@@ -71,13 +79,18 @@ static long make_open(pid_t thread, uint64_t at, const char *path, int flags)
     put(thread, memory, &how, sizeof how);
     put(thread, memory + 64, path, strlen(path) + 1);
     now.rip = at;
-    now.rax = SYS_openat2;
     now.orig_rax = (uint64_t)-1;
-    now.rdi = (uint64_t)AT_FDCWD;
-    now.rsi = memory + 64;
-    now.rdx = memory;
-    now.r10 = sizeof how;
     now.rsp = memory;
+    if (word[0] == 'c') {
+        now.rax = (uint64_t)atoi(word + 1);
+        now.rdi = now.rsi = now.rdx = now.r10 = now.r8 = now.r9 = 0;
+    } else {
+        now.rax = SYS_openat2;
+        now.rdi = (uint64_t)AT_FDCWD;
+        now.rsi = memory + 64;
+        now.rdx = memory;
+        now.r10 = sizeof how;
+    }
     if (ptrace(PTRACE_SETREGS, thread, 0, &now) != 0)
         fail("PTRACE_SETREGS");
     for (int half = 0; half < 2; half++) {
@@ -141,10 +154,10 @@ int main(int argc, char **argv)
     uint64_t at = regs.rip - 2;
     for (int thread = 0; thread < count; thread++) {
         for (int file = 2; file < argc; file++) {
-            int flags = argv[file][0] == 'w' ? O_WRONLY : O_RDONLY;
-            long result = make_open(threads[thread], at, argv[file] + 1, flags);
+            printf("%s %s ", name[thread], argv[file]);
+            long result = make_call(threads[thread], at, argv[file]);
 
-            printf("%s %s %ld\n", name[thread], argv[file], result < 0 ? -result : 0);
+            printf("%ld\n", result < 0 ? -result : 0);
         }
     }
     return 0;

@@ -1,42 +1,113 @@
-//! The parts of the monitor's jail besides its filter: paths (Landlock), capabilities, limits and descriptors; and what is said where the
-//! host lacks one of them.
+//! That a monitor is jailed: its filter, paths (Landlock), capabilities, limits and descriptors; and what is said where the host lacks
+//! one of them.
+//!
+//! A monitor comes to be in two ways, of a run itself or of `picovisor serve`, which enters its jail in two steps: what is tried here is
+//! tried of both.
 
+use crate::harness::serve::{Daemon, connect, control_address};
 use crate::harness::{Command, Link, need_kvm, picovisor, program, scratch, tool};
 use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::net::sockopt::socket_peercred;
+use rustix::process::Pid;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// CAP_CHOWN, CAP_DAC_OVERRIDE and CAP_FOWNER; CAP_NET_BIND_SERVICE (linux/capability.h).
 const FILES: u64 = 1 << 0 | 1 << 1 | 1 << 3;
 const LOW_PORTS: u64 = 1 << 10;
 
+/// How a sandbox's monitor comes to be.
+#[derive(Clone, Copy, Debug)]
+enum Way<'a> {
+    /// It is the caller's `picovisor run`.
+    Direct,
+    /// It was a spare of this daemon's, which was handed the run.
+    Served(&'a Daemon),
+}
+
+/// Tries something of a sandbox of either way.
+fn each_way(test: impl Fn(Way<'_>)) {
+    test(Way::Direct);
+    test(Way::Served(&Daemon::start(2)));
+}
+
+impl Way<'_> {
+    /// `picovisor run` of a command. That it is to be served nobody says: it is what becomes of any.
+    fn run(self, inner: &Command, options: &[&str]) -> Command {
+        let options: Vec<_> = options.iter().map(AsRef::as_ref).collect();
+        match self {
+            Self::Direct => inner.sandboxed(&options),
+            Self::Served(daemon) => inner.sandboxed_by(&daemon.executable, &options),
+        }
+    }
+}
+
+/// What runs in a sandbox that waits.
+fn waits() -> Command {
+    Command::new(tool("sh")).args(["-c", "echo ready; read line"])
+}
+
 /// A sandbox whose program has said that it runs, and waits. It ends when this is dropped.
 struct Waiting {
+    /// `picovisor run`.
     child: Child,
     input: Option<ChildStdin>,
+    /// The lines that the program has said before.
+    said: String,
+    monitor: Pid,
 }
 
 impl Waiting {
     #[track_caller]
-    fn start(options: &[&str]) -> Self {
-        let options: Vec<_> = options.iter().map(AsRef::as_ref).collect();
-        Self::of(Command::new(tool("sh")).args(["-c", "echo ready; read line"]).sandboxed(&options).std())
+    fn start(way: Way<'_>, options: &[&str]) -> Self {
+        Self::of(way, &waits(), options, Clone::clone)
+    }
+
+    /// Starts a sandbox for a command that waits once it has said that it is ready. `by` makes of `picovisor run` what starts it.
+    #[track_caller]
+    fn of(way: Way<'_>, inner: &Command, options: &[&str], by: impl Fn(&Command) -> Command) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        loop {
+            let name = format!("confined-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+            let started = Self::begin(&by(&way.run(inner, &[&["--name", &name], options].concat())), &name);
+            let is_served = started.monitor != Pid::from_child(&started.child);
+            match way {
+                Way::Direct => assert!(!is_served, "{options:?}"),
+                Way::Served(_) if is_served => {}
+                Way::Served(daemon) => {
+                    // None was ready. Or none may: then this says so.
+                    daemon.serve(&inner.clone().input(""), options);
+                    continue;
+                }
+            }
+            return started;
+        }
     }
 
     #[track_caller]
-    fn of(mut command: std::process::Command) -> Self {
-        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, "ready\n");
+    fn begin(run: &Command, name: &str) -> Self {
+        let mut child = run.std().stdin(Stdio::piped()).spawn().unwrap();
+        let (mut output, mut said) = (BufReader::new(child.stdout.take().unwrap()), String::new());
+        while !said.ends_with("ready\n") {
+            assert_ne!(output.read_line(&mut said).unwrap(), 0, "{run} has said {said:?}");
+        }
+        said.truncate(said.len() - "ready\n".len());
+        // The kernel tells who listens there.
+        let monitor = socket_peercred(connect(&control_address(name)).unwrap()).unwrap().pid;
         let input = child.stdin.take();
-        Self { child, input }
+        Self { child, input, said, monitor }
+    }
+
+    /// A file of the monitor's in /proc.
+    fn proc(&self, file: &str) -> String {
+        format!("/proc/{}/{file}", self.monitor.as_raw_nonzero())
     }
 
     /// The values of a field of every thread's status.
     fn statuses(&self, field: &str) -> BTreeSet<String> {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let tasks = std::fs::read_dir(self.proc("task")).unwrap();
         let status = |task: std::fs::DirEntry| {
             // A thread that has ended meanwhile has none.
             let text = std::fs::read_to_string(task.path().join("status")).ok()?;
@@ -47,6 +118,14 @@ impl Waiting {
             text.lines().find_map(|line| line.strip_prefix(field)).map(|value| value.trim().to_owned())
         };
         tasks.flatten().filter_map(status).collect()
+    }
+
+    /// What the monitor's descriptors are of, without the numbers of sockets and processors.
+    fn descriptors(&self) -> BTreeSet<String> {
+        let links = std::fs::read_dir(self.proc("fd")).unwrap().flatten();
+        let target = |link: std::fs::DirEntry| Some(std::fs::read_link(link.path()).ok()?.display().to_string());
+        let numbers = |target: String| target.replace(|letter: char| letter.is_ascii_digit(), "");
+        links.filter_map(target).map(|target| if target.starts_with('/') { target } else { numbers(target) }).collect()
     }
 
     /// Lets the program end; what the monitor has said.
@@ -66,16 +145,54 @@ impl Drop for Waiting {
     }
 }
 
+/// What every thread's status shows of a number.
+fn all(number: u32) -> BTreeSet<String> {
+    BTreeSet::from([number.to_string()])
+}
+
 /// A set of capabilities as the host shows it.
 fn shown(set: u64) -> BTreeSet<String> {
     BTreeSet::from([format!("{set:016x}")])
 }
 
+/// A field of this process's own status.
+fn own_status(field: &str) -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    status.lines().find_map(|line| line.strip_prefix(field)).unwrap().trim().to_owned()
+}
+
 /// This process's own capabilities.
 fn own() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
-    u64::from_str_radix(effective.trim(), 16).unwrap()
+    u64::from_str_radix(&own_status("CapEff:"), 16).unwrap()
+}
+
+#[test]
+fn every_thread_of_the_monitor_is_jailed_and_secure_system_shows_it() {
+    need_kvm!();
+    each_way(|way| {
+        let sandbox = Waiting::start(way, &["--require-jail"]);
+        assert_eq!(sandbox.statuses("Seccomp:"), all(2), "{way:?}");
+        assert_eq!(sandbox.statuses("NoNewPrivs:"), all(1), "{way:?}");
+        // A spare's table is for any caller. What this one does not need, a second filter takes away; threads that do one thing have one more.
+        let callers: u32 = own_status("Seccomp_filters:").parse().unwrap();
+        let least = callers + if matches!(way, Way::Direct) { 1 } else { 2 };
+        let filters = sandbox.statuses("Seccomp_filters:");
+        assert!(filters.iter().all(|count| (least..=least + 1).contains(&count.parse().unwrap())), "{way:?}: {filters:?}");
+        let listed = Command::picovisor().arg("ps").run().text();
+        assert!(listed.contains("Secure System"), "{way:?}: {listed}");
+        assert_eq!(sandbox.end(), "");
+    });
+}
+
+#[test]
+fn without_the_jail_the_monitor_says_so_and_gives_nothing_up() {
+    need_kvm!();
+    let sandbox = Waiting::start(Way::Direct, &["--no-jail"]);
+    assert_eq!(sandbox.statuses("CapEff:"), shown(own()));
+    let caller = ["Seccomp:", "NoNewPrivs:"].map(|field| BTreeSet::from([own_status(field)]));
+    assert_eq!(["Seccomp:", "NoNewPrivs:"].map(|field| sandbox.statuses(field)), caller);
+    let said = "picovisor: --no-jail: nothing keeps the monitor itself from what its caller may do\n";
+    assert_eq!(sandbox.end(), said);
 }
 
 #[test]
@@ -84,63 +201,51 @@ fn every_thread_has_the_capabilities_that_its_grants_need_and_no_others() {
     let folder = scratch();
     let rw = folder.path().to_str().unwrap();
     let bind = format!("{rw}:/mnt:ro");
-    let cases: [(&[&str], u64); 5] = [
-        (&[], 0),
-        (&["--bind", &bind], 0),
-        (&["--rw", rw], FILES),
-        (&["--net", "host"], LOW_PORTS),
-        (&["--upper", rw, "--net", "host"], FILES | LOW_PORTS),
-    ];
-    for (options, needed) in cases {
-        let sandbox = Waiting::start(&[&["--require-jail"], options].concat());
-        for field in ["CapEff:", "CapPrm:"] {
-            assert_eq!(sandbox.statuses(field), shown(needed & own()), "{field} with {options:?}");
+    let cases: [(&[&str], u64); 3] = [(&[], 0), (&["--bind", &bind], 0), (&["--rw", rw], FILES)];
+    // What no spare does (`what_cannot_be_handed_over_is_not`).
+    let direct: [(&[&str], u64); 2] =
+        [(&["--net", "host"], LOW_PORTS), (&["--upper", rw, "--net", "host"], FILES | LOW_PORTS)];
+    each_way(|way| {
+        let more = if matches!(way, Way::Direct) { &direct[..] } else { &[] };
+        for (options, needed) in cases.iter().chain(more) {
+            let sandbox = Waiting::start(way, &[&["--require-jail"], *options].concat());
+            for field in ["CapEff:", "CapPrm:"] {
+                assert_eq!(sandbox.statuses(field), shown(needed & own()), "{field} with {options:?}, {way:?}");
+            }
+            for field in ["CapInh:", "CapAmb:"] {
+                assert_eq!(sandbox.statuses(field), shown(0), "{field} with {options:?}, {way:?}");
+            }
+            if own() != 0 {
+                assert_eq!(sandbox.statuses("CapBnd:"), shown(0), "{options:?}, {way:?}");
+            }
+            assert_eq!(sandbox.statuses("NoNewPrivs:"), all(1), "{options:?}, {way:?}");
+            assert_eq!(sandbox.end(), "");
         }
-        for field in ["CapInh:", "CapAmb:"] {
-            assert_eq!(sandbox.statuses(field), shown(0), "{field} with {options:?}");
-        }
-        if own() != 0 {
-            assert_eq!(sandbox.statuses("CapBnd:"), shown(0), "{options:?}");
-        }
-        assert_eq!(sandbox.statuses("NoNewPrivs:"), BTreeSet::from(["1".to_owned()]), "{options:?}");
-        assert_eq!(sandbox.end(), "");
-    }
-}
-
-#[test]
-fn without_the_jail_nothing_is_given_up() {
-    need_kvm!();
-    let sandbox = Waiting::start(&["--no-jail"]);
-    assert_eq!(sandbox.statuses("CapEff:"), shown(own()));
-    assert!(sandbox.end().contains("--no-jail: nothing keeps the monitor itself"));
+    });
 }
 
 #[test]
 fn limits_are_the_callers_inside_and_lower_for_the_monitor() {
     need_kvm!();
-    let script = "ulimit -c 77 2>/dev/null; exec \"$@\"";
-    let inner = Command::new(tool("sh")).args(["-c", "ulimit -c; echo ready >&2; read line"]);
-    let command = inner.sandboxed(&["--require-jail".as_ref()]);
-    let std = command.std();
-    let mut limited =
-        Command::new(tool("sh")).args(["-c", script, "sh"]).arg(std.get_program()).args(std.get_args()).std();
-    let mut child = limited.stdin(Stdio::piped()).spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
-    let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap();
-    drop(child.stdin.take());
-    let mut inside = String::new();
-    child.stdout.take().unwrap().read_to_string(&mut inside).unwrap();
-    child.wait().unwrap();
-    assert_eq!((line.as_str(), inside.as_str()), ("ready\n", "77\n"));
-    let fields = |name: &str| -> Vec<String> {
-        let line = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-        line.split_whitespace().take(2).map(str::to_owned).collect()
+    let inner = Command::new(tool("sh")).args(["-c", "ulimit -c; echo ready; read line"]);
+    let limited = |run: &Command| {
+        let run = run.std();
+        let script = "ulimit -c 77 2>/dev/null; exec \"$@\"";
+        Command::new(tool("sh")).args(["-c", script, "sh"]).arg(run.get_program()).args(run.get_args())
     };
-    assert_eq!(fields("Max core file size"), ["1", "1"]);
-    for name in ["Max locked memory", "Max msgqueue size", "Max nice priority", "Max realtime priority"] {
-        assert_eq!(fields(name), ["0", "0"], "{name}");
-    }
+    each_way(|way| {
+        let sandbox = Waiting::of(way, &inner, &["--require-jail"], limited);
+        assert_eq!(sandbox.said, "77\n", "{way:?}");
+        let limits = std::fs::read_to_string(sandbox.proc("limits")).unwrap();
+        let fields = |name: &str| -> Vec<String> {
+            let line = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.split_whitespace().take(2).map(str::to_owned).collect()
+        };
+        assert_eq!(fields("Max core file size"), ["1", "1"], "{way:?}");
+        for name in ["Max locked memory", "Max msgqueue size", "Max nice priority", "Max realtime priority"] {
+            assert_eq!(fields(name), ["0", "0"], "{name}, {way:?}");
+        }
+    });
 }
 
 #[test]
@@ -149,23 +254,47 @@ fn descriptors_that_the_caller_left_open_are_closed() {
     let folder = scratch();
     let path = folder.path().join("left-open");
     let file = std::fs::File::create(&path).unwrap();
-    // Other children that this test process starts just now get it as well, which does them no harm.
+    // Other children that this test process starts just now get it as well, which does them no harm. A daemon is one that it is left open
+    // for, too.
     fcntl_setfd(&file, FdFlags::empty()).unwrap();
-    let holds = |sandbox: &Waiting| {
-        let links = std::fs::read_dir(format!("/proc/{}/fd", sandbox.child.id())).unwrap().flatten();
-        links.filter_map(|link| std::fs::read_link(link.path()).ok()).any(|target| target == path)
-    };
-    let sandbox = Waiting::start(&["--require-jail"]);
-    assert!(!holds(&sandbox));
-    assert_eq!(sandbox.end(), "");
+    each_way(|way| {
+        let sandbox = Waiting::start(way, &["--require-jail"]);
+        assert!(!sandbox.descriptors().contains(path.to_str().unwrap()), "{way:?}");
+        assert_eq!(sandbox.end(), "");
+    });
     let native = Command::new(tool("ls")).args(["-l", "/proc/self/fd"]).run();
     assert!(native.text().contains("left-open"), "it is not inherited at all: {native:?}");
     drop(file);
 }
 
-/// Makes every thread of a sandbox's monitor open files, as if somebody had taken it over: what the host answers to each.
+#[test]
+fn a_monitor_has_descriptors_of_what_it_needs_only() {
+    need_kvm!();
+    let own = [
+        "/",
+        "/dev/kvm",
+        "/proc",
+        "anon_inode:[eventfd]",
+        "anon_inode:[eventpoll]",
+        "anon_inode:kvm-vcpu:",
+        "anon_inode:kvm-vm",
+        "pipe:[]",
+        "socket:[]",
+    ];
+    let spares = ["/dev/null", "anon_inode:[signalfd]"];
+    each_way(|way| {
+        let sandbox = Waiting::start(way, &["--require-jail"]);
+        let found = sandbox.descriptors();
+        let more = if matches!(way, Way::Direct) { &[] } else { &spares[..] };
+        let known = |target: &&String| own.iter().chain(more).any(|known| *known == target.as_str());
+        let unknown: Vec<_> = found.iter().filter(|target| !known(target)).collect();
+        assert!(unknown.is_empty() && found.len() > 4, "{way:?}: {unknown:?} of {found:?}");
+    });
+}
+
+/// Makes every thread of a sandbox's monitor open files, or make calls, as if somebody had taken it over: what the host answers to each.
 fn taken_over(sandbox: &Waiting, files: &[String]) -> Vec<(String, String, i32)> {
-    let id = sandbox.child.id().to_string();
+    let id = sandbox.monitor.as_raw_nonzero().to_string();
     let outcome = Command::new(program("taken_over.c", Link::Static)).arg(id).args(files).run();
     assert_eq!(outcome.status, 0, "{outcome:?}");
     let line = |line: &str| {
@@ -197,29 +326,47 @@ fn a_monitor_that_was_taken_over_opens_what_was_granted_and_nothing_else() {
     let names: Vec<_> = files.iter().map(|(name, _)| name.clone()).collect();
     let paths = [&granted, &visible].map(|folder| folder.path().to_str().unwrap().to_owned());
     let options = ["--require-jail", "--rw", &paths[0], "--bind", &format!("{}:/mnt:ro", paths[1])];
-    let check = |sandbox: &Waiting, expected: &dyn Fn(&str) -> i32| {
+    let check = |way: Way<'_>, sandbox: &Waiting| {
         let found = taken_over(sandbox, &names);
         let threads: BTreeSet<_> = found.iter().map(|(thread, ..)| thread.as_str()).collect();
         // The first, the one that the machine was opened with, and whichever have begun since.
         assert!(threads.contains("picovisor") && threads.contains("pico"), "{threads:?}");
         for (thread, name, error) in &found {
-            assert_eq!(*error, expected(name), "{name} by {thread}");
+            let expected = files.iter().find(|(known, _)| known == name).unwrap().1;
+            assert_eq!(*error, expected, "{name} by {thread}, {way:?}");
         }
     };
-    let expected = |name: &str| files.iter().find(|(known, _)| known == name).unwrap().1;
-    check(&Waiting::start(&options), &expected);
     // What is not visible cannot be read, either, where / is another folder.
     let root = scratch();
     std::fs::create_dir(root.path().join("bin")).unwrap();
     std::fs::copy("/bin/busybox", root.path().join("bin/busybox")).unwrap();
-    let options = [&["--root", root.path().to_str().unwrap()], &options[..]].concat();
-    let options: Vec<_> = options.iter().map(AsRef::as_ref).collect();
+    let elsewhere = [&["--root", root.path().to_str().unwrap()], &options[..]].concat();
     let inner = Command::new("busybox").args(["sh", "-c", "echo ready; read line"]);
-    let sandbox = Waiting::of(inner.sandboxed(&options).std());
-    check(&sandbox, &expected);
-    let hidden =
-        taken_over(&Waiting::of(inner.sandboxed(&options).std()), &[file(&other, 'r'), "r/etc/hostname".into()]);
-    assert!(hidden.iter().all(|(.., error)| *error == libc::EACCES), "{hidden:?}");
+    each_way(|way| {
+        check(way, &Waiting::start(way, &options));
+        let start = || Waiting::of(way, &inner, &elsewhere, Clone::clone);
+        check(way, &start());
+        let hidden = taken_over(&start(), &[file(&other, 'r'), "r/etc/hostname".into()]);
+        assert!(hidden.iter().all(|(.., error)| *error == libc::EACCES), "{way:?}: {hidden:?}");
+    });
+}
+
+#[test]
+fn a_monitor_that_was_taken_over_makes_none_of_the_calls_that_taking_a_callers_place_takes() {
+    need_kvm!();
+    // With debug assertions it is the last thing that it does.
+    let refused = if cfg!(debug_assertions) { -libc::SIGSYS } else { libc::EPERM };
+    let calls = [libc::SYS_socket, libc::SYS_capset, libc::SYS_setpriority, libc::SYS_fchdir, libc::SYS_unlinkat];
+    let calls: Vec<_> = calls.iter().map(|call| format!("c{call}")).collect();
+    // One after another, or one each time where the first is the last.
+    let tries: Vec<_> = if cfg!(debug_assertions) { calls.chunks(1).collect() } else { vec![&calls[..]] };
+    each_way(|way| {
+        for calls in &tries {
+            let found = taken_over(&Waiting::start(way, &["--require-jail"]), calls);
+            assert!(found.len() >= calls.len(), "{found:?}");
+            assert!(found.iter().all(|(.., answer)| *answer == refused), "{way:?}: {found:?}");
+        }
+    });
 }
 
 /// Runs `true` on a host that lacks some calls.

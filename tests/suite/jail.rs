@@ -1,9 +1,7 @@
-//! The monitor's own jail: that it is there, that tools can see it, and that its table is what the executable needs.
+//! The table of the monitor's own jail: that it has what the executable needs.
 
-use crate::harness::{Command, need_kvm, picovisor, repository};
+use crate::harness::{Command, picovisor, repository};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader, Read};
-use std::process::Child;
 
 /// Calls that are in the executable and have no place in the jail, and what they belong to.
 const BEFORE: &[(&str, &str)] = &[
@@ -123,57 +121,4 @@ fn every_host_call_of_the_executable_has_its_line() {
     let missing: Vec<_> = names.iter().filter(|name| !allowed.contains(*name) && !before.contains(*name)).collect();
     let table = repository().join("src/jail/rules.rs");
     assert!(missing.is_empty(), "{missing:?} need a line in {} or here", table.display());
-}
-
-/// Starts a sandbox that says when it runs, and then sleeps.
-fn sleeper(options: &[&str]) -> Child {
-    let command = Command::new("sh").args(["-c", "echo ready; exec sleep 1000"]);
-    let options: Vec<_> = options.iter().map(AsRef::as_ref).collect();
-    let mut child = command.sandboxed(&options).std().spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    assert_eq!(line, "ready\n");
-    child
-}
-
-/// What the host says of each thread's jail: (Seccomp, NoNewPrivs).
-fn jails(child: &Child) -> BTreeSet<(String, String)> {
-    let tasks = std::fs::read_dir(format!("/proc/{}/task", child.id())).unwrap();
-    let status = |task: std::fs::DirEntry| {
-        // A thread that has ended meanwhile has none.
-        let text = std::fs::read_to_string(task.path().join("status")).ok()?;
-        let field =
-            |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned());
-        Some((field("Seccomp:")?, field("NoNewPrivs:")?))
-    };
-    tasks.flatten().filter_map(status).collect()
-}
-
-fn processes() -> String {
-    Command::picovisor().arg("ps").run().text()
-}
-
-#[test]
-fn every_thread_of_the_monitor_is_jailed_and_secure_system_shows_it() {
-    need_kvm!();
-    let mut child = sleeper(&["--name", "jailed", "--require-jail"]);
-    let found = jails(&child);
-    let shown = processes();
-    child.kill().unwrap();
-    child.wait().unwrap();
-    assert_eq!(found, BTreeSet::from([("2".to_owned(), "1".to_owned())]));
-    assert!(shown.contains("Secure System"), "{shown}");
-}
-
-#[test]
-fn without_the_jail_the_monitor_says_so() {
-    need_kvm!();
-    let mut child = sleeper(&["--no-jail"]);
-    let found = jails(&child);
-    child.kill().unwrap();
-    child.wait().unwrap();
-    let mut errors = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
-    assert_eq!(found, BTreeSet::from([("0".to_owned(), "0".to_owned())]));
-    assert_eq!(errors, "picovisor: --no-jail: nothing keeps the monitor itself from what its caller may do\n");
 }

@@ -2,6 +2,7 @@
 
 mod build;
 mod command;
+pub(crate) mod serve;
 
 pub(crate) use build::{Link, program, program_with};
 pub(crate) use command::{Command, Outcome};
