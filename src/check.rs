@@ -111,6 +111,7 @@ fn json(report: &HostReport) -> String {
         "jail": jail::describe().ok(),
         "landlock": jail::describe_landlock().ok(),
         "host_calls": jail::calls(),
+        "absent_calls": jail::absent_calls(),
         "capabilities": capabilities,
         "hidden": DEFAULT_HIDDEN,
     });

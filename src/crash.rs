@@ -3,9 +3,10 @@
 //! Reports lie in `$PICOVISOR_CRASH_DIR`, or else in `picovisor/crashes` of the user's folder for state (`$XDG_STATE_HOME`,
 //! `~/.local/state`), or else in a folder of the user's own below the temporary one. They are the user's only to read,
 //! never replace one another, and the oldest go when there are too many. Nothing of a program is in them but registers.
-//! A monitor in its jail makes no folders: where there is none yet, it shows the report.
+//! A monitor in its jail makes no folders: where there is none yet, it shows the report. Nor does it remove files: it has made room for a
+//! report before.
 
-use rustix::fs::{CWD, Mode, OFlags, RawDir, openat};
+use rustix::fs::{CWD, Mode, OFlags, RawDir, openat, unlink};
 use rustix::io::Errno;
 use rustix::process::{getpid, getuid};
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -97,7 +98,9 @@ fn keep(report: &Report) -> io::Result<PathBuf> {
     let folder = folder()?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let path = write(&folder, &utc(now), report)?;
-    tidy(&folder);
+    if SETTLED.get().is_none() {
+        tidy(&folder, KEPT);
+    }
     Ok(path)
 }
 
@@ -121,14 +124,18 @@ fn temporary() -> PathBuf {
 /// Where the reports of a monitor go that can make no folder any more, if there is one.
 static SETTLED: OnceLock<Option<PathBuf>> = OnceLock::new();
 
-/// Settles where reports go from now on. Of the folders that are used without the user's word none is made beforehand, since hardly a run
+/// Settles where reports go from now on, and makes room for one. Of the folders that are used without the user's word none is made beforehand, since hardly a run
 /// ends in a report.
 pub(crate) fn settle_folder() -> Option<&'static Path> {
     let found = || match named() {
         Some(folder) => make(folder).ok(),
         None => of_state().filter(|folder| folder.is_dir()).or_else(|| ours(temporary()).ok()),
     };
-    SETTLED.get_or_init(found).as_deref()
+    let settled = SETTLED.get_or_init(found).as_deref();
+    if let Some(folder) = settled {
+        tidy(folder, KEPT - 1);
+    }
+    settled
 }
 
 /// The folder of reports, which exists and is the user's. It is made if it is missing and still can be.
@@ -187,15 +194,16 @@ fn create(path: impl Fn(u32) -> PathBuf) -> io::Result<(File, PathBuf)> {
     Err(io::ErrorKind::AlreadyExists.into())
 }
 
-/// Removes the oldest reports beyond those that are kept. What cannot be removed stays.
-fn tidy(folder: &Path) {
+/// Removes the oldest reports beyond as many as `kept`. What cannot be removed stays.
+fn tidy(folder: &Path, kept: usize) {
     let is_report = |name: &str| name.starts_with(NAME.0) && name.ends_with(NAME.1);
     let mut names = names(folder).unwrap_or_default();
     names.retain(|name| is_report(name));
     // Their times come first in the names.
     names.sort();
-    for name in names.iter().rev().skip(KEPT) {
-        let _ = std::fs::remove_file(folder.join(name));
+    for name in names.iter().rev().skip(kept) {
+        // The standard library's way is a host call that a spare need not be able to make.
+        let _ = unlink(folder.join(name));
     }
 }
 
@@ -268,7 +276,7 @@ mod tests {
         let paths: Vec<_> = (1..=KEPT + 3).map(write).collect();
         let other = folder.path().join("crash-course.md");
         std::fs::write(&other, "not ours").unwrap();
-        tidy(folder.path());
+        tidy(folder.path(), KEPT);
         let there: Vec<_> = paths.iter().map(|path| path.exists()).collect();
         assert_eq!(there, [&[false; 3][..], &[true; KEPT]].concat());
         assert!(other.exists());

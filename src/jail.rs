@@ -10,7 +10,8 @@
 //!
 //! Threads that do one thing take a second filter, which leaves them less ([`kinds`]).
 //!
-//! `clone3`, whose flags a filter cannot see, does not exist inside (ENOSYS), so that the C library uses `clone`.
+//! A few calls do not exist inside (ENOSYS): who makes them has another way ([`rules::ABSENT`]). `clone3`, whose flags a filter cannot
+//! see, is one: the C library uses `clone` then.
 
 mod capabilities;
 mod compile;
@@ -28,7 +29,8 @@ use rules::{RULES, Rule, When};
 
 /// The call that has no line, for tests of what each is needed for: in builds with debug assertions the environment may name one.
 fn left_out() -> Option<String> {
-    cfg!(debug_assertions).then(|| std::env::var("PICOVISOR_JAIL_WITHOUT").ok()).flatten()
+    let named = cfg!(debug_assertions).then(|| std::env::var("PICOVISOR_JAIL_WITHOUT").ok()).flatten();
+    named.map(|call| format!("SYS_{call}"))
 }
 
 /// What a monitor's jail depends on.
@@ -38,21 +40,28 @@ pub(crate) struct Needs {
     pub(crate) network: bool,
     /// The program may change files of the host's.
     pub(crate) writable: bool,
+    /// The program was handed a file of the host's that it may write.
+    pub(crate) output: bool,
     /// The program has a terminal of its own.
     pub(crate) terminal: bool,
 }
 
 impl Needs {
     fn holds(self) -> Vec<When> {
-        let Self { network, writable, terminal } = self;
-        let all = [(network, When::HostNetwork), (writable, When::Writable), (terminal, When::Terminal)];
+        let Self { network, writable, output, terminal } = self;
+        let all = [
+            (network, When::HostNetwork),
+            (writable, When::Writable),
+            (output, When::Output),
+            (terminal, When::Terminal),
+        ];
         all.into_iter().filter_map(|(needed, when)| needed.then_some(when)).collect()
     }
 }
 
 /// What holds for a monitor that does not know its caller yet: what any of those it may have could want, and what taking a
 /// caller's place takes.
-const AJAR: &[When] = &[When::Ahead, When::Spare, When::Writable];
+const AJAR: &[When] = &[When::Ahead, When::Spare, When::Writable, When::Output];
 
 /// What can be done before the options are known, and before there is another thread: it is for the threads to come as well.
 pub(crate) fn begin() {
@@ -87,8 +96,8 @@ fn only_ajar(holds: &[When]) -> Vec<libc::c_long> {
 /// The filter of a monitor for which `holds` holds.
 fn program(holds: &[When]) -> seccompiler::BpfProgram {
     let without = left_out();
-    let allowed = |rule: &Rule| rule.counts(holds) && Some(rule.name.trim_start_matches("SYS_")) != without.as_deref();
-    compile::program(allowed, std::process::id(), REFUSAL)
+    let allowed = |rule: &Rule| rule.counts(holds) && Some(rule.name) != without.as_deref();
+    compile::program(allowed, without.as_deref(), std::process::id(), REFUSAL)
 }
 
 /// Takes from the calling thread what its kind does not need. `thread` is its name.
@@ -131,6 +140,12 @@ pub(crate) fn calls() -> Vec<serde_json::Value> {
         })
     };
     RULES.iter().map(line).collect()
+}
+
+/// The host calls that do not exist where none of those lines allows them, and what whoever makes them does instead, for tools.
+pub(crate) fn absent_calls() -> Vec<serde_json::Value> {
+    let line = |absent: &rules::Absent| serde_json::json!({ "name": absent.name.trim_start_matches("SYS_"), "instead": absent.instead });
+    rules::ABSENT.iter().map(line).collect()
 }
 
 /// What becomes of a call that is not in the table.

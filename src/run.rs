@@ -64,30 +64,25 @@ impl Beginning {
     }
 
     /// Goes on to a host that is ready, and jailed but for what taking a caller's place needs: a monitor that knows its caller later.
-    pub(crate) fn ahead(self) -> Result<Ahead, Failure> {
+    /// Its signals are not passed on before.
+    pub(crate) fn ahead(self) -> Result<(Ahead, HostSignals), Failure> {
         let Self { signals, host, .. } = self;
         let main = host.threads().adopt("main");
         let memory = settings::usual_memory();
         let config = HostConfig { memory, vcpus: None, posting: Posting::Auto };
         let host = host.finish(&config).map_err(Failure::ours)?;
         host.check().map_err(Failure::ours)?;
-        Ok(Ahead { signals, host, main })
+        Ok((Ahead { host, main }, signals))
     }
 }
 
 /// A host that is ready before its caller is known.
 pub(crate) struct Ahead {
-    signals: HostSignals,
     host: Host,
     main: Enrolled,
 }
 
 impl Ahead {
-    /// The signals that are passed on.
-    pub(crate) fn signals(&self) -> &HostSignals {
-        &self.signals
-    }
-
     /// Bytes of memory that the sandbox may hold at the most.
     pub(crate) fn memory(&self) -> u64 {
         self.host.memory().limit()
@@ -108,7 +103,7 @@ impl Ahead {
 
     /// Runs the program for the caller at the other end of `link`, whose place this process has taken.
     pub(crate) fn run(self, options: &RunOptions, link: &Arc<Link>) -> Result<u8, Failure> {
-        let Self { signals, host, main: _main } = self;
+        let Self { host, main: _main } = self;
         let started = Instant::now();
         let config = settings::config(options)?;
         let listener = listen(options)?;
@@ -123,7 +118,7 @@ impl Ahead {
         // Not before: a thread with a filter of its own cannot be given another one by the thread that closes.
         host.threads().begin_with(jail::narrow);
         tell_missing(options, &missing)?;
-        let ready = Ready { started, signals, host, listener, sandbox, keeper: None, link: Some(link.clone()) };
+        let ready = Ready { started, from: Signals::Caller(link.clone()), host, listener, sandbox, keeper: None };
         attend(options, ready, &Arc::new(TerminalModes::none()))
     }
 }
@@ -146,24 +141,31 @@ pub(crate) fn run(options: &RunOptions, beginning: Result<Beginning, Failure>) -
         .map_err(Failure::ours)?;
     let sandbox = Sandbox::prepare(&host, config).map_err(|error| start_failure(options, &error))?;
     enter_jail(options, &host, &sandbox, others)?;
-    attend(options, Ready { started, signals, host, listener, sandbox, keeper, link: None }, &terminal)
+    attend(options, Ready { started, from: Signals::Host(signals), host, listener, sandbox, keeper }, &terminal)
+}
+
+/// Whom signals for the program come from.
+enum Signals {
+    /// The host: who starts the program is this process.
+    Host(HostSignals),
+    /// The caller, which is another process, at the other end of this.
+    Caller(Arc<Link>),
 }
 
 /// A host that is ready for the program, and what belongs to this run.
 struct Ready {
     started: Instant,
-    signals: HostSignals,
+    from: Signals,
     host: Host,
     listener: Listener,
     sandbox: Prepared,
     keeper: Option<std::io::Result<Keeper>>,
-    /// To the caller, if that is another process.
-    link: Option<Arc<Link>>,
 }
 
 /// Starts the sandbox and sees it through.
 fn attend(options: &RunOptions, ready: Ready, terminal: &Arc<TerminalModes>) -> Result<u8, Failure> {
-    let Ready { started, signals, host, listener, sandbox, keeper, link } = ready;
+    let Ready { started, from, host, listener, sandbox, keeper } = ready;
+    let link = if let Signals::Caller(link) = &from { Some(link.clone()) } else { None };
     let timeout = sandbox.config().limits.timeout;
     // A folder of the host's that keeps what was written may have something put away in it.
     let tidies_up = sandbox.config().view.upper.is_some();
@@ -178,8 +180,8 @@ fn attend(options: &RunOptions, ready: Ready, terminal: &Arc<TerminalModes>) -> 
     let timed_out = Arc::new(AtomicBool::new(false));
     let first_check = |period: Duration| (Instant::now() + period.min(UNCHECKED), period, monitor.host.guardian());
     let forwarder = Forwarder {
-        signals,
-        link: link.clone().map(|link| (link, Arc::downgrade(&monitor))),
+        from,
+        monitor: Arc::downgrade(&monitor),
         sandbox: sandbox.clone(),
         server: server.clone(),
         terminal: terminal.clone(),
@@ -281,6 +283,7 @@ fn needs(options: &RunOptions, sandbox: &Prepared) -> jail::Needs {
     jail::Needs {
         network: options.network.net == NetworkChoice::Host,
         writable: sandbox.config().view.reaches_host(),
+        output: provider::hands_output_over(),
         terminal: options.network.tty,
     }
 }
@@ -321,9 +324,8 @@ pub(crate) fn stop_with_it() {
 
 /// The thread that passes signals on, and ends the sandbox when its time is over.
 struct Forwarder {
-    signals: HostSignals,
-    /// To the caller, if that is another process, and what stops with it.
-    link: Option<(Arc<Link>, Weak<Monitor>)>,
+    from: Signals,
+    monitor: Weak<Monitor>,
     sandbox: Arc<Sandbox>,
     server: Arc<Server>,
     terminal: Arc<TerminalModes>,
@@ -336,8 +338,10 @@ struct Forwarder {
 impl Forwarder {
     /// Passes a signal on. Where the terminal inside is the sandbox's own, a new size of the caller's is its new size.
     fn pass_on(&self, HostSignal { number, from_kernel }: HostSignal) {
+        // What has stopped with a caller that is another process goes on with it.
         if number == Signal::CONT.as_raw()
-            && let Some(monitor) = self.link.as_ref().and_then(|(_, monitor)| monitor.upgrade())
+            && matches!(self.from, Signals::Caller(_))
+            && let Some(monitor) = self.monitor.upgrade()
         {
             monitor.resume_all();
         }
@@ -349,9 +353,9 @@ impl Forwarder {
 
     /// Waits for a signal, or for news of the caller.
     fn hear(&self, timeout: Option<Duration>) -> std::io::Result<Heard> {
-        match &self.link {
-            Some((link, _)) => link.hear(timeout),
-            None => Ok(self.signals.wait(timeout)?.map_or(Heard::Nothing, Heard::Signal)),
+        match &self.from {
+            Signals::Caller(link) => link.hear(timeout),
+            Signals::Host(signals) => Ok(signals.wait(timeout)?.map_or(Heard::Nothing, Heard::Signal)),
         }
     }
 

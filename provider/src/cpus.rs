@@ -1,7 +1,8 @@
 //! The CPUs a sandbox sees: 0 to n − 1, each one of the host's.
 
 use rustix::process::getpid;
-use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use vmm::threads::processor;
 
 /// The host's CPUs behind the sandbox's, by the sandbox's numbers.
 #[derive(Clone, Debug)]
@@ -53,7 +54,7 @@ impl Cpus {
 
     /// The sandbox's number of the CPU that the calling host thread runs on. On one that the sandbox does not have, 0.
     pub fn current(&self) -> u32 {
-        let host = sched_getcpu();
+        let host = processor();
         let number = self.host.iter().position(|cpu| *cpu == host).unwrap_or_default();
         u32::try_from(number).unwrap_or_default()
     }

@@ -36,6 +36,7 @@ pub mod time;
 mod unwind;
 pub mod user;
 
+pub use fs::stdio::hands_output_over;
 pub use fs::tty::OutsideEnd;
 pub use sandbox::{
     Executed, Execution, NoProcess, Origin, Prepared, ProcessState, ProcessView, ProgramStdio, Sandbox, SandboxEnd,

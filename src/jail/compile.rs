@@ -6,7 +6,7 @@
 //! its way to hand them to the host are used. A tree of comparisons with constants is also what the host can judge beforehand: calls that it finds
 //! always allowed run no filter at all (kernel/seccomp.c, seccomp_is_const_allow).
 
-use super::rules::{Arguments, REQUESTS, RULES, Rule};
+use super::rules::{ABSENT, Arguments, REQUESTS, RULES, Rule};
 use libc::{BPF_ABS, BPF_ALU, BPF_AND, BPF_JA, BPF_JEQ, BPF_JGE, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, c_long};
 use seccompiler::{BpfProgram, sock_filter};
 use vmm::KVM_REQUESTS;
@@ -23,14 +23,18 @@ const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
 enum Verdict {
     Refuse,
     Allow,
-    /// clone3 does not exist: a filter cannot see its flags, and the C library uses clone then.
+    /// There is no such call ([`ABSENT`]).
     Missing,
     /// It depends on an argument: the rule's index.
     Look(usize),
 }
 
-/// Compiles the lines of the table that `allowed` picks, for a monitor whose process is `own`.
-pub(super) fn program(allowed: impl Fn(&Rule) -> bool, own: u32, refusal: u32) -> BpfProgram {
+/// What a call ends in that there is not.
+const MISSING: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned();
+
+/// Compiles the lines of the table that `allowed` picks, for a monitor whose process is `own`. Of the calls that do not exist, `without`
+/// is refused as others are.
+pub(super) fn program(allowed: impl Fn(&Rule) -> bool, without: Option<&str>, own: u32, refusal: u32) -> BpfProgram {
     let last = RULES.iter().filter_map(|rule| number(rule.call)).max();
     let mut verdicts = vec![Verdict::Refuse; last.map_or(0, |last| last + 2)];
     for (index, rule) in RULES.iter().enumerate().filter(|(_, rule)| allowed(rule)) {
@@ -38,9 +42,12 @@ pub(super) fn program(allowed: impl Fn(&Rule) -> bool, own: u32, refusal: u32) -
             *verdict = if matches!(rule.arguments, Arguments::Any) { Verdict::Allow } else { Verdict::Look(index) };
         }
     }
-    let clone3 = usize::try_from(libc::SYS_clone3).unwrap_or(usize::MAX);
-    if let Some(verdict) = verdicts.get_mut(clone3) {
-        *verdict = Verdict::Missing;
+    for absent in ABSENT.iter().filter(|absent| Some(absent.name) != without) {
+        if let Some(verdict) = number(absent.call).and_then(|number| verdicts.get_mut(number))
+            && *verdict == Verdict::Refuse
+        {
+            *verdict = Verdict::Missing;
+        }
     }
     let mut pieces: Vec<(u32, Verdict)> = Vec::new();
     for (number, verdict) in (0..).zip(verdicts) {
@@ -52,7 +59,7 @@ pub(super) fn program(allowed: impl Fn(&Rule) -> bool, own: u32, refusal: u32) -
     let leaf = |verdict| match verdict {
         Verdict::Refuse => vec![ret(refusal)],
         Verdict::Allow => vec![ret(libc::SECCOMP_RET_ALLOW)],
-        Verdict::Missing => vec![ret(libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned())],
+        Verdict::Missing => vec![ret(MISSING)],
         Verdict::Look(index) => look(&RULES[index], own, refusal),
     };
     [&begin[..], &tree(&pieces, &leaf)].concat()
@@ -60,20 +67,30 @@ pub(super) fn program(allowed: impl Fn(&Rule) -> bool, own: u32, refusal: u32) -
 
 /// A program that refuses some calls, for a process whose other filter says what is to become of the others.
 pub(super) fn refuse(calls: &[c_long], refusal: u32) -> BpfProgram {
-    chosen(calls, ret(refusal), ret(libc::SECCOMP_RET_ALLOW))
+    let (missing, refused): (Vec<_>, Vec<_>) = calls.iter().copied().partition(|call| is_absent(*call));
+    chosen(&refused, ret(refusal), &missing, ret(libc::SECCOMP_RET_ALLOW))
 }
 
 /// A program that refuses all calls but some, for a thread whose other filter has looked at the architecture and at arguments.
 pub(super) fn only(calls: &[c_long], refusal: u32) -> BpfProgram {
-    chosen(calls, ret(libc::SECCOMP_RET_ALLOW), ret(refusal))
+    let missing: Vec<_> = ABSENT.iter().map(|absent| absent.call).filter(|call| !calls.contains(call)).collect();
+    chosen(calls, ret(libc::SECCOMP_RET_ALLOW), &missing, ret(refusal))
 }
 
-/// A program that ends in `these` for some calls, and in `others` for all others.
-fn chosen(calls: &[c_long], these: sock_filter, others: sock_filter) -> BpfProgram {
-    let numbers = || calls.iter().filter_map(|call| u32::try_from(*call).ok());
-    let left = |index: usize| u8::try_from(calls.len() - index).expect("fewer calls than a jump reaches");
-    let compares: Vec<_> = numbers().enumerate().map(|(index, call)| jump(BPF_JEQ, call, left(index), 0)).collect();
-    [&[load(NUMBER)][..], &compares, &[others, these]].concat()
+fn is_absent(call: c_long) -> bool {
+    ABSENT.iter().any(|absent| absent.call == call)
+}
+
+/// A program that ends in `these` for some calls, says of `missing` that they do not exist, and ends in `others` for all others.
+fn chosen(calls: &[c_long], these: sock_filter, missing: &[c_long], others: sock_filter) -> BpfProgram {
+    // How many instructions behind the compares the end for each lies.
+    let ends = calls.iter().map(|call| (call, 1)).chain(missing.iter().map(|call| (call, 2)));
+    let ends: Vec<(u32, usize)> = ends.filter_map(|(call, end)| Some((u32::try_from(*call).ok()?, end))).collect();
+    let reach =
+        |index: usize, end| u8::try_from(ends.len() - 1 - index + end).expect("fewer calls than a jump reaches");
+    let compare = |(index, (call, end)): (usize, &(u32, usize))| jump(BPF_JEQ, *call, reach(index, *end), 0);
+    let compares: Vec<_> = ends.iter().enumerate().map(compare).collect();
+    [&[load(NUMBER)][..], &compares, &[others, these, ret(MISSING)]].concat()
 }
 
 fn number(call: c_long) -> Option<usize> {

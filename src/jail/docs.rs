@@ -1,7 +1,7 @@
 //! The published list of host calls, a section of `docs/security.md`, generated from the table.
 
 use super::kinds::{EVERY, KINDS};
-use super::rules::{Arguments, RULES, Rule};
+use super::rules::{ABSENT, Arguments, RULES, Rule};
 use libc::c_long;
 use std::fmt::Write;
 use std::path::Path;
@@ -15,8 +15,7 @@ fn section() -> String {
         "{HEADING}\n\
          <!-- Generated from the table of the jail; `UPDATE_DOCS=1 cargo test --bin picovisor docs` rewrites it. -->\n\n\
          A running monitor may make {always} host calls, and {} more where an option says so. Any other fails with `EPERM`, and ends a \
-         monitor that was built with debug assertions. `clone3` fails with `ENOSYS`, so that the C library uses `clone`, whose flags a \
-         filter can see. What lies in memory, as paths and the flags of `openat2` do, no filter sees.\n\n\
+         monitor that was built with debug assertions. What lies in memory, as paths and the flags of `openat2` do, no filter sees.\n\n\
          | call | only with | arguments | what for |\n|---|---|---|---|\n",
         RULES.len() - always,
     );
@@ -24,6 +23,10 @@ fn section() -> String {
         let name = rule.name.trim_start_matches("SYS_");
         let when: Vec<_> = rule.when.iter().map(|when| when.describe()).collect();
         let _ = writeln!(text, "| `{name}` | {} | {} | {} |", when.join(", "), arguments(rule), rule.reason);
+    }
+    text.push_str("\nThese fail with `ENOSYS` where no line above allows them:\n\n| call | instead |\n|---|---|\n");
+    for absent in ABSENT {
+        let _ = writeln!(text, "| `{}` | {} |", absent.name.trim_start_matches("SYS_"), absent.instead);
     }
     text.push_str("\nThreads that do one thing may make fewer calls:\n\n| threads | calls |\n|---|---|\n");
     for kind in KINDS {

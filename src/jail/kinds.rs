@@ -21,7 +21,6 @@ pub(super) const EVERY: &[c_long] = &[
     libc::SYS_tgkill,
     libc::SYS_rt_sigreturn,
     libc::SYS_rt_sigprocmask,
-    libc::SYS_rt_sigaction,
     libc::SYS_sigaltstack,
     libc::SYS_restart_syscall,
     libc::SYS_sched_yield,
@@ -31,7 +30,6 @@ pub(super) const EVERY: &[c_long] = &[
     libc::SYS_getpid,
     libc::SYS_mmap,
     libc::SYS_munmap,
-    libc::SYS_mremap,
     libc::SYS_mprotect,
     libc::SYS_madvise,
     libc::SYS_brk,
@@ -46,9 +44,6 @@ pub(super) const EVERY: &[c_long] = &[
     libc::SYS_lseek,
     libc::SYS_statx,
     libc::SYS_getdents64,
-    libc::SYS_readlink,
-    libc::SYS_getcwd,
-    libc::SYS_unlink,
 ];
 
 /// The kinds.
@@ -58,10 +53,10 @@ pub(super) const KINDS: &[Kind] = &[
     // Compresses memory that was not used for long.
     Kind {
         threads: &["compressor"],
-        calls: &[libc::SYS_ioctl, libc::SYS_mincore, libc::SYS_pread64, libc::SYS_getrusage, libc::SYS_sysinfo],
+        calls: &[libc::SYS_ioctl, libc::SYS_mincore, libc::SYS_preadv2, libc::SYS_getrusage],
     },
     // Checks what is protected.
-    Kind { threads: &["integrity"], calls: &[libc::SYS_mseal, libc::SYS_pread64] },
+    Kind { threads: &["integrity"], calls: &[libc::SYS_mseal, libc::SYS_preadv2] },
     // Carry bytes between a terminal and the sandbox.
     Kind { threads: &["keyboard", "screen", "exec-keyboard", "exec-screen"], calls: &[] },
 ];

@@ -31,7 +31,7 @@ const KEEP: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
     | Refer | MakeChar
 });
 /// What is done to the folder of crash reports.
-const REPORTS: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | ReadDir | WriteFile | MakeReg | RemoveFile});
+const REPORTS: BitFlags<AccessFs> = make_bitflags!(AccessFs::{WriteFile | MakeReg});
 
 /// What the monitor reads of the host for itself and for /proc and /sys inside, whatever programs see of the host's files. Its
 /// own executable: that its code is what it was is checked against it.

@@ -169,7 +169,7 @@ fn abstract_sockets_of_others_and_signals_to_others_are_closed() {
 }
 
 #[test]
-fn crash_reports_can_be_written_and_tidied() {
+fn crash_reports_can_be_written_and_nothing_else() {
     let folders = Folders::new();
     let reports = folders.other.path();
     let rules = rules(&folders.grants(), false, Some(reports)).unwrap();
@@ -177,7 +177,8 @@ fn crash_reports_can_be_written_and_tidied() {
         let confined = scope.spawn(|| {
             confine(rules).unwrap();
             fs::write(reports.join("crash-1.txt"), "report").unwrap();
-            fs::remove_file(reports.join("crash-1.txt")).unwrap();
+            refused("reading it", fs::read(reports.join("crash-1.txt")));
+            refused("removing it", fs::remove_file(reports.join("crash-1.txt")));
             refused("a folder", fs::create_dir(reports.join("new")));
         });
         confined.join().unwrap();

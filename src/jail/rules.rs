@@ -33,6 +33,8 @@ pub(crate) enum When {
     HostNetwork,
     /// The program may change something on the host (`--rw`, a writable `--bind`, `--upper`).
     Writable,
+    /// The program was handed a file of the host's that it may write, as standard output usually.
+    Output,
     /// The program has a terminal of its own (`-t`).
     Terminal,
     /// The monitor was started ahead, and does not know its caller yet.
@@ -47,6 +49,7 @@ impl When {
         match self {
             Self::HostNetwork => "`--net host`",
             Self::Writable => "a writable grant",
+            Self::Output => "output to a file",
             Self::Terminal => "`-t`",
             Self::Ahead => "a spare without a caller",
             Self::Spare => "a spare",
@@ -79,7 +82,7 @@ pub(crate) enum Whose {
 }
 
 use Arguments::{Any, Bits, OneOf, Process, Requests};
-use When::{Ahead, HostNetwork, Spare, Terminal, Writable};
+use When::{Ahead, HostNetwork, Output, Spare, Terminal, Writable};
 use Whose::{Own, Zero};
 
 /// Requests to descriptors that are not KVM's, by number.
@@ -146,6 +149,33 @@ const PRCTL: &[u32] = &[
     GET_AUXV,
 ];
 
+/// A call that does not exist inside (ENOSYS), in no build: whoever makes it has another way, or does without.
+pub(crate) struct Absent {
+    /// Its number.
+    pub(crate) call: c_long,
+    /// Its name, as the C library has it.
+    pub(crate) name: &'static str,
+    /// What becomes of whoever makes it.
+    pub(crate) instead: &'static str,
+}
+
+macro_rules! absent {
+    ($($call:ident $instead:literal;)*) => {
+        &[$(Absent { call: libc::$call, name: stringify!($call), instead: $instead },)*]
+    };
+}
+
+/// The calls that do not exist, unless a line of the table allows them.
+pub(crate) const ABSENT: &[Absent] = absent! {
+    SYS_clone3 "the C library uses `clone`, whose flags a filter can see";
+    SYS_set_robust_list "new threads do without: no lock is shared with another process";
+    SYS_sched_getaffinity "the C library says where a new thread's stack lies without it";
+    SYS_mremap "the C library copies large allocations that grow";
+    SYS_copy_file_range "files are copied by reading and writing";
+    SYS_getcwd "the report of a panic shows paths whole";
+    SYS_readlink "the report of a panic has the executable's name from /proc/self/maps";
+};
+
 macro_rules! rules {
     ($($call:ident $arguments:expr, $reason:literal $(, $when:ident)*;)*) => {
         &[$(Rule { call: libc::$call, name: stringify!($call), when: &[$($when),*], arguments: $arguments, reason: $reason },)*]
@@ -160,17 +190,13 @@ pub(crate) const RULES: &[Rule] = rules! {
     SYS_tgkill Process(0, Own), "calls a virtual CPU out of the guest; abort";
     SYS_rt_sigreturn Any, "returns from the handlers of that, and of faults in guest memory";
     SYS_rt_sigprocmask Any, "signal masks of new threads";
-    SYS_rt_sigaction Any, "default actions, when a fault is not ours to handle";
-    SYS_rt_sigtimedwait Any, "signals that are passed on";
     SYS_sigaltstack Any, "the stack of signal handlers, one a thread";
     SYS_restart_syscall Any, "a wait that a signal interrupted goes on";
     SYS_sched_yield Any, "spinning threads";
-    SYS_sched_getaffinity Any, "new threads, whose stack's place the C library is asked for";
+    SYS_sched_getaffinity Any, "how many processors there are", Ahead;
     SYS_sched_setaffinity Any, "the affinity that programs ask for";
-    SYS_getcpu Any, "getcpu, where the vDSO does not know";
     SYS_membarrier Any, "membarrier of programs";
     SYS_clone Bits(0, CLONE_FLAGS, THREAD), "threads; no processes, no namespaces";
-    SYS_set_robust_list Any, "new threads";
     SYS_rseq Any, "new threads";
     SYS_exit Any, "ending threads";
     SYS_exit_group Any, "the end";
@@ -181,7 +207,6 @@ pub(crate) const RULES: &[Rule] = rules! {
     // Memory.
     SYS_mmap Bits(2, libc::PROT_EXEC.cast_unsigned(), 0), "guest memory, files that programs map, stacks; nothing executable";
     SYS_munmap Any, "as above";
-    SYS_mremap Any, "large allocations that grow";
     SYS_mprotect Any, "opening guest memory; flushing translations";
     SYS_madvise Any, "giving memory back; huge pages; finding missing file pages";
     SYS_mincore Any, "which pages are committed";
@@ -189,36 +214,31 @@ pub(crate) const RULES: &[Rule] = rules! {
     SYS_mseal Any, "sealing tables";
     // Time.
     SYS_clock_gettime Any, "clocks that have no fast path; CPU time";
-    SYS_timerfd_create Any, "waits until a time of day";
-    SYS_timerfd_settime Any, "as above";
     // Files: what is visible and granted was settled by descriptors of folders, and by the walk in the provider.
     SYS_openat2 OneOf(3, OPEN_HOW), "files below a granted folder";
     SYS_openat Any, "the host's /proc and /sys for what programs may know of it; crash reports";
     SYS_close Any, "descriptors";
     SYS_read Any, "files, pipes, terminals";
     SYS_write Any, "as above";
-    SYS_pread64 Any, "files, and the page map";
-    SYS_pwrite64 Any, "files";
-    SYS_preadv2 Any, "files, pipes and terminals, to guest memory";
-    SYS_pwritev2 Any, "as above, from guest memory; streams, without waiting";
+    SYS_preadv2 Any, "files, pipes and terminals; the page map";
+    SYS_pwritev2 Any, "files, pipes and terminals; streams, without waiting";
     SYS_lseek Any, "files, and their holes";
     SYS_sendfile Any, "copies between files", Writable;
-    SYS_copy_file_range Any, "as above";
-    SYS_fallocate Any, "files";
+    SYS_copy_file_range Any, "as above", Writable, Output;
+    SYS_fallocate Any, "granted files", Writable;
     SYS_ftruncate Any, "files";
     SYS_fsync Any, "files";
     SYS_fdatasync Any, "files", Writable;
     SYS_syncfs Any, "files", Writable;
     SYS_sync Any, "files", Writable;
-    SYS_fstat Any, "metadata";
-    SYS_newfstatat Any, "metadata";
+    SYS_fstat Any, "folders that are listed by the C library", Ahead;
+    SYS_newfstatat Any, "as above", Ahead;
     SYS_statx Any, "metadata";
     SYS_fstatfs Any, "sizes of file systems";
     SYS_getdents64 Any, "folders";
-    SYS_readlink Any, "the executable, for crash reports";
+    SYS_readlink Any, "links on the way to what a caller grants", Ahead;
     SYS_readlinkat Any, "links";
-    SYS_getcwd Any, "where the caller is; the paths in crash reports";
-    SYS_unlink Any, "crash reports of old";
+    SYS_getcwd Any, "where the caller is", Ahead;
     SYS_mkdirat Any, "granted folders", Writable;
     SYS_mknodat Any, "granted folders", Writable;
     SYS_unlinkat Any, "granted folders", Writable;
@@ -227,7 +247,7 @@ pub(crate) const RULES: &[Rule] = rules! {
     SYS_renameat2 Any, "granted folders", Writable;
     SYS_fchmodat Any, "granted files", Writable;
     SYS_fchownat Any, "granted files", Writable;
-    SYS_utimensat Any, "granted files";
+    SYS_utimensat Any, "granted files", Writable;
     SYS_setxattr Any, "granted files", Writable;
     SYS_getxattr Any, "visible files";
     SYS_listxattr Any, "visible files";
@@ -255,7 +275,7 @@ pub(crate) const RULES: &[Rule] = rules! {
     // What programs may know of the host.
     SYS_getrusage Any, "CPU time";
     SYS_prlimit64 Process(0, Zero), "limits that the program inherits", Ahead;
-    SYS_sysinfo Any, "load and swap";
+    SYS_sysinfo Any, "how much memory there is", Ahead;
     SYS_uname Any, "the kernel's version", Ahead;
     SYS_getrandom Any, "random numbers";
     SYS_geteuid Any, "who the caller is", Ahead;

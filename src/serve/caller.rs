@@ -8,7 +8,7 @@
 //! A control group is not looked at: a service manager puts the daemon into one of its own.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, statat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, makedev, openat, statx};
 use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit};
 use rustix::thread::CpuSet;
@@ -145,7 +145,10 @@ impl Own {
 
 impl Standing {
     fn of(process: &OwnedFd, status: &str, labelled: bool) -> io::Result<Self> {
-        let place = |name| statat(process, name, AtFlags::empty()).map(|stat| (stat.st_dev, stat.st_ino));
+        let place = |name| {
+            let found = statx(process, name, AtFlags::empty(), StatxFlags::INO)?;
+            Ok((makedev(found.stx_dev_major, found.stx_dev_minor), found.stx_ino))
+        };
         let places = PLACES.map(|name| match place(name) {
             Ok(place) => Ok(Some(place)),
             Err(Errno::NOENT) => Ok(None),

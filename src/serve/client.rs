@@ -11,7 +11,7 @@ use rustix::termios::isatty;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use vmm::inherited::{Inherited, ignored_signals, standard_descriptors};
-use vmm::signals::take;
+use vmm::signals::{HostSignals, take};
 
 use super::address::Address;
 use super::link::Notice;
@@ -90,7 +90,7 @@ impl Caller {
         let folder = openat(CWD, ".", flags, Mode::empty());
         let folder = folder.map_err(|_| Refusal::Direct("the current folder cannot be opened"))?;
         // As a start by oneself has them.
-        let signals = block_signals().ok().and_then(|signals| signals.descriptor().ok());
+        let signals = block_signals().ok().map(HostSignals::into_descriptor);
         let signals = signals.ok_or(Refusal::Direct("signals cannot be watched"))?;
         let inherited = Inherited { standard, ignored: ignored_signals(), environment: environment() };
         Ok(Self { request: Request { arguments: arguments.to_vec(), inherited }, folder, signals })

@@ -31,7 +31,7 @@ const FAILURES: u32 = 3;
 pub(crate) fn serve(options: &ServeOptions) -> Result<u8, Failure> {
     let failed = |what: &'static str| move |error: io::Error| Failure::ours(format_args!("{what}: {}", plain(&error)));
     let signals = HostSignals::block(&ENDING.map(Signal::as_raw)).map_err(failed("signals"))?;
-    let signals = signals.descriptor().map_err(failed("signals"))?;
+    let signals = signals.into_descriptor();
     let (pair, _other) = UnixStream::pair().map_err(failed("no socket"))?;
     if vmm::peer::peer_process(pair.as_fd()).is_err() {
         return Err(Failure::ours("the kernel cannot tell who connects; Linux 6.5 or later is needed"));

@@ -88,15 +88,14 @@ impl Spare {
         let _ = rustix::thread::set_name(c"picovisor-spare");
         // Before anything is given up: callers are compared with it.
         let own = Own::look().map_err(|error| Failure::ours(format_args!("/proc: {error}")))?;
-        let ahead = Beginning::new(Ok(Others::default()))?.ahead()?;
-        let signals = ahead.signals().descriptor().map_err(|error| Failure::ours(format_args!("signalfd: {error}")))?;
+        let (ahead, signals) = Beginning::new(Ok(Others::default()))?.ahead()?;
         let mut parser = RunParser::new();
         parser.prepare();
         rehearse(&ahead, &own, &mut parser);
         let address = Address::own().map_err(failed("/proc/self/exe"))?;
         let listener = address.listen(Some(number)).map_err(failed("no socket"))?;
         ahead.enter_jail()?;
-        Ok(Self { listener, daemon, signals, null, own, parser, ahead })
+        Ok(Self { listener, daemon, signals: signals.into_descriptor(), null, own, parser, ahead })
     }
 
     /// Waits for a caller whose place it can take; `None` if the daemon ends first.

@@ -3,7 +3,7 @@
  *   taken_over PID [r|w]PATH|cNUMBER...
  *
  * One line for each thread and word: the thread's name, the word, and 0 or the error number. A call without arguments that ends the
- * monitor with a signal gets that, negative, and is the last. The monitor ends with this program. */
+ * monitor with a signal gets that, negative, and must be the only word. The monitor ends with this program. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
@@ -63,6 +63,23 @@ static void put(pid_t thread, uint64_t to, const void *bytes, size_t len)
         if (ptrace(PTRACE_POKEDATA, thread, to + done, word) != 0)
             fail("PTRACE_POKEDATA");
     }
+}
+
+/* Whether a signal that nobody can stop waits for the thread, as newer kernels end processes. */
+static int ends_by(pid_t thread, int number)
+{
+    char path[64], line[256];
+    unsigned long long pending = 0;
+
+    snprintf(path, sizeof path, "/proc/%d/status", thread);
+    FILE *status = fopen(path, "r");
+    if (!status)
+        fail(path);
+    while (fgets(line, sizeof line, status))
+        if (sscanf(line, "SigPnd: %llx", &pending) == 1)
+            break;
+    fclose(status);
+    return pending >> (number - 1) & 1;
 }
 
 /* Lets a stopped thread make the call that a word means with the SYSCALL instruction at `at`, below whatever is on its stack. */
@@ -157,7 +174,10 @@ int main(int argc, char **argv)
             printf("%s %s ", name[thread], argv[file]);
             long result = make_call(threads[thread], at, argv[file]);
 
-            printf("%ld\n", result < 0 ? -result : 0);
+            if (ends_by(threads[thread], SIGSYS))
+                printf("%d\n", -SIGSYS);
+            else
+                printf("%ld\n", result < 0 ? -result : 0);
         }
     }
     return 0;

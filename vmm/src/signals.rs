@@ -3,6 +3,7 @@
 //! They are blocked before the first other thread exists, so every thread inherits that and none is interrupted by them; the
 //! signal that kicks virtual CPUs is another one. What they mean inside is the provider's business.
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -17,16 +18,12 @@ pub struct HostSignal {
     pub from_kernel: bool,
 }
 
-/// A set of host signals, blocked in the calling thread and in those it starts.
-#[derive(Clone, Copy)]
+/// A set of host signals, blocked in the calling thread and in those it starts, and the descriptor that they are taken from.
+///
+/// sigtimedwait(2) would take them without one, and be a call more that a jailed monitor may make.
+#[derive(Debug)]
 pub struct HostSignals {
-    set: libc::sigset_t,
-}
-
-impl std::fmt::Debug for HostSignals {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HostSignals").finish_non_exhaustive()
-    }
+    descriptor: OwnedFd,
 }
 
 /// Stops this process, as SIGSTOP does: until it is told to go on. A thread that sends itself the signal stops all of them (signal(7)).
@@ -50,42 +47,31 @@ impl HostSignals {
         }
         // SAFETY: `set` is initialized, and a null pointer asks for no copy of the old mask.
         match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) } {
-            0 => Ok(Self { set }),
-            error => Err(io::Error::from_raw_os_error(error)),
+            0 => {}
+            error => return Err(io::Error::from_raw_os_error(error)),
         }
+        // SAFETY: the set is initialized; -1 asks for a new descriptor.
+        let fd = cvt(unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) })?;
+        // SAFETY: a new descriptor that nobody else knows.
+        Ok(Self { descriptor: unsafe { OwnedFd::from_raw_fd(fd) } })
     }
 
     /// A descriptor that is ready while one of the signals waits, for [`take`] (signalfd(2)). It does not block, and is closed when
     /// a program is executed.
-    pub fn descriptor(&self) -> io::Result<OwnedFd> {
-        // SAFETY: the set is initialized; -1 asks for a new descriptor.
-        let fd = cvt(unsafe { libc::signalfd(-1, &raw const self.set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) })?;
-        // SAFETY: a new descriptor that nobody else knows.
-        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    pub fn into_descriptor(self) -> OwnedFd {
+        self.descriptor
     }
 
     /// Waits until one of the signals arrives, and takes it. `None` if `timeout` passed first.
     pub fn wait(&self, timeout: Option<Duration>) -> io::Result<Option<HostSignal>> {
-        let timeout = timeout.map(|timeout| libc::timespec {
-            tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
-            tv_nsec: timeout.subsec_nanos().into(),
-        });
-        let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-        let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-        // SAFETY: the set is initialized, `info` has room for a siginfo, and `timeout` is null or points to a live timespec.
-        match cvt(unsafe { libc::sigtimedwait(&raw const self.set, info.as_mut_ptr(), timeout) }) {
-            Ok(number) => {
-                // SAFETY: all zeroes are a valid siginfo, and a call that succeeded has filled it.
-                let info = unsafe { info.assume_init() };
-                Ok(Some(HostSignal { number, from_kernel: info.si_code == libc::SI_KERNEL }))
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(error),
-        }
+        // One that no clock can show is never.
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        poll(&mut [PollFd::new(&self.descriptor, PollFlags::IN)], timeout.as_ref())?;
+        take(&self.descriptor)
     }
 }
 
-/// Takes a signal from a [descriptor](HostSignals::descriptor); `None` if there is none.
+/// Takes a signal from a [descriptor](HostSignals::into_descriptor); `None` if there is none.
 pub fn take(descriptor: &OwnedFd) -> io::Result<Option<HostSignal>> {
     let mut info = MaybeUninit::<libc::signalfd_siginfo>::zeroed();
     let size = size_of::<libc::signalfd_siginfo>();
@@ -130,7 +116,7 @@ mod tests {
     #[test]
     fn a_descriptor_gives_the_same_signals() {
         let thread = std::thread::spawn(|| {
-            let descriptor = HostSignals::block(&[libc::SIGUSR1]).unwrap().descriptor().unwrap();
+            let descriptor = HostSignals::block(&[libc::SIGUSR1]).unwrap().into_descriptor();
             assert_eq!(take(&descriptor).unwrap(), None);
             // SAFETY: sends a signal to the calling thread, which has blocked it.
             assert_eq!(unsafe { libc::raise(libc::SIGUSR1) }, 0);

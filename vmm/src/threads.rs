@@ -12,6 +12,16 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
+/// The host's processor that the calling thread runs on, by its number.
+///
+/// The C library knows it, or asks the vDSO: no host call.
+pub fn processor() -> usize {
+    // SAFETY: the call has no argument and touches no memory of ours.
+    let number = unsafe { libc::sched_getcpu() };
+    // It fails only where the C library cannot tell.
+    usize::try_from(number).unwrap_or_default()
+}
+
 /// The minimal process that a host thread belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {

@@ -2,9 +2,10 @@
 //! ([`BufferSink`], [`BufferSource`]).
 
 use crate::errno::Errno;
-use rustix::io::{pread, pwrite, read, retry_on_intr, write};
+use rustix::io::{ReadWriteFlags, pwritev2, read, retry_on_intr, write};
+use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
-use vmm::memory::MemoryObject;
+use vmm::memory::{MemoryObject, read_at};
 
 /// Receives the bytes of a read.
 pub trait Sink {
@@ -86,7 +87,7 @@ impl Sink for BufferSink<'_> {
         let rest = &mut self.space[self.filled..];
         let count = match offset {
             // No signal interrupts a file's transfer (signal(7)), but a kick may where the file system is a network's or FUSE.
-            Some(offset) => retry_on_intr(|| pread(fd, &mut *rest, offset))?,
+            Some(offset) => retry_on_intr(|| read_at(fd, rest, offset))?,
             None => read(fd, rest)?,
         };
         Ok(self.advance(count))
@@ -137,7 +138,12 @@ impl Source for BufferSource<'_> {
 
     fn drain_to_host(&mut self, fd: BorrowedFd<'_>, offset: Option<u64>) -> Result<usize, Errno> {
         let count = match offset {
-            Some(offset) => retry_on_intr(|| pwrite(fd, self.bytes, offset))?,
+            // pwrite(2) would be a call more that a jailed monitor may make; the offset -1 is the descriptor's own position here.
+            Some(offset) if i64::try_from(offset).is_err() => return Err(Errno::EINVAL),
+            Some(offset) => {
+                let bytes = [IoSlice::new(self.bytes)];
+                retry_on_intr(|| pwritev2(fd, &bytes, offset, ReadWriteFlags::empty()))?
+            }
             None => write(fd, self.bytes)?,
         };
         Ok(self.advance(count))

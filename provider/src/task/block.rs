@@ -9,12 +9,8 @@ use crate::errno::Errno;
 use crate::fs::{Ready, WaitSource, sigio};
 use crate::sync::assert_none_held;
 use rustix::event::PollFlags;
-use rustix::fs::Timespec;
-use rustix::time::{
-    ClockId as HostClock, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, clock_gettime, timerfd_create,
-    timerfd_settime,
-};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::time::{ClockId as HostClock, clock_gettime};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vmm::clock::ClockKind;
@@ -167,17 +163,9 @@ impl Drop for Waiter<'_> {
     }
 }
 
-/// A descriptor that becomes readable when the wall clock shows `ns`, also if somebody sets the clock.
-fn wall_alarm(ns: u64) -> Result<OwnedFd, Errno> {
-    let fd = timerfd_create(TimerfdClockId::Realtime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
-    let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
-    let at = Timespec {
-        tv_sec: i64::try_from(ns / 1_000_000_000).unwrap_or(i64::MAX),
-        tv_nsec: i64::try_from(ns % 1_000_000_000).unwrap_or_default(),
-    };
-    timerfd_settime(&fd, TimerfdTimerFlags::ABSTIME, &Itimerspec { it_interval: zero, it_value: at })?;
-    Ok(fd)
-}
+/// How long a task that waits for host descriptors until a time of day sleeps at once: ppoll(2) does not notice that the clock is set. No
+/// call of Linux's waits so.
+const WALL_STEP: Duration = Duration::from_secs(1);
 
 /// The host's poll flags have Linux's numbering: both are Linux.
 fn poll_flags(interest: Ready) -> PollFlags {
@@ -200,10 +188,6 @@ impl CurrentTask<'_> {
         assert_none_held();
         self.needs_thread()?;
         let mut waiter = Waiter::new(self.parker().clone());
-        let alarm = match deadline {
-            Deadline::Wall(ns) if deadline.remaining() != Some(Duration::ZERO) => Some(wall_alarm(ns)?),
-            _ => None,
-        };
         loop {
             self.parker().prepare();
             waiter.begin();
@@ -219,16 +203,15 @@ impl CurrentTask<'_> {
             if remaining == Some(Duration::ZERO) {
                 return Ok(Wake::TimedOut);
             }
-            if waiter.ready {
-                std::thread::yield_now();
-            } else if let Some(alarm) = &alarm {
-                let mut sources = waiter.hosts.clone();
-                sources.push((alarm.as_fd(), PollFlags::IN));
-                self.asleep(|parker| parker.poll(&sources, None))?;
-            } else if waiter.hosts.is_empty() {
-                self.asleep(|parker| parker.park(remaining));
-            } else {
-                self.asleep(|parker| parker.poll(&waiter.hosts, remaining))?;
+            match deadline {
+                _ if waiter.ready => std::thread::yield_now(),
+                Deadline::Wall(ns) if waiter.hosts.is_empty() => self.asleep(|parker| parker.park_until(ns)),
+                _ if waiter.hosts.is_empty() => self.asleep(|parker| parker.park(remaining)),
+                Deadline::Wall(_) => {
+                    let step = remaining.map(|remaining| remaining.min(WALL_STEP));
+                    self.asleep(|parker| parker.poll(&waiter.hosts, step))?;
+                }
+                _ => self.asleep(|parker| parker.poll(&waiter.hosts, remaining))?,
             }
         }
     }

@@ -5,6 +5,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::fs::Timespec;
 use rustix::thread::futex;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -75,6 +76,20 @@ impl Parker {
         }
     }
 
+    /// Sleeps until woken or until the wall clock shows `ns`, also if somebody sets it. May return early: the caller looks again.
+    pub(super) fn park_until(&self, ns: u64) {
+        let at = Timespec {
+            tv_sec: i64::try_from(ns / 1_000_000_000).unwrap_or(i64::MAX),
+            tv_nsec: i64::try_from(ns % 1_000_000_000).unwrap_or_default(),
+        };
+        if self.fall_asleep(PARKED) {
+            // Whatever wakes it, as in `park`.
+            let flags = futex::Flags::PRIVATE | futex::Flags::CLOCK_REALTIME;
+            let _ = futex::wait_bitset(&self.state, flags, PARKED, Some(&at), NonZeroU32::MAX);
+            self.get_up(PARKED);
+        }
+    }
+
     /// Sleeps until woken, until a descriptor is ready or until `timeout` has passed. May return early.
     pub(super) fn poll(&self, sources: &[(BorrowedFd<'_>, PollFlags)], timeout: Option<Duration>) -> Result<(), Errno> {
         let wake_fd = match self.wake_fd.get() {
@@ -122,6 +137,19 @@ mod tests {
         parker.poll(&[], None).unwrap();
         parker.prepare();
         parker.park(Some(Duration::ZERO));
+        parker.park_until(0);
+    }
+
+    #[test]
+    fn a_time_of_day_ends_a_sleep() {
+        let parker = Parker::default();
+        let soon = std::time::SystemTime::now() + Duration::from_millis(5);
+        let ns = soon.duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
+        parker.prepare();
+        while std::time::SystemTime::now() < soon {
+            parker.park_until(u64::try_from(ns).unwrap());
+        }
+        assert!(!parker.is_asleep());
     }
 
     #[test]

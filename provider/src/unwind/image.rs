@@ -127,7 +127,7 @@ fn read_source(source: &Source, offset: u64, to: &mut [u8]) -> bool {
         let at = offset.saturating_add(done as u64);
         let read = match source {
             Source::Object(object) => object.read_at(at, &mut to[done..]).unwrap_or_default(),
-            Source::Host(file) => rustix::io::pread(file.fd(), &mut to[done..], at).unwrap_or_default(),
+            Source::Host(file) => vmm::memory::read_at(file.fd(), &mut to[done..], at).unwrap_or_default(),
         };
         if read == 0 {
             return false;

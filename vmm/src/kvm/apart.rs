@@ -4,7 +4,8 @@
 //! starter's, where it gets no further than the starter lets it. For work that is to be done beside the starter's own that
 //! is the wrong place, and it is only known here.
 
-use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
+use crate::threads::processor;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::mem::size_of_val;
 use std::os::unix::thread::JoinHandleExt;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -35,7 +36,7 @@ impl Apart {
     /// Moves `thread` to any other CPU than the caller's. That it cannot is no error: it then runs where it is.
     pub(super) fn place(self, thread: &JoinHandle<()>) {
         if let Some(allowed) = self.allowed {
-            keep_off(thread, &allowed, sched_getcpu());
+            keep_off(thread, &allowed, processor());
         }
         // A thread that has ended already does not listen any more.
         let _ = self.moved.send(());

@@ -14,8 +14,8 @@ use super::apart::keep_off;
 use super::fast::Unanswered;
 use super::post::{Look, Post};
 use crate::statistics::Posts;
-use crate::threads::{HostThreads, Owner};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu};
+use crate::threads::{HostThreads, Owner, processor};
+use rustix::thread::{CpuSet, sched_getaffinity};
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -229,7 +229,7 @@ impl Attendant {
     /// Keeps the attendant off the calling thread's processor, where it would run when that does not. Some schedulers leave
     /// it there though others are idle (`sched_vcpu_pack`: each second wake-up).
     fn keep_apart(&self, state: &mut State) {
-        let own = sched_getcpu();
+        let own = processor();
         if let (Some(thread), true) = (&state.thread, state.kept_off != Some(own) && self.count() > 1) {
             keep_off(thread, &self.processors, own);
             state.kept_off = Some(own);

@@ -7,6 +7,7 @@
 
 use super::calls::{Calls, Pages, PostedCall, Served};
 use super::supervisor::{CpuPages, Page};
+use crate::threads::processor;
 use guest::layout::{answers, call};
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -24,14 +25,6 @@ const AWAITED: u32 = 3;
 
 /// How often a thread that wants to shut its gate looks before it sleeps: for some microseconds, in which most calls end.
 const LOOKS: u32 = 400;
-
-/// The host's processor that the calling thread runs on.
-fn processor() -> u64 {
-    // SAFETY: the call has no argument and touches no memory of ours.
-    let number = unsafe { libc::sched_getcpu() };
-    // It fails only where the host's C library cannot tell.
-    u64::try_from(number).unwrap_or_default()
-}
 
 /// The post of a virtual CPU.
 #[derive(Debug)]
@@ -103,7 +96,7 @@ impl Post {
 
     /// The thread is about to enter user mode, on this processor of the host's.
     pub(super) fn open(&self) {
-        self.answers.store(answers::PROCESSOR, processor());
+        self.answers.store(answers::PROCESSOR, processor() as u64);
         self.gate.store(OPEN, Ordering::SeqCst);
     }
 

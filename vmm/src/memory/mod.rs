@@ -42,7 +42,7 @@ mod waiters;
 mod window;
 
 pub use compressed::{CompressionReport, CompressionStats, SpawnThread};
-pub use file::HostFile;
+pub use file::{HostFile, read_at};
 pub use object::MemoryObject;
 pub use space::{Access, AddressSpace, Eagerness, Fault, FaultKind, ForkPlan, IoError, PageState};
 
@@ -50,6 +50,7 @@ pub use waiters::{Waiters, Waiting};
 
 pub(crate) use arena::Frame;
 pub(crate) use entry::Entry;
+pub(crate) use file::read_whole;
 pub(crate) use reclaim::Resolution;
 pub(crate) use space::Root;
 

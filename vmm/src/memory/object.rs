@@ -408,8 +408,9 @@ pub(super) fn read_frames(
     while done < bytes {
         let at = libc::off_t::try_from(offset + done as u64).map_err(|_| MemoryError::Io(libc::EFBIG))?;
         let rest = to.wrapping_add(done).cast();
-        // SAFETY: the frames are the caller's and at least `bytes` long.
-        let moved = unsafe { libc::pread(fd.as_raw_fd(), rest, bytes - done, at) };
+        let piece = libc::iovec { iov_base: rest, iov_len: bytes - done };
+        // SAFETY: the piece is of the frames, which are the caller's and at least `bytes` long.
+        let moved = unsafe { libc::preadv2(fd.as_raw_fd(), &raw const piece, 1, at, 0) };
         match usize::try_from(moved) {
             Ok(0) => return Ok(()),
             Ok(moved) => done += moved,

@@ -9,12 +9,12 @@
 use super::corruption::Corruption;
 use super::sealed::{Sealing, seal};
 use crate::addr::PAGE_SIZE;
-use crate::memory::raw;
+use crate::memory::{raw, read_at, read_whole};
+use rustix::io::Errno;
 use std::ffi::{CStr, c_int, c_void};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::ptr;
 use std::sync::OnceLock;
 
@@ -138,7 +138,7 @@ fn own_pages(pages: &Range<usize>) -> Option<Vec<usize>> {
     const OF_FILE: u64 = 1 << 61;
     let map = File::open("/proc/self/pagemap").ok()?;
     let mut bytes = vec![0; pages.len() / PAGE * 8];
-    map.read_exact_at(&mut bytes, (pages.start / PAGE * 8) as u64).ok()?;
+    read_whole(&map, &mut bytes, (pages.start / PAGE * 8) as u64)?;
     let (words, _) = bytes.as_chunks::<8>();
     let is_own = |word: &[u8; 8]| {
         let word = u64::from_ne_bytes(*word);
@@ -157,11 +157,11 @@ fn executable() -> io::Result<&'static File> {
 fn read_page(file: &File, offset: u64, to: &mut [u8; PAGE]) -> io::Result<()> {
     let mut done = 0;
     while done < PAGE {
-        match file.read_at(&mut to[done..], offset + done as u64) {
+        match read_at(file, &mut to[done..], offset + done as u64) {
             Ok(0) => break,
             Ok(count) => done += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(())

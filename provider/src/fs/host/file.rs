@@ -5,7 +5,7 @@ use crate::errno::Errno;
 use crate::fs::{DirEntry, DirSink, File, FileKind, Inode, Mapping, OpenFlags, Sink, Source};
 use crate::sync::{Mutex, Rank};
 use crate::task::CurrentTask;
-use rustix::fs::{FallocateFlags, FileType, OFlags, RawDir, SeekFrom};
+use rustix::fs::{AtFlags, FallocateFlags, FileType, OFlags, RawDir, SeekFrom, StatxFlags, statx};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::AtomicBool;
@@ -86,8 +86,7 @@ impl File for HostOpen {
     }
 
     fn size(&self) -> Result<u64, Errno> {
-        let stat = rustix::fs::fstat(self.host().fd())?;
-        Ok(u64::try_from(stat.st_size).unwrap_or(0))
+        Ok(statx(self.host().fd(), "", AtFlags::EMPTY_PATH, StatxFlags::SIZE)?.stx_size)
     }
 
     fn seek_sparse(&self, offset: u64, hole: bool) -> Result<u64, Errno> {

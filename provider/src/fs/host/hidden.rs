@@ -1,6 +1,6 @@
 //! Host objects that a sandbox does not see.
 
-use rustix::fs::{AtFlags, CWD, FileType, statat};
+use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, makedev, statx};
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -161,6 +161,7 @@ impl Hidden {
 
 fn identity(path: &Path, flags: AtFlags) -> Option<(Identity, FileType)> {
     let path: &OsStr = if path.as_os_str().is_empty() { OsStr::new(".") } else { path.as_os_str() };
-    let stat = statat(CWD, path, flags).ok()?;
-    Some(((stat.st_dev, stat.st_ino), FileType::from_raw_mode(stat.st_mode)))
+    let found = statx(CWD, path, flags | AtFlags::NO_AUTOMOUNT, StatxFlags::TYPE | StatxFlags::INO).ok()?;
+    let device = makedev(found.stx_dev_major, found.stx_dev_minor);
+    Some(((device, found.stx_ino), FileType::from_raw_mode(found.stx_mode.into())))
 }

@@ -27,7 +27,7 @@ mod ways;
 
 pub(super) use file::HostDirectory;
 pub(super) use hidden::{Finder, Hidden, Secret};
-pub(super) use inode::HostInode;
+pub(super) use inode::{HostInode, stat};
 
 use super::{FileSystem, FsStat, Inode};
 use crate::errno::Errno;

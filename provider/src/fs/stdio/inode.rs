@@ -3,9 +3,9 @@
 use super::file::{Position, RegularFile, StreamFile};
 use super::{HostRegular, HostStream};
 use crate::errno::Errno;
-use crate::fs::{AttributeChange, File, FileKind, FsStat, Inode, OpenFlags, Stat, Timestamp};
+use crate::fs::{AttributeChange, File, FileKind, FsStat, Inode, OpenFlags, Stat, host};
 use crate::task::CurrentTask;
-use rustix::fs::{FileType, fstat, fstatfs};
+use rustix::fs::fstatfs;
 use std::any::Any;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -51,11 +51,11 @@ impl HostInode {
 
 impl Inode for HostInode {
     fn kind(&self) -> FileKind {
-        fstat(self.backing.fd()).map_or(FileKind::Fifo, |stat| kind(FileType::from_raw_mode(stat.st_mode)))
+        self.stat().map_or(FileKind::Fifo, |stat| stat.kind)
     }
 
     fn stat(&self) -> Result<Stat, Errno> {
-        Ok(convert(&fstat(self.backing.fd())?))
+        host::stat(self.backing.fd())
     }
 
     fn file_system_stat(&self) -> Option<Result<FsStat, Errno>> {
@@ -100,41 +100,5 @@ impl Inode for HostInode {
 
     fn as_any(&self) -> &dyn Any {
         self
-    }
-}
-
-fn kind(host: FileType) -> FileKind {
-    match host {
-        FileType::Directory => FileKind::Directory,
-        FileType::Symlink => FileKind::Symlink,
-        FileType::CharacterDevice => FileKind::CharDevice,
-        FileType::BlockDevice => FileKind::BlockDevice,
-        FileType::Fifo => FileKind::Fifo,
-        FileType::Socket => FileKind::Socket,
-        _ => FileKind::Regular,
-    }
-}
-
-fn convert(host: &rustix::fs::Stat) -> Stat {
-    let time = |seconds: i64, nanoseconds: u64| Timestamp {
-        seconds,
-        nanoseconds: u32::try_from(nanoseconds).unwrap_or_default(),
-    };
-    Stat {
-        device: host.st_dev,
-        inode: host.st_ino,
-        kind: kind(FileType::from_raw_mode(host.st_mode)),
-        mode: host.st_mode & 0o7777,
-        links: host.st_nlink,
-        uid: host.st_uid,
-        gid: host.st_gid,
-        rdev: host.st_rdev,
-        size: u64::try_from(host.st_size).unwrap_or_default(),
-        block_size: u32::try_from(host.st_blksize).unwrap_or(4096),
-        blocks: u64::try_from(host.st_blocks).unwrap_or_default(),
-        accessed: time(host.st_atime, host.st_atime_nsec),
-        modified: time(host.st_mtime, host.st_mtime_nsec),
-        changed: time(host.st_ctime, host.st_ctime_nsec),
-        born: None,
     }
 }

@@ -15,28 +15,39 @@ mod tests;
 pub(crate) use stream::{HostStream, StreamKind};
 
 use super::tty::{Attributes, Terminal};
-use super::{Fd, FileKind, LastLink, Location, NewNode, OpenFile, OpenFlags, dev};
+use super::{Fd, FileKind, LastLink, Location, NewNode, OpenFile, OpenFlags, dev, host};
 use crate::errno::Errno;
 use crate::task::CurrentTask;
 use inode::{Backing, HostInode};
 use regular::HostRegular;
-use rustix::fs::{FileType, fcntl_getfl, fstat};
+use rustix::fs::fcntl_getfl;
 use rustix::io::fcntl_dupfd_cloexec;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use vmm::inherited::standard_descriptors;
+
+/// The descriptors 0, 1 and 2 that the caller has opened, by their numbers.
+fn standard() -> impl Iterator<Item = (i32, BorrowedFd<'static>)> {
+    let hosts = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+    (0..).zip(hosts).zip(standard_descriptors()).filter(|(_, open)| *open).map(|(numbered, _)| numbered)
+}
+
+/// Tells whether one of them is a file, with contents at offsets, that may be written.
+pub fn hands_output_over() -> bool {
+    let is_output = |fd: BorrowedFd<'_>| {
+        let writes = fcntl_getfl(fd).is_ok_and(|flags| OpenFlags::from_bits_retain(flags.bits()).writes());
+        writes && host::stat(fd).is_ok_and(|stat| matches!(stat.kind, FileKind::Regular | FileKind::BlockDevice))
+    };
+    standard().any(|(_, fd)| is_output(fd))
+}
 
 /// Puts the caller's descriptors 0, 1 and 2 at the same numbers of `task`; what is closed outside is closed inside.
 ///
 /// The view must be mounted: terminals and memory devices are shown as what lies at their path inside.
 pub(crate) fn inherit(task: &CurrentTask<'_>) -> Result<(), Errno> {
-    let (input, output, error) = (rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr());
-    let hosts = [input.as_fd(), output.as_fd(), error.as_fd()];
-    for ((number, host), open) in (0..).zip(hosts).zip(standard_descriptors()) {
-        if open {
-            let file = adopt(task, fcntl_dupfd_cloexec(host, 3)?)?;
-            task.files().replace(file, false, Fd(number), u64::MAX)?;
-        }
+    for (number, host) in standard() {
+        let file = adopt(task, fcntl_dupfd_cloexec(host, 3)?)?;
+        task.files().replace(file, false, Fd(number), u64::MAX)?;
     }
     Ok(())
 }
@@ -56,20 +67,20 @@ pub(crate) fn attach(task: &CurrentTask<'_>, terminal: &Arc<Terminal>) -> Result
 /// Makes an open file of a host descriptor.
 pub(crate) fn adopt(task: &CurrentTask<'_>, fd: OwnedFd) -> Result<Arc<OpenFile>, Errno> {
     let flags = OpenFlags::from_bits_retain(fcntl_getfl(&fd)?.bits());
-    let stat = fstat(&fd)?;
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::CharacterDevice if rustix::termios::isatty(&fd) => terminal(task, fd, flags),
-        FileType::CharacterDevice if let Some(path) = dev::path(stat.st_rdev) => {
+    let stat = host::stat(fd.as_fd())?;
+    match stat.kind {
+        FileKind::CharDevice if rustix::termios::isatty(&fd) => terminal(task, fd, flags),
+        FileKind::CharDevice if let Some(path) = dev::path(stat.rdev) => {
             task.kernel().namespace().open(task, None, &path, flags, 0)
         }
-        FileType::RegularFile | FileType::BlockDevice => {
+        FileKind::Regular | FileKind::BlockDevice => {
             let name = host_name(&fd);
             Ok(open_file(Backing::Regular(Arc::new(HostRegular::new(fd, flags))), &name, flags))
         }
         kind => {
             let kind = match kind {
-                FileType::Fifo => StreamKind::Pipe,
-                FileType::Socket => StreamKind::Socket,
+                FileKind::Fifo => StreamKind::Pipe,
+                FileKind::Socket => StreamKind::Socket,
                 _ => StreamKind::Device,
             };
             let name = host_name(&fd);

@@ -1,10 +1,9 @@
 //! Regular files (and block devices) that the caller handed over.
 
 use crate::errno::Errno;
-use crate::fs::{AttributeChange, Mapping, OpenFlags, Sink, Source, Timestamp};
-use rustix::fs::{SeekFrom, Timestamps, UTIME_OMIT, fstat, ftruncate, futimens, seek};
+use crate::fs::{AttributeChange, Mapping, OpenFlags, Sink, Source, host};
+use rustix::fs::{SeekFrom, ftruncate, seek};
 use rustix::io::fcntl_dupfd_cloexec;
-use rustix::time::Timespec;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use vmm::memory::HostFile;
@@ -49,7 +48,7 @@ impl HostRegular {
 
     /// The present size.
     pub(crate) fn size(&self) -> Result<u64, Errno> {
-        u64::try_from(fstat(&self.fd)?.st_size).map_err(|_| Errno::EIO)
+        Ok(host::stat(self.fd())?.size)
     }
 
     /// Sets the size.
@@ -57,33 +56,20 @@ impl HostRegular {
         Ok(ftruncate(&self.fd, size)?)
     }
 
-    /// Changes size and times. Mode and owner of the caller's file are not the sandbox's to change.
+    /// Changes the size. Mode, owner and times of the caller's file are not the sandbox's to change, but as a write changes them.
     pub(crate) fn change(&self, change: &AttributeChange) -> Result<(), Errno> {
-        if change.mode.is_some() || change.uid.is_some() || change.gid.is_some() || !self.access.writes() {
+        let AttributeChange { mode, uid, gid, size, accessed, modified } = change;
+        let others = [mode, uid, gid].iter().any(|change| change.is_some()) || accessed.is_some() || modified.is_some();
+        if others || !self.access.writes() {
             return Err(Errno::EPERM);
         }
-        if let Some(size) = change.size {
-            self.set_size(size)?;
-        }
-        if change.accessed.is_some() || change.modified.is_some() {
-            let times =
-                Timestamps { last_access: host_time(change.accessed), last_modification: host_time(change.modified) };
-            futimens(&self.fd, &times)?;
-        }
-        Ok(())
+        size.map_or(Ok(()), |size| self.set_size(size))
     }
 
     /// What mmap maps.
     pub(crate) fn mapping(&self) -> Result<Mapping, Errno> {
-        let stat = fstat(&self.fd)?;
+        let stat = host::stat(self.fd())?;
         let fd = fcntl_dupfd_cloexec(&self.fd, 3)?;
-        Ok(Mapping::Host(Arc::new(HostFile::new(fd, stat.st_dev, stat.st_ino, self.access.writes()))))
+        Ok(Mapping::Host(Arc::new(HostFile::new(fd, stat.device, stat.inode, self.access.writes()))))
     }
-}
-
-fn host_time(time: Option<Timestamp>) -> Timespec {
-    time.map_or(Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT }, |time| Timespec {
-        tv_sec: time.seconds,
-        tv_nsec: time.nanoseconds.into(),
-    })
 }

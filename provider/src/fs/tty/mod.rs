@@ -23,7 +23,7 @@ use host::HostTerminal;
 use pty::{MasterFile, Pty};
 use rustix::fs::{major, makedev, minor};
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, OnceLock};
 use vmm::inherited::{self, Job};
 
@@ -63,11 +63,11 @@ impl Default for Terminals {
 impl Terminals {
     /// Adds a host descriptor of a terminal: a new terminal, or another way to open a known one.
     pub(crate) fn add(&self, fd: OwnedFd, access: OpenFlags) -> Result<Arc<Terminal>, Errno> {
-        let stat = rustix::fs::fstat(&fd)?;
+        let stat = crate::fs::host::stat(fd.as_fd())?;
         let controlling = host::is_controlling(&fd, self.job);
-        let name = host::name(&fd, stat.st_rdev);
+        let name = host::name(&fd, stat.rdev);
         let mut known = self.known.lock();
-        let same = |terminal: &&Arc<Terminal>| terminal.rdev == stat.st_rdev && terminal.host().is_some();
+        let same = |terminal: &&Arc<Terminal>| terminal.rdev == stat.rdev && terminal.host().is_some();
         if let Some(terminal) = known.iter().find(same).cloned() {
             drop(known);
             if let Some(host) = terminal.host() {
@@ -78,9 +78,9 @@ impl Terminals {
         // The first process inherits the caller's controlling terminal.
         let first = controlling.then_some(crate::kernel::INIT);
         let terminal = Arc::new(Terminal {
-            rdev: stat.st_rdev,
+            rdev: stat.rdev,
             name,
-            attributes: Attributes { mode: stat.st_mode & 0o7777, uid: stat.st_uid, gid: stat.st_gid },
+            attributes: Attributes { mode: stat.mode, uid: stat.uid, gid: stat.gid },
             control: Mutex::new(Rank::Leaf, Control { session: first, foreground: first }),
             node: OnceLock::new(),
             device: Device::Host(HostTerminal::new(fd, access, self.job)),
