@@ -53,7 +53,7 @@ pub(super) const KINDS: &[Kind] = &[
     // Compresses memory that was not used for long.
     Kind {
         threads: &["compressor"],
-        calls: &[libc::SYS_ioctl, libc::SYS_mincore, libc::SYS_preadv2, libc::SYS_getrusage],
+        calls: &[libc::SYS_ioctl, libc::SYS_mincore, libc::SYS_preadv2, libc::SYS_getrusage, libc::SYS_sysinfo],
     },
     // Checks what is protected.
     Kind { threads: &["integrity"], calls: &[libc::SYS_mseal, libc::SYS_preadv2] },

@@ -275,7 +275,7 @@ pub(crate) const RULES: &[Rule] = rules! {
     // What programs may know of the host.
     SYS_getrusage Any, "CPU time";
     SYS_prlimit64 Process(0, Zero), "limits that the program inherits", Ahead;
-    SYS_sysinfo Any, "how much memory there is", Ahead;
+    SYS_sysinfo Any, "load and swap";
     SYS_uname Any, "the kernel's version", Ahead;
     SYS_getrandom Any, "random numbers";
     SYS_geteuid Any, "who the caller is", Ahead;

@@ -1,7 +1,6 @@
 //! Calls that belong to no subject: the system's name and figures, and what only an administrator may do.
 
 use crate::errno::Errno;
-use crate::fs::proc::host_loads;
 use crate::kernel::release;
 use crate::task::CurrentTask;
 use crate::user::UserOut;
@@ -92,7 +91,7 @@ pub(super) fn sysinfo(task: &CurrentTask<'_>, to: UserOut<SystemInfo>) -> Result
     let info = SystemInfo {
         uptime: uptime.cast_signed(),
         // The host's, as /proc/loadavg shows them: the sandbox shares its processors.
-        loads: host_loads(),
+        loads: rustix::system::sysinfo().loads,
         total_ram: total,
         free_ram: total.saturating_sub(held),
         processes: u16::try_from(kernel.tasks().all().len()).unwrap_or(u16::MAX),

@@ -5,11 +5,12 @@
 //! page that is there. So the page map is asked about few pages, and about many only while something is swapped out.
 
 use super::arena::{FRAMES, usize_of};
-use super::file::{read_at, read_whole};
+use super::file::read_whole;
 use super::{Entry, Frame, GuestMemory};
 use crate::addr::PAGE_SIZE;
 use std::collections::HashMap;
 use std::fs::File;
+use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 
 /// Pages up to which the page map is asked.
@@ -89,17 +90,12 @@ impl GuestMemory {
 
 /// Tells whether the host has swapped anything out, of whomever.
 fn host_has_swapped() -> bool {
-    static SWAPS: OnceLock<Option<File>> = OnceLock::new();
-    let Some(file) = SWAPS.get_or_init(|| File::open("/proc/swaps").ok()) else { return true };
-    let mut text = [0; 4096];
-    read_at(file, &mut text, 0).map_or(true, |read| is_used(&text[..read]))
-}
-
-/// Tells whether a swap area is in use by the text of /proc/swaps: a line of headings, then one for each, whose last but one word is
-/// how much. What does not look like that may be.
-fn is_used(swaps: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(swaps);
-    text.lines().skip(1).any(|line| line.split_ascii_whitespace().rev().nth(1) != Some("0"))
+    let mut info = MaybeUninit::<libc::sysinfo>::zeroed();
+    // SAFETY: the buffer is a whole `sysinfo`.
+    let failed = unsafe { libc::sysinfo(info.as_mut_ptr()) } != 0;
+    // SAFETY: all-zero was valid before the call, and the call writes it whole.
+    let info = unsafe { info.assume_init() };
+    failed || info.totalswap != info.freeswap
 }
 
 /// Which of the pages from `start` on are in memory.
@@ -120,21 +116,4 @@ fn page_map(start: *mut u8, count: u32) -> Option<Vec<bool>> {
     read_whole(file, &mut bytes, start.addr() as u64 / PAGE_SIZE * 8)?;
     let (words, _) = bytes.as_chunks::<8>();
     Some(words.iter().map(|word| u64::from_ne_bytes(*word) & PRESENT_OR_SWAPPED != 0).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_used;
-
-    #[test]
-    fn swap_is_used_as_the_host_shows_it() {
-        const HEAD: &str = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n";
-        let used = |lines: &str| is_used(format!("{HEAD}{lines}").as_bytes());
-        assert!(!used(""));
-        assert!(!used("/dev/sda2                               partition\t1048572\t\t0\t\t-2\n"));
-        assert!(used("/dev/sda2                               partition\t1048572\t\t512\t\t-2\n"));
-        assert!(used("/a                                      file\t\t8\t\t0\t\t-2\n/b file 8 4 -3\n"));
-        // Cut off.
-        assert!(used("/dev/sda2"));
-    }
 }

@@ -11,7 +11,6 @@ mod task;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use system::host_loads;
 pub(crate) use task::process_of_directory;
 
 use super::pseudo::{

@@ -6,7 +6,6 @@ mod memory;
 mod network;
 mod time;
 
-pub(crate) use time::host_loads;
 pub(super) use time::ticks;
 
 use crate::errno::Errno;
