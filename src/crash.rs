@@ -6,13 +6,13 @@
 //! A monitor in its jail makes no folders: where there is none yet, it shows the report. Nor does it remove files: it has made room for a
 //! report before.
 
-use rustix::fs::{CWD, Mode, OFlags, RawDir, openat, unlink};
+use rustix::fs::{CWD, Mode, OFlags, RawDir, mkdir, openat, unlink};
 use rustix::io::Errno;
 use rustix::process::{getpid, getuid};
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::mem::MaybeUninit;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -160,7 +160,16 @@ fn ours(folder: PathBuf) -> io::Result<PathBuf> {
 }
 
 fn make(folder: PathBuf) -> io::Result<PathBuf> {
-    DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+    let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.is_dir();
+    let missing: Vec<_> = folder.ancestors().take_while(is_missing).collect();
+    for path in missing.into_iter().rev() {
+        // The standard library's way is a host call that a spare cannot make.
+        match mkdir(path, Mode::RWXU) {
+            // Somebody else may have been faster; what is no folder is found out when a report is written to it.
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
     Ok(folder)
 }
 
@@ -202,7 +211,7 @@ fn tidy(folder: &Path, kept: usize) {
     // Their times come first in the names.
     names.sort();
     for name in names.iter().rev().skip(kept) {
-        // The standard library's way is a host call that a spare need not be able to make.
+        // As for making folders.
         let _ = unlink(folder.join(name));
     }
 }
