@@ -1,7 +1,7 @@
 //! Who the program believes to be: the caller, or `--user` looked up in the sandbox's user database.
 
 use provider::config::User;
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 use std::io::Read;
 use std::path::Path;
@@ -41,7 +41,8 @@ fn database(root: &Path, path: &str) -> String {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let node = rustix::fs::openat2(&directory, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)?;
-        if FileType::from_raw_mode(rustix::fs::fstat(&node)?.st_mode) != FileType::RegularFile {
+        let kind = rustix::fs::statx(&node, "", AtFlags::EMPTY_PATH, StatxFlags::TYPE)?.stx_mode;
+        if FileType::from_raw_mode(kind.into()) != FileType::RegularFile {
             return Ok(String::new());
         }
         let file = rustix::fs::openat2(&directory, path, flags, Mode::empty(), resolve)?;

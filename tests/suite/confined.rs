@@ -429,20 +429,27 @@ fn check_says_what_this_host_has() {
 #[test]
 fn the_folder_of_crash_reports_is_there_before_the_monitor_is_confined() {
     need_kvm!();
-    let folder = scratch();
-    let reports = folder.path().join("state/crashes");
-    let command = Command::new(tool("true")).sandboxed(&["--require-jail".as_ref()]);
-    let command = command.env("PICOVISOR_CRASH_DIR", reports.to_str().unwrap());
-    let outcome = command.run();
-    assert_eq!((outcome.status, outcome.errors()), (0, String::new()));
-    assert_eq!(std::fs::read_dir(&reports).unwrap().count(), 0);
-    // And has room for one more report: the oldest go.
-    for number in 0..30 {
-        std::fs::write(reports.join(format!("crash-20260101T0000{number:02}Z-1.txt")), "").unwrap();
-    }
-    assert_eq!(command.run().status, 0);
-    assert_eq!(std::fs::read_dir(&reports).unwrap().count(), 19);
-    assert!(reports.join("crash-20260101T000029Z-1.txt").exists());
+    each_way(|way| {
+        let folder = scratch();
+        let reports = folder.path().join("state/crashes");
+        let run = || {
+            let command = Command::new(tool("true")).env("PICOVISOR_CRASH_DIR", reports.to_str().unwrap());
+            match way {
+                Way::Direct => command.sandboxed(&["--require-jail".as_ref()]).run(),
+                Way::Served(daemon) => daemon.serve(&command, &["--require-jail"]),
+            }
+        };
+        let outcome = run();
+        assert_eq!((outcome.status, outcome.errors()), (0, String::new()), "{way:?}");
+        assert_eq!(std::fs::read_dir(&reports).unwrap().count(), 0);
+        // And has room for one more report: the oldest go.
+        for number in 0..30 {
+            std::fs::write(reports.join(format!("crash-20260101T0000{number:02}Z-1.txt")), "").unwrap();
+        }
+        assert_eq!(run().status, 0);
+        assert_eq!(std::fs::read_dir(&reports).unwrap().count(), 19, "{way:?}");
+        assert!(reports.join("crash-20260101T000029Z-1.txt").exists());
+    });
 }
 
 #[test]
