@@ -4,6 +4,7 @@
 //! device that fails. Errors that only a wrong argument causes are left out, and so are calls that have none.
 
 use crate::Fault;
+use crate::look::Kind;
 use libc::c_long;
 
 /// A call and its arguments.
@@ -20,6 +21,8 @@ pub(crate) enum Extent {
     Bytes,
     /// Argument 2 counts the pieces that argument 1 points at.
     Pieces,
+    /// Argument 1 points at a message's header, which counts its pieces.
+    Message,
 }
 
 /// What can be done to a call.
@@ -53,6 +56,7 @@ macro_rules! calls {
     (@word $entry:ident interrupted) => { Entry { interrupted: true, ..$entry } };
     (@word $entry:ident bytes) => { Entry { short: Some(Extent::Bytes), ..$entry } };
     (@word $entry:ident pieces) => { Entry { short: Some(Extent::Pieces), ..$entry } };
+    (@word $entry:ident message) => { Entry { short: Some(Extent::Message), ..$entry } };
     (@word $entry:ident takes) => { Entry { takes: true, ..$entry } };
 }
 
@@ -68,6 +72,7 @@ const CALLS: &[Entry] = calls! {
     SYS_clone EAGAIN takes;
     SYS_clone3 EAGAIN takes;
     SYS_vfork EAGAIN takes;
+    SYS_execve ENOMEM;
     SYS_ioctl ENOMEM interrupted;
     SYS_futex - interrupted;
     SYS_openat EMFILE;
@@ -115,6 +120,7 @@ const CALLS: &[Entry] = calls! {
     SYS_dup3 EMFILE;
     SYS_pipe2 EMFILE;
     SYS_eventfd2 EMFILE;
+    SYS_signalfd4 EMFILE;
     SYS_timerfd_create EMFILE;
     SYS_epoll_create1 EMFILE;
     SYS_epoll_ctl ENOSPC;
@@ -125,12 +131,16 @@ const CALLS: &[Entry] = calls! {
     SYS_socketpair EMFILE;
     SYS_bind ENOMEM;
     SYS_listen ENOMEM;
-    SYS_connect ECONNREFUSED interrupted;
+    SYS_connect ECONNREFUSED;
     SYS_accept4 EMFILE interrupted;
-    SYS_sendmsg ENOBUFS interrupted;
-    SYS_recvmsg ENOMEM interrupted;
-    SYS_sendto ENOBUFS interrupted;
-    SYS_recvfrom ENOMEM interrupted;
+    SYS_sendmsg ENOBUFS interrupted message;
+    SYS_recvmsg ENOMEM interrupted message;
+    SYS_sendto ENOBUFS interrupted bytes;
+    SYS_recvfrom ENOMEM interrupted bytes;
+    SYS_getsockname ENOBUFS;
+    SYS_getpeername ENOBUFS;
+    SYS_getsockopt ENOBUFS;
+    SYS_setsockopt ENOBUFS;
     SYS_getrandom - interrupted;
     SYS_clock_nanosleep - interrupted;
     SYS_rt_sigtimedwait - interrupted;
@@ -177,26 +187,25 @@ impl Call {
         self.entry().map_or("another call", |entry| entry.name.trim_start_matches("SYS_"))
     }
 
-    /// What `fault` does to the call; `None`: that cannot happen to it. `is_stream` tells whether a descriptor is a file, a pipe or
-    /// a socket: others transfer all or nothing.
-    pub(crate) fn effect(&self, fault: Fault, is_stream: impl Fn(u64) -> bool) -> Option<Effect> {
+    /// What `fault` does to the call; `None`: that cannot happen to it. `kind` tells what a descriptor is.
+    pub(crate) fn effect(&self, fault: Fault, kind: impl Fn(u64) -> Kind) -> Option<Effect> {
         let entry = self.entry()?;
         let fails = |errno: i32| Effect::Returns(-i64::from(errno));
         match fault {
-            Fault::Refused => self.refusal(entry, is_stream),
+            Fault::Refused => self.refusal(entry, kind),
             Fault::Exhausted => (entry.takes && self.takes_more()).then(|| self.refused(entry.refused)),
             // A virtual CPU that is not entered has yet taken the registers that it was given: only KVM can do that.
-            Fault::Interrupted if self.number == libc::SYS_ioctl => self.runs().then_some(Effect::Signalled),
-            Fault::Interrupted => (entry.interrupted && self.may_wait(&is_stream)).then(|| fails(libc::EINTR)),
+            Fault::Interrupted if self.runs() => Some(Effect::Signalled),
+            Fault::Interrupted => (entry.interrupted && self.may_wait(kind)).then(|| fails(libc::EINTR)),
             Fault::Short => {
                 let extent = entry.short?;
-                let cuts = extent == Extent::Pieces || self.arguments[2] > 1;
-                (cuts && is_stream(self.arguments[0])).then_some(Effect::Cut(extent))
+                let cuts = extent != Extent::Bytes || self.arguments[2] > self.whole();
+                (cuts && kind(self.arguments[0]) == Kind::Stream).then_some(Effect::Cut(extent))
             }
         }
     }
 
-    fn refusal(&self, entry: &'static Entry, is_stream: impl Fn(u64) -> bool) -> Option<Effect> {
+    fn refusal(&self, entry: &'static Entry, kind: impl Fn(u64) -> Kind) -> Option<Effect> {
         let transfers = entry.short.is_some();
         match self.number {
             _ if entry.refused == 0 => None,
@@ -205,7 +214,9 @@ impl Call {
             libc::SYS_brk if self.arguments[0] == 0 => None,
             libc::SYS_close => Some(Effect::Answers(entry.refused)),
             // Counters and timers have no such errors.
-            _ if transfers && !is_stream(self.arguments[0]) => None,
+            _ if transfers && kind(self.arguments[0]) == Kind::Other => None,
+            // A terminal that has hung up.
+            _ if self.terminal_request().is_some() => Some(self.refused(libc::EIO)),
             // Taking memory away, and giving back what is a mapping's own, asks for none; advice that is about to free does not fail.
             libc::SYS_madvise if self.is_advice(&[libc::MADV_DONTNEED]) => None,
             libc::SYS_mprotect if self.arguments[2] == 0 => None,
@@ -238,17 +249,35 @@ impl Call {
         self.number == libc::SYS_ioctl && self.arguments[1] == KVM_RUN
     }
 
+    /// The number of a request to a terminal, if it is one.
+    fn terminal_request(&self) -> Option<u64> {
+        /// What the requests of terminals have as their type, and those of other descriptors that have it, too (asm-generic/ioctls.h).
+        const TYPE: u64 = 0x54;
+        const NOT_THEIRS: [u64; 5] = [0x1b, 0x21, 0x50, 0x51, 0x52];
+        let (kind, number) = (self.arguments[1] >> 8 & 0xff, self.arguments[1] & 0xff);
+        (self.number == libc::SYS_ioctl && kind == TYPE && !NOT_THEIRS.contains(&number)).then_some(number)
+    }
+
+    /// How many bytes are transferred at once or not at all: a socket takes a short message whole.
+    fn whole(&self) -> u64 {
+        if matches!(self.number, libc::SYS_sendto | libc::SYS_recvfrom) { 256 } else { 1 }
+    }
+
     /// Whether a signal may end the call.
-    fn may_wait(&self, is_stream: &impl Fn(u64) -> bool) -> bool {
+    fn may_wait(&self, kind: impl Fn(u64) -> Kind) -> bool {
+        /// FUTEX_WAIT and FUTEX_WAIT_BITSET.
         const WAITS: [u64; 2] = [0, 9];
+        /// TCSETSW, TCSETSF, TCSBRK, TCSETSW2 and TCSETSF2, which wait until all is printed.
+        const DRAINS: [u64; 5] = [3, 4, 9, 0x2c, 0x2d];
         match self.number {
+            libc::SYS_ioctl => self.terminal_request().is_some_and(|number| DRAINS.contains(&number)),
             libc::SYS_futex => WAITS.contains(&(self.arguments[1] & 0x7f)),
             libc::SYS_read
             | libc::SYS_write
             | libc::SYS_readv
             | libc::SYS_writev
             | libc::SYS_preadv2
-            | libc::SYS_pwritev2 => is_stream(self.arguments[0]),
+            | libc::SYS_pwritev2 => kind(self.arguments[0]) != Kind::Other,
             _ => true,
         }
     }

@@ -2,35 +2,20 @@
 //!
 //! All of it happens on the calling thread, which is the tracer of the program's threads and processes; several may trace at once.
 
-use crate::calls::{Call, Effect, Extent, numbers};
-use crate::{Fault, Injected, Plan};
-use libc::{c_int, c_uint, c_void, pid_t, user_regs_struct};
+use crate::calls::{Call, Effect, numbers};
+use crate::look::{descriptors, kind, process_of, threads};
+use crate::memory::{cut, registers, request, set_registers};
+use crate::{Ended, Fault, Injected, Plan};
+use libc::{c_int, c_uint, pid_t, user_regs_struct};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
+use std::marker::PhantomData;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-
-/// How a traced program ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
-    /// The exit status, or 128 + N after signal N.
-    pub status: i32,
-    /// It took longer than it was given, and was killed.
-    pub late: bool,
-    /// Calls that the fault could have been done to, up to the end.
-    pub counted: u64,
-    /// What was done, if the program came that far.
-    pub injected: Option<Injected>,
-    /// Descriptors that the first process had when it ended itself, with what they were.
-    pub descriptors: Vec<String>,
-    /// Threads that it had then.
-    pub threads: usize,
-    /// Processes of its that were still there when it was over.
-    pub left_behind: bool,
-}
 
 /// A signal that nobody handles or sends here. It interrupts a traced thread all the same, and goes no further.
 const UNHANDLED: c_int = libc::SIGURG;
@@ -43,88 +28,102 @@ const OPTIONS: c_int = libc::PTRACE_O_TRACESYSGOOD
     | libc::PTRACE_O_TRACESECCOMP
     | libc::PTRACE_O_EXITKILL;
 
-/// Runs `command` to its end under `plan`, for at most `limit`. It becomes the leader of a process group of its own.
-///
-/// # Errors
-/// It cannot be started or traced.
-pub fn trace(command: &mut Command, plan: Plan, limit: Duration) -> io::Result<(Child, Ended)> {
-    let filter = filter();
-    command.process_group(0);
-    // SAFETY: between fork and exec only system calls are made; the filter was made before.
-    unsafe {
-        command.pre_exec(move || {
-            request(libc::PTRACE_TRACEME, 0, 0, 0)?;
-            // The last thing before the program, which stops as it begins: until then nobody attends.
-            seccompiler::apply_filter(&filter).map_err(|_| io::ErrorKind::Unsupported.into())
-        });
-    }
-    let child = command.spawn()?;
-    let leader = pid_t::try_from(child.id()).map_err(io::Error::other)?;
-    let (done, watch) = mpsc::channel::<()>();
-    let watchdog = std::thread::spawn(move || {
-        let late = watch.recv_timeout(limit) == Err(RecvTimeoutError::Timeout);
-        if late {
-            end_group(leader);
-        }
-        late
-    });
-    let mut session = Session::new(leader, plan);
-    let outcome = session.attend();
-    drop(done);
-    session.ended.late = watchdog.join().unwrap_or_default();
-    session.ended.left_behind = end_group(leader);
-    outcome.map(|()| (child, session.ended))
+/// A program that was started, and stopped as it began.
+#[derive(Debug)]
+pub struct Traced {
+    child: Child,
+    plan: Option<Plan>,
+    /// Only the thread that has started it can trace it.
+    here: PhantomData<*const ()>,
 }
 
-/// Kills what is left of a process group; tells whether there was anything.
-fn end_group(leader: pid_t) -> bool {
-    // SAFETY: the call touches no memory of ours. The group's number is not another's: its leader was not waited for when there is
-    // anything left, or the group still exists.
-    unsafe { libc::kill(-leader, libc::SIGKILL) == 0 }
+impl Traced {
+    /// Starts `command`, which is to run under `plan`, or with nothing done to it. It becomes the leader of a process group of its own.
+    ///
+    /// # Errors
+    /// It cannot be started or traced.
+    pub fn start(command: &mut Command, plan: Option<Plan>) -> io::Result<Self> {
+        let filter = compile(filter());
+        command.process_group(0);
+        // SAFETY: between fork and exec only system calls are made; the filter was made before.
+        unsafe {
+            command.pre_exec(move || {
+                request(libc::PTRACE_TRACEME, 0, 0, 0)?;
+                // The last thing before the program, which stops as it begins: until then nobody attends.
+                seccompiler::apply_filter(&filter).map_err(|_| io::ErrorKind::Unsupported.into())
+            });
+        }
+        Ok(Self { child: command.spawn()?, plan, here: PhantomData })
+    }
+
+    /// The number of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Lets it run to its end and that of every process that it has started, for at most `limit`. The calling thread has no other
+    /// children meanwhile.
+    ///
+    /// # Errors
+    /// It cannot be traced.
+    pub fn attend(self, limit: Duration) -> io::Result<Ended> {
+        let leader = pid_t::try_from(self.child.id()).map_err(io::Error::other)?;
+        let (done, watch) = mpsc::channel::<()>();
+        let alive = Arc::new(Mutex::new(HashSet::new()));
+        let all = alive.clone();
+        let watchdog = std::thread::spawn(move || {
+            let late = watch.recv_timeout(limit) == Err(RecvTimeoutError::Timeout);
+            if late {
+                lock(&all).iter().for_each(|thread| end(*thread));
+            }
+            late
+        });
+        let mut session = Session::new(leader, self.plan, alive);
+        let outcome = session.attend();
+        drop(done);
+        session.ended.late = watchdog.join().unwrap_or_default();
+        // SAFETY: the call touches no memory of ours. The group's number is not another's if there is anything left of the group.
+        session.ended.left_behind = unsafe { libc::kill(-leader, libc::SIGKILL) == 0 };
+        outcome.map(|()| session.ended)
+    }
+}
+
+/// Lets `command` have the same standing as a program that is traced, with nobody to trace it: as many filters, and privileges that are
+/// gone for good.
+pub fn stand_alike(command: &mut Command) {
+    // No call is another than the others.
+    let (all, none) = (SeccompAction::Allow, SeccompAction::KillProcess);
+    let filter = compile(SeccompFilter::new(BTreeMap::new(), all, none, TargetArch::x86_64));
+    // SAFETY: between fork and exec only system calls are made; the filter was made before.
+    unsafe {
+        command.pre_exec(move || seccompiler::apply_filter(&filter).map_err(|_| io::ErrorKind::Unsupported.into()));
+    }
+}
+
+fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
+    what.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Kills the process of a thread.
+fn end(thread: pid_t) {
+    // SAFETY: the call touches no memory of ours. The thread was not waited for, so the number is its own.
+    unsafe { libc::kill(thread, libc::SIGKILL) };
 }
 
 /// The filter that stops the program at the calls of the table.
-fn filter() -> BpfProgram {
+fn filter() -> Result<SeccompFilter, seccompiler::BackendError> {
     let rules: BTreeMap<_, _> =
         numbers().chain([libc::SYS_sigaltstack, libc::SYS_exit_group]).map(|number| (number, vec![])).collect();
-    let filter = SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Trace(0), TargetArch::x86_64);
+    SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Trace(0), TargetArch::x86_64)
+}
+
+fn compile(filter: Result<SeccompFilter, seccompiler::BackendError>) -> BpfProgram {
     filter.and_then(BpfProgram::try_from).expect("a filter of whole calls has no conditions that could be wrong")
-}
-
-/// A ptrace request with plain numbers.
-fn request(what: c_uint, pid: pid_t, address: u64, data: u64) -> io::Result<i64> {
-    // SAFETY: the requests that are made by this function write nothing to memory of this process.
-    let result = unsafe { libc::ptrace(what, pid, address, data) };
-    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
-}
-
-fn registers(pid: pid_t) -> io::Result<user_regs_struct> {
-    // SAFETY: all bits zero is a value of a struct of numbers.
-    let mut registers: user_regs_struct = unsafe { std::mem::zeroed() };
-    let to: *mut user_regs_struct = &raw mut registers;
-    // SAFETY: the kernel writes one struct to where `to` points.
-    let result = unsafe { libc::ptrace(libc::PTRACE_GETREGS, pid, 0, to.cast::<c_void>()) };
-    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(registers) }
-}
-
-fn set_registers(pid: pid_t, registers: &user_regs_struct) -> io::Result<()> {
-    let from: *const user_regs_struct = registers;
-    // SAFETY: the kernel reads one struct from where `from` points.
-    let result = unsafe { libc::ptrace(libc::PTRACE_SETREGS, pid, 0, from.cast::<c_void>()) };
-    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-fn peek(pid: pid_t, address: u64) -> io::Result<u64> {
-    // SAFETY: the call touches no memory of ours; the C library returns the word.
-    let word = unsafe { libc::ptrace(libc::PTRACE_PEEKDATA, pid, address, 0) };
-    // -1 may be the word; then it is no length of a piece.
-    if word == -1 { Err(io::Error::last_os_error()) } else { Ok(word.cast_unsigned()) }
 }
 
 /// A call that was changed and is under way: what to put back when it returns.
 #[derive(Debug)]
 struct UnderWay {
-    thread: pid_t,
     arguments: user_regs_struct,
     /// An address and the word that stood there.
     word: Option<(u64, u64)>,
@@ -134,35 +133,28 @@ struct UnderWay {
 
 struct Session {
     leader: pid_t,
-    plan: Plan,
-    /// The program has begun: what was before is the dynamic loader's, and the language's runtime's.
-    begun: bool,
-    /// Threads that have stopped before.
-    known: HashSet<pid_t>,
-    under_way: Option<UnderWay>,
+    plan: Option<Plan>,
+    /// Processes that execute a program which has not begun: what is before is the dynamic loader's, and the language's runtime's.
+    loading: HashSet<pid_t>,
+    /// Threads that have stopped before, and have not been waited for.
+    alive: Arc<Mutex<HashSet<pid_t>>>,
+    /// By thread.
+    under_way: HashMap<pid_t, UnderWay>,
     ended: Ended,
 }
 
 impl Session {
-    fn new(leader: pid_t, plan: Plan) -> Self {
-        let ended = Ended {
-            status: -1,
-            late: false,
-            counted: 0,
-            injected: None,
-            descriptors: Vec::new(),
-            threads: 0,
-            left_behind: false,
-        };
-        Self { leader, plan, begun: false, known: HashSet::new(), under_way: None, ended }
+    fn new(leader: pid_t, plan: Option<Plan>, alive: Arc<Mutex<HashSet<pid_t>>>) -> Self {
+        Self { leader, plan, loading: HashSet::new(), alive, under_way: HashMap::new(), ended: Ended::new() }
     }
 
     /// Attends to the program until nothing of it is left.
     fn attend(&mut self) -> io::Result<()> {
         loop {
             let mut status = 0;
+            // All children, and not the group: a process may leave that.
             // SAFETY: `status` is a valid place for the status.
-            let pid = unsafe { libc::waitpid(-self.leader, &raw mut status, libc::__WALL | libc::__WNOTHREAD) };
+            let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::__WALL | libc::__WNOTHREAD) };
             if pid == -1 {
                 match io::Error::last_os_error() {
                     error if error.raw_os_error() == Some(libc::ECHILD) => return Ok(()),
@@ -176,7 +168,12 @@ impl Session {
                     Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
                     result => result?,
                 }
-            } else if pid == self.leader {
+                continue;
+            }
+            lock(&self.alive).remove(&pid);
+            self.loading.remove(&pid);
+            self.under_way.remove(&pid);
+            if pid == self.leader {
                 let by_signal = libc::WIFSIGNALED(status);
                 self.ended.status = if by_signal { 128 + libc::WTERMSIG(status) } else { libc::WEXITSTATUS(status) };
             }
@@ -185,9 +182,10 @@ impl Session {
 
     fn stopped(&mut self, pid: pid_t, status: c_int) -> io::Result<()> {
         let (signal, event) = (libc::WSTOPSIG(status), status >> 16);
-        let is_new = self.known.insert(pid);
+        let is_new = lock(&self.alive).insert(pid);
         if pid == self.leader && is_new {
             request(libc::PTRACE_SETOPTIONS, pid, 0, u64::from(OPTIONS.cast_unsigned()))?;
+            self.loading.insert(pid);
             return resume(pid, libc::PTRACE_CONT, 0);
         }
         if event == libc::PTRACE_EVENT_SECCOMP {
@@ -195,6 +193,9 @@ impl Session {
         }
         if signal == libc::SIGTRAP | 0x80 {
             return self.returns(pid);
+        }
+        if event == libc::PTRACE_EVENT_EXEC {
+            self.loading.insert(pid);
         }
         // The stop with which tracing of a new thread begins.
         let is_begin = is_new && signal == libc::SIGSTOP;
@@ -213,17 +214,10 @@ impl Session {
             }
             return resume(pid, libc::PTRACE_CONT, 0);
         }
-        if call.number == libc::SYS_sigaltstack {
-            // The last thing that Rust's runtime does before `main`.
-            self.begun |= arguments[0] != 0;
+        if self.is_loading(pid, &call) {
             return resume(pid, libc::PTRACE_CONT, 0);
         }
-        if !self.begun {
-            return resume(pid, libc::PTRACE_CONT, 0);
-        }
-        let is_stream = |fd| is_stream(pid, fd);
-        let effect = call.effect(self.plan.fault, is_stream).filter(|_| self.is_chosen());
-        let Some(effect) = effect else { return resume(pid, libc::PTRACE_CONT, 0) };
+        let Some(effect) = self.chosen(pid, &call) else { return resume(pid, libc::PTRACE_CONT, 0) };
         let errno = match effect {
             Effect::Returns(value) => i32::try_from(-value).unwrap_or(0),
             Effect::Answers(errno) => errno,
@@ -241,30 +235,53 @@ impl Session {
             return resume(pid, libc::PTRACE_CONT, 0);
         }
         if effect == Effect::Signalled {
-            signal(self.leader, pid, UNHANDLED)?;
+            signal(pid, UNHANDLED)?;
             return resume(pid, libc::PTRACE_CONT, 0);
         }
-        let mut call = UnderWay { thread: pid, arguments: regs, word: None, answer: None };
+        let mut call = UnderWay { arguments: regs, word: None, answer: None };
         match effect {
             Effect::Cut(extent) => call.word = cut(pid, &mut regs, extent)?,
             Effect::Answers(errno) => call.answer = Some(errno),
             Effect::AsksOnly | Effect::Returns(_) | Effect::Signalled => regs.rdi = 0,
         }
         set_registers(pid, &regs)?;
-        self.under_way = Some(call);
+        self.under_way.insert(pid, call);
         resume(pid, libc::PTRACE_SYSCALL, 0)
     }
 
-    /// Counts a call that something can be done to; tells whether it is to be.
-    fn is_chosen(&mut self) -> bool {
-        self.ended.counted += 1;
-        let Plan { fault, nth } = self.plan;
-        if fault == Fault::Exhausted { nth != 0 && self.ended.counted >= nth } else { self.ended.counted == nth }
+    /// Whether the call is still part of a program's start; the last call of that is.
+    fn is_loading(&mut self, pid: pid_t, call: &Call) -> bool {
+        if self.loading.is_empty() && call.number != libc::SYS_sigaltstack {
+            return false;
+        }
+        let Some(process) = process_of(pid) else { return true };
+        // The last thing that Rust's runtime does before `main`.
+        if call.number == libc::SYS_sigaltstack && call.arguments[0] != 0 {
+            self.loading.remove(&process);
+            return true;
+        }
+        call.number == libc::SYS_sigaltstack || self.loading.contains(&process)
+    }
+
+    /// Counts a call that something can be done to; answers what is to be done to it.
+    fn chosen(&mut self, pid: pid_t, call: &Call) -> Option<Effect> {
+        let kind = |fd| kind(pid, fd);
+        let Some(Plan { fault, nth }) = self.plan else {
+            for fault in Fault::ALL {
+                self.ended.places[fault as usize] += u64::from(call.effect(fault, kind).is_some());
+            }
+            return None;
+        };
+        let effect = call.effect(fault, kind)?;
+        let counted = &mut self.ended.places[fault as usize];
+        *counted += 1;
+        let is_due = if fault == Fault::Exhausted { *counted >= nth } else { *counted == nth };
+        is_due.then_some(effect)
     }
 
     /// A call that was changed has returned: its arguments are put back, as the kernel leaves them.
     fn returns(&mut self, pid: pid_t) -> io::Result<()> {
-        if let Some(call) = self.under_way.take_if(|call| call.thread == pid) {
+        if let Some(call) = self.under_way.remove(&pid) {
             let mut regs = registers(pid)?;
             (regs.rdi, regs.rsi, regs.rdx) = (call.arguments.rdi, call.arguments.rsi, call.arguments.rdx);
             if let Some(errno) = call.answer {
@@ -279,67 +296,13 @@ impl Session {
     }
 }
 
-/// Sends a signal to one thread of a process.
-fn signal(process: pid_t, thread: pid_t, number: c_int) -> io::Result<()> {
-    // SAFETY: the call touches no memory of ours.
-    let result = unsafe { libc::syscall(libc::SYS_tgkill, process, thread, number) };
+/// Sends a signal to one thread.
+fn signal(thread: pid_t, number: c_int) -> io::Result<()> {
+    // SAFETY: the call touches no memory of ours. The thread is stopped, so the number is its own.
+    let result = unsafe { libc::syscall(libc::SYS_tkill, thread, number) };
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 fn resume(pid: pid_t, how: c_uint, signal: c_int) -> io::Result<()> {
     request(how, pid, 0, u64::from(signal.cast_unsigned())).map(drop)
-}
-
-/// Halves what a call is to transfer; returns the word of the program's memory that was changed for that.
-fn cut(pid: pid_t, regs: &mut user_regs_struct, extent: Extent) -> io::Result<Option<(u64, u64)>> {
-    match extent {
-        Extent::Bytes => {
-            regs.rdx = regs.rdx.div_ceil(2);
-            Ok(None)
-        }
-        Extent::Pieces if regs.rdx > 1 => {
-            regs.rdx = 1;
-            Ok(None)
-        }
-        Extent::Pieces => {
-            // struct iovec: address, length.
-            let at = regs.rsi + 8;
-            let length = peek(pid, at)?;
-            request(libc::PTRACE_POKEDATA, pid, at, length.div_ceil(2))?;
-            Ok(Some((at, length)))
-        }
-    }
-}
-
-/// Whether a descriptor of the thread's is a file, a pipe or a socket.
-fn is_stream(pid: pid_t, fd: u64) -> bool {
-    let fd = fd & 0xffff_ffff;
-    std::fs::read_link(format!("/proc/{pid}/fd/{fd}")).is_ok_and(|target| {
-        let target = target.to_string_lossy();
-        target.starts_with('/') || target.starts_with("pipe:") || target.starts_with("socket:")
-    })
-}
-
-fn process_of(thread: pid_t) -> Option<pid_t> {
-    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
-    status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
-}
-
-/// The descriptors of a process, sorted, without the numbers that differ from run to run.
-fn descriptors(pid: pid_t) -> Vec<String> {
-    let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-    let targets = entries.filter_map(|entry| std::fs::read_link(entry.path()).ok());
-    let own = format!("/proc/{pid}/");
-    let numbered = [":[", "-vcpu:"];
-    let plain = |target: String| {
-        let end = numbered.iter().filter_map(|mark| target.find(mark)).min().unwrap_or(target.len());
-        target[..end].replace(&own, "/proc/self/")
-    };
-    let mut found: Vec<_> = targets.map(|target| plain(target.to_string_lossy().into_owned())).collect();
-    found.sort();
-    found
-}
-
-fn threads(pid: pid_t) -> usize {
-    std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
 }
