@@ -72,7 +72,6 @@ const CALLS: &[Entry] = calls! {
     SYS_clone EAGAIN takes;
     SYS_clone3 EAGAIN takes;
     SYS_vfork EAGAIN takes;
-    SYS_execve ENOMEM;
     SYS_ioctl ENOMEM interrupted;
     SYS_futex - interrupted;
     SYS_openat EMFILE;
