@@ -28,9 +28,10 @@ static void line(void) {
 static void key(void) {
     struct termios modes, keys, after;
     must(tcgetattr(0, &modes), "tcgetattr");
-    if (!(modes.c_lflag & ICANON) || !(modes.c_lflag & ECHO)) wrong("modes");
+    // The caller's terminal has no echo.
+    if (!(modes.c_lflag & ICANON) || modes.c_lflag & ECHO) wrong("modes");
     keys = modes;
-    keys.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
+    keys.c_lflag &= ~(tcflag_t)ICANON;
     must(tcsetattr(0, TCSADRAIN, &keys), "tcsetattr");
     say("key? ");
     char typed;

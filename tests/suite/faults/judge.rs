@@ -7,6 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What the program's C library says when it fails before `main`.
 const LIBRARY: [&str; 2] = ["error while loading shared libraries", "Fatal glibc error"];
 
+/// What is wrong with a run that has descriptors which others have not.
+pub(super) const KEPT: &str = "it kept descriptors";
+
 /// How a run ended that is as it should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Class {
@@ -39,10 +42,12 @@ impl Usual {
         Self { descriptors, lines }
     }
 
-    /// What a run has more. A virtual CPU belongs to a thread, of which there may be more or fewer.
+    /// What a run has more. A virtual CPU belongs to a thread, of which there may be more or fewer; and nobody waits until the memory
+    /// of the program's last process is gone, which its file is in.
     fn exceeded(&self, ended: &Ended) -> Vec<String> {
         let most = |name: &str| match name {
             MACHINE => ended.threads + 3,
+            _ if name.starts_with(env!("CARGO_TARGET_TMPDIR")) => 1,
             _ => self.descriptors.get(&(has_machine(ended), name.to_owned())).copied().unwrap_or(0),
         };
         let over = |(name, count): (&str, usize)| (count > most(name)).then(|| format!("{count} × {name}"));
@@ -69,7 +74,9 @@ fn kinds(descriptors: &[String]) -> BTreeMap<&str, usize> {
 pub(super) fn judge(scene: &dyn Scene, run: &Run, fault: Option<Fault>, usual: &Usual) -> Result<Class, String> {
     let wrong = |why: &str| {
         let Run { ended, out, errors, .. } = run;
-        Err(format!("{why}: status {}, {:x?}\nit printed: {out:?}\nand said: {errors}", ended.status, ended.injected))
+        let end = out.lines().next_back().unwrap_or_default();
+        let printed = format!("{} bytes, the last line {end:?}", out.len());
+        Err(format!("{why}: status {}, {:x?}\nit printed {printed}\nand said: {errors}", ended.status, ended.injected))
     };
     let output = scene.output();
     if run.ended.late {
@@ -100,7 +107,7 @@ pub(super) fn judge(scene: &dyn Scene, run: &Run, fault: Option<Fault>, usual: &
             }
             let extra = usual.exceeded(&run.ended);
             if !extra.is_empty() {
-                return wrong(&format!("it kept descriptors: {extra:?}"));
+                return wrong(&format!("{KEPT}: {extra:?}"));
             }
             Ok(Class::Unharmed)
         }

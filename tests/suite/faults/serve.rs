@@ -183,7 +183,8 @@ impl Served {
         drop(command);
         let (out, mut errors) = std::thread::scope(|scope| {
             let out = scope.spawn(|| listen(&out_reader, |_| {}));
-            (listen(&err_reader, |_| {}), out.join().unwrap())
+            let errors = listen(&err_reader, |_| {});
+            (out.join().unwrap(), errors)
         });
         let process = process(child.id()).expect("it was not waited for");
         if !is_ready(&process, Instant::now() + GRACE) {

@@ -74,9 +74,12 @@ impl Stage {
     /// What a run came to.
     pub(super) fn end(&self, mut ended: Ended, out: Heard, errors: Heard) -> Run {
         ended.late |= out.is_late || errors.is_late;
-        // Its name is this run's own.
+        // Their names are this run's own.
         for descriptor in &mut ended.descriptors {
             *descriptor = descriptor.replace(&*self.folder.path().to_string_lossy(), "FOLDER");
+            if descriptor.starts_with("/dev/pts/") {
+                *descriptor = "TERMINAL".to_owned();
+            }
         }
         Run { ended, out: out.text, errors: errors.text, left: self.left() }
     }

@@ -5,7 +5,7 @@ use super::{Left, Run, Scene};
 use crate::harness::{Link, picovisor, program};
 use faults::{Plan, Traced};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
+use rustix::termios::{LocalModes, OptionalActions, Winsize, tcgetattr, tcsetattr, tcsetwinsize};
 use std::fmt::Write;
 use std::os::fd::OwnedFd;
 
@@ -19,9 +19,8 @@ impl Scene for Terminal {
         "a terminal"
     }
 
-    /// With what the terminal echoes.
     fn output(&self) -> String {
-        let mut text = "name? Ada Lovelace\r\nhello Ada Lovelace\r\nkey? \r\n".to_owned();
+        let mut text = "name? hello Ada Lovelace\r\nkey? \r\n".to_owned();
         for number in 0..300 {
             let _ = write!(text, "line {number} of a text that is longer than a piece\r\n");
         }
@@ -80,6 +79,10 @@ fn terminal() -> (OwnedFd, OwnedFd) {
     let name = ptsname(&outside, Vec::new()).unwrap();
     let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::CLOEXEC;
     let inside = rustix::fs::open(name, flags, rustix::fs::Mode::empty()).unwrap();
+    // If the monitor has given up when the line is typed, the echo would be this terminal's, and no output.
+    let mut modes = tcgetattr(&inside).unwrap();
+    modes.local_modes -= LocalModes::ECHO;
+    tcsetattr(&inside, OptionalActions::Now, &modes).unwrap();
     tcsetwinsize(&inside, Winsize { ws_row: 33, ws_col: 101, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
     (outside, inside)
 }
