@@ -289,6 +289,7 @@ pub(crate) const RULES: &[Rule] = rules! {
     SYS_setsockopt Any, "sockets of programs", HostNetwork;
     // What else takes a caller's place.
     SYS_fchdir Any, "the caller's folder", Ahead;
+    SYS_mkdir Any, "the folder that the caller has named for crash reports", Ahead;
     SYS_umask Any, "the caller's umask", Ahead;
     SYS_sched_getattr Any, "the caller's priority", Ahead;
     SYS_setpriority Any, "the caller's priority", Ahead;
