@@ -120,7 +120,12 @@ impl Caller {
                 Err(Refusal::Failed(Failure::ours("a monitor of picovisor serve was too late")))
             }
             Ok(Some(Notice::Declined(reason))) => Err(Refusal::Direct(reason.text())),
-            _ => Err(Refusal::Free),
+            // It is gone, and has said nothing before.
+            Ok(Some(_)) | Err(Errno::PIPE) => Err(Refusal::Free),
+            // Whether it runs the program is not known, and nobody else may run it as well.
+            Ok(None) | Err(_) => {
+                Err(Refusal::Failed(Failure::ours("the answer of a monitor of picovisor serve cannot be read")))
+            }
         }
     }
 }
@@ -139,6 +144,11 @@ impl Served {
                 // Whoever lets this process go on lets the program do so: that signal is passed on like others.
                 Ok(Some(Notice::Stopped)) => stop_with_it(),
                 Ok(None) => {}
+                Err(error) if error != Errno::PIPE => {
+                    return Err(Failure::ours(format_args!(
+                        "the monitor that runs the program cannot be heard: {error}"
+                    )));
+                }
                 Ok(Some(_)) | Err(_) => {
                     return Err(Failure::ours("the monitor that ran the program has ended unexpectedly"));
                 }
