@@ -214,8 +214,9 @@ impl Process {
         let mut byte = [0];
         match recv(&self.socket, &mut byte[..], RecvFlags::DONTWAIT) {
             Ok((1.., _)) => Heard::Said(byte[0]),
-            Err(Errno::AGAIN | Errno::INTR) => Heard::Nothing,
-            Ok(_) | Err(_) => Heard::Ended,
+            Ok(_) | Err(Errno::CONNRESET) => Heard::Ended,
+            // What is not known to have ended must not be waited for.
+            Err(_) => Heard::Nothing,
         }
     }
 
