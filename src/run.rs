@@ -204,11 +204,10 @@ fn attend(options: &RunOptions, ready: Ready, terminal: &Arc<TerminalModes>) -> 
         (None, None) => stop_with_it(),
     });
     let timed_out = timed_out.load(Ordering::Relaxed);
-    if let Some(console) = console {
-        console.finish();
-    } else if !matches!(end, SandboxEnd::Exited(_)) {
+    if console.is_none() && !matches!(end, SandboxEnd::Exited(_)) {
         terminal.restore();
     }
+    let printed = console.map_or(Ok(()), Console::finish);
     if options.watching.verbose {
         report::print(&sandbox, &monitor.host, started);
     }
@@ -217,7 +216,7 @@ fn attend(options: &RunOptions, ready: Ready, terminal: &Arc<TerminalModes>) -> 
         SandboxEnd::Signaled(_) if timed_out => {
             Err(Failure::with_status(TIMED_OUT, format_args!("ended after {timeout:?} (--timeout)")))
         }
-        SandboxEnd::Exited(code) => Ok(code),
+        SandboxEnd::Exited(code) => printed.map(|()| code),
         SandboxEnd::Signaled(signal) => Ok(u8::try_from(128 + signal).unwrap_or(u8::MAX)),
         SandboxEnd::Failed => Err(Failure::ours("the sandbox could not go on; PICOVISOR_LOG=error shows why")),
     };

@@ -4,9 +4,10 @@ mod keeper;
 
 use provider::OutsideEnd;
 use provider::config::TerminalSize;
+use rustix::io::Errno;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use std::io::{Stdin, stdin};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use vmm::threads::{HostThreads, Owner};
 
@@ -133,6 +134,8 @@ pub(crate) struct Console {
     printer: JoinHandle<()>,
     /// Held while something is printed, and while the terminal is not in our modes.
     printing: Arc<Mutex<()>>,
+    /// Why not everything could be printed.
+    lost: Arc<OnceLock<Errno>>,
     /// Until the modes are back. None where it could not be started.
     _keeper: Option<Keeper>,
 }
@@ -155,9 +158,11 @@ impl Console {
         let source = Arc::clone(outside);
         let printing = Arc::new(Mutex::new(()));
         let turns = Arc::clone(&printing);
-        let print = move || print_all(&source, &turns);
+        let lost = Arc::new(OnceLock::new());
+        let losing = Arc::clone(&lost);
+        let print = move || print_all(&source, &turns, &losing);
         let printer = threads.spawn("screen", STACK, Owner::System, print).map_err(failed)?;
-        Ok(Self { outside: Arc::clone(outside), modes: Arc::clone(modes), printer, printing, _keeper: keeper })
+        Ok(Self { outside: Arc::clone(outside), modes: Arc::clone(modes), printer, printing, lost, _keeper: keeper })
     }
 
     /// Steps aside while the job is stopped, and comes back after `stop` returns. What was printed before comes before: an editor
@@ -173,12 +178,14 @@ impl Console {
         self.outside.resize(self.modes.size());
     }
 
-    /// Prints what is left, and puts the modes back.
-    pub(crate) fn finish(self) {
+    /// Prints what is left, and puts the modes back. Fails if something could not be printed.
+    pub(crate) fn finish(self) -> Result<(), Failure> {
         self.outside.finish();
         // It cannot panic: the process would have ended.
         let _ = self.printer.join();
         self.modes.restore();
+        let lost = |error: &Errno| Failure::ours(format_args!("standard output: {}", plain(&(*error).into())));
+        self.lost.get().map_or(Ok(()), |error| Err(lost(error)))
     }
 }
 
@@ -189,15 +196,16 @@ fn type_all(outside: &OutsideEnd) {
         match rustix::io::read(stdin(), &mut bytes) {
             Ok(0) => break,
             Ok(count) => outside.type_in(&bytes[..count]),
-            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
+            Err(Errno::INTR | Errno::AGAIN) => {}
             Err(_) => break,
         }
     }
     outside.hang_up();
 }
 
-/// Prints what comes from inside, until the sandbox has ended. A reader that left early is no failure.
-fn print_all(outside: &OutsideEnd, printing: &Mutex<()>) {
+/// Prints what comes from inside, until the sandbox has ended. A reader that left early is no failure; where nothing can be printed for
+/// another reason the terminal is as good as gone, and programs are told so.
+fn print_all(outside: &OutsideEnd, printing: &Mutex<()>, lost: &OnceLock<Errno>) {
     let out = std::io::stdout();
     while let Some(bytes) = outside.take_printed() {
         let _turn = printing.lock();
@@ -205,9 +213,14 @@ fn print_all(outside: &OutsideEnd, printing: &Mutex<()>) {
         while !rest.is_empty() {
             match rustix::io::write(&out, rest) {
                 Ok(count) => rest = &rest[count..],
-                Err(rustix::io::Errno::INTR) => {}
+                Err(Errno::INTR) => {}
                 // Goes on taking, so that nobody inside waits for room.
-                Err(_) => break,
+                Err(error) => {
+                    if error != Errno::PIPE && lost.set(error).is_ok() {
+                        outside.hang_up();
+                    }
+                    break;
+                }
             }
         }
     }
