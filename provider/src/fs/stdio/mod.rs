@@ -12,7 +12,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use stream::{HostStream, StreamKind};
+pub(crate) use stream::{HostStream, StreamKind, ready_now};
 
 use super::tty::{Attributes, Terminal};
 use super::{Fd, FileKind, LastLink, Location, NewNode, OpenFile, OpenFlags, dev, host};

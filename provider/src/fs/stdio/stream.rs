@@ -6,7 +6,7 @@
 use crate::errno::Errno;
 use crate::fs::{Ready, Sink, Source};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::{ReadWriteFlags, pwritev2};
+use rustix::io::{ReadWriteFlags, pwritev2, retry_on_intr};
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -66,7 +66,7 @@ impl HostStream {
 
     /// What it is ready for now.
     pub(crate) fn ready(&self) -> Ready {
-        poll_now(self.fd(), PollFlags::all())
+        ready_now(self.fd())
     }
 
     /// Tells whether the host certainly does not make a thread that writes wait.
@@ -83,7 +83,7 @@ impl HostStream {
         if to.remaining() == 0 && self.kind != StreamKind::Socket {
             return Ok(0);
         }
-        if poll_now(self.fd(), PollFlags::IN).is_empty() {
+        if poll_now(self.fd(), PollFlags::IN).is_none_or(|ready| ready.is_empty()) {
             return Err(Errno::EAGAIN);
         }
         interruptible(to.fill_from_host(self.fd(), None))
@@ -132,7 +132,7 @@ impl HostStream {
                 }
             }
         }
-        if poll_now(self.fd(), PollFlags::OUT).is_empty() {
+        if poll_now(self.fd(), PollFlags::OUT).is_none_or(|ready| ready.is_empty()) {
             return Err(Errno::EAGAIN);
         }
         let sure = bytes.len().min(SURE);
@@ -140,15 +140,21 @@ impl HostStream {
     }
 }
 
-/// Asks the host what a descriptor is ready for, without waiting.
-fn poll_now(fd: BorrowedFd<'_>, interest: PollFlags) -> Ready {
+/// What a host descriptor is ready for now.
+///
+/// Where the host has no memory to say so it is taken for ready to read and write: who tries finds out, but who takes it for not ready may
+/// wait for a change that has been.
+pub(crate) fn ready_now(fd: BorrowedFd<'_>) -> Ready {
+    poll_now(fd, PollFlags::all()).unwrap_or(Ready::IN | Ready::OUT)
+}
+
+/// Asks the host what a descriptor is ready for, without waiting; `None` if the host cannot say.
+fn poll_now(fd: BorrowedFd<'_>, interest: PollFlags) -> Option<Ready> {
     let mut polled = [PollFd::from_borrowed_fd(fd, interest)];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    match poll(&mut polled, Some(&now)) {
-        Ok(_) => Ready::from_bits_truncate(u32::from(polled[0].revents().bits())),
-        // Only EINTR, ENOMEM and the like: nothing is known, so nothing is ready.
-        Err(_) => Ready::empty(),
-    }
+    // A kick ends even a poll that does not wait.
+    retry_on_intr(|| poll(&mut polled, Some(&now))).ok()?;
+    Some(Ready::from_bits_truncate(u32::from(polled[0].revents().bits())))
 }
 
 /// A host call that a kick ended is to be made again, by the one place that looks for signals first.

@@ -11,12 +11,12 @@ use super::inet::check_type;
 use super::socket::{Incoming, MessageFlags, Outgoing, Received, Shutdown, Socket};
 use super::{Address, Common, Kind, interface};
 use crate::errno::Errno;
+use crate::fs::stdio::ready_now;
 use crate::fs::{Ready, WaitSource};
 use crate::task::CurrentTask;
 use crate::user::UserOut;
 use linux_raw_sys::ioctl::FIONREAD;
 use linux_raw_sys::net::{AF_INET, AF_INET6, AF_UNSPEC, MSG_TRUNC};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrAny, SocketFlags, SocketType, acceptfrom_with, ipproto,
 };
@@ -74,16 +74,6 @@ impl HostSocket {
     fn show(&self, address: SocketAddrAny) -> Result<Address, Errno> {
         let address = SocketAddr::try_from(address).map_err(|_| Errno::EAFNOSUPPORT)?;
         Ok(encode(address, self.common.family))
-    }
-
-    /// What the host says of the descriptor now.
-    fn poll(&self, interest: PollFlags) -> Ready {
-        let mut polled = [PollFd::from_borrowed_fd(self.fd.as_fd(), interest)];
-        match poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
-            Ok(_) => Ready::from_bits_truncate(u32::from(polled[0].revents().bits())),
-            // Only EINTR, ENOMEM and the like: nothing is known, so nothing is ready.
-            Err(_) => Ready::empty(),
-        }
     }
 }
 
@@ -214,7 +204,7 @@ impl Socket for HostSocket {
     }
 
     fn ready(&self) -> Ready {
-        self.poll(PollFlags::all())
+        ready_now(self.fd.as_fd())
     }
 
     fn wait_source(&self) -> WaitSource<'_> {
