@@ -49,11 +49,10 @@ int main(void) {
     window();
     line();
     key();
-    char text[64];
-    for (int i = 0; i < 300; i++) {
-        snprintf(text, sizeof text, "line %d of a text that is longer than a piece\n", i);
-        say(text);
-    }
+    static char text[300 * 64];
+    size_t length = 0;
+    for (int i = 0; i < 300; i++) length += (size_t)sprintf(text + length, "line %d of a text that is longer than a piece\n", i);
+    put(1, text, length, "write of the text");
     say("done\n");
     return 0;
 }
