@@ -209,7 +209,8 @@ fn print_all(outside: &OutsideEnd, printing: &Mutex<()>, lost: &OnceLock<Errno>)
     let out = std::io::stdout();
     while let Some(bytes) = outside.take_printed() {
         let _turn = printing.lock();
-        let mut rest = &bytes[..];
+        // What was printed is a beginning, with nothing missing in between.
+        let mut rest = if lost.get().is_none() { &bytes[..] } else { &[] };
         while !rest.is_empty() {
             match rustix::io::write(&out, rest) {
                 Ok(count) => rest = &rest[count..],

@@ -114,18 +114,22 @@ impl Caller {
             // From now on it cannot say that it does.
             let _ = shutdown(socket, Shutdown::Both);
         }
-        match Notice::take(socket) {
-            Ok(Some(Notice::Accepted)) if !late => Ok(Served { signals: self.signals }),
-            Ok(Some(Notice::Accepted)) => {
-                Err(Refusal::Failed(Failure::ours("a monitor of picovisor serve was too late")))
+        // Something has come, if only the end: nothing to read is a signal's doing.
+        let answer = loop {
+            match Notice::take(socket) {
+                Ok(None) => {}
+                Ok(Some(notice)) => break Ok(notice),
+                Err(error) => break Err(error),
             }
-            Ok(Some(Notice::Declined(reason))) => Err(Refusal::Direct(reason.text())),
+        };
+        match answer {
+            Ok(Notice::Accepted) if !late => Ok(Served { signals: self.signals }),
+            Ok(Notice::Accepted) => Err(Refusal::Failed(Failure::ours("a monitor of picovisor serve was too late"))),
+            Ok(Notice::Declined(reason)) => Err(Refusal::Direct(reason.text())),
             // It is gone, and has said nothing before.
-            Ok(Some(_)) | Err(Errno::PIPE) => Err(Refusal::Free),
+            Ok(_) | Err(Errno::PIPE) => Err(Refusal::Free),
             // Whether it runs the program is not known, and nobody else may run it as well.
-            Ok(None) | Err(_) => {
-                Err(Refusal::Failed(Failure::ours("the answer of a monitor of picovisor serve cannot be read")))
-            }
+            Err(_) => Err(Refusal::Failed(Failure::ours("the answer of a monitor of picovisor serve cannot be read"))),
         }
     }
 }

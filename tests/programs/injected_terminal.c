@@ -16,6 +16,11 @@ static void window(void) {
 
 static void line(void) {
     char text[64];
+    struct termios modes;
+    must(tcgetattr(0, &modes), "tcgetattr");
+    // As the caller's terminal has it; one that could not be asked may have an echo.
+    modes.c_lflag &= ~(tcflag_t)ECHO;
+    must(tcsetattr(0, TCSADRAIN, &modes), "tcsetattr");
     say("name? ");
     int count = must((int)read(0, text, sizeof text - 1), "read of the line");
     if (count == 0) fail("read of the line: end");
@@ -28,7 +33,6 @@ static void line(void) {
 static void key(void) {
     struct termios modes, keys, after;
     must(tcgetattr(0, &modes), "tcgetattr");
-    // The caller's terminal has no echo.
     if (!(modes.c_lflag & ICANON) || modes.c_lflag & ECHO) wrong("modes");
     keys = modes;
     keys.c_lflag &= ~(tcflag_t)ICANON;
