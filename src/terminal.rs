@@ -4,7 +4,7 @@ mod keeper;
 
 use provider::OutsideEnd;
 use provider::config::TerminalSize;
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use std::io::{Stdin, stdin};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -65,7 +65,7 @@ impl TerminalModes {
             // A background job that changed nothing must not be stopped by SIGTTOU for it, and a terminal that hung up
             // has no modes to restore: only a difference is written, and failure has no one to go to.
             if tcgetattr(stdin).is_ok_and(|now| !same(&now, modes)) {
-                let _ = tcsetattr(stdin, OptionalActions::Drain, modes);
+                let _ = retry_on_intr(|| tcsetattr(stdin, OptionalActions::Drain, modes));
             }
         }
         *TO_RESTORE.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -90,7 +90,8 @@ impl TerminalModes {
     /// Gives the terminal other modes, from which a panic restores it.
     fn change(&self, stdin: &Stdin, old: &Termios, new: &Termios) -> Result<(), Failure> {
         *TO_RESTORE.lock().unwrap_or_else(PoisonError::into_inner) = Some(old.clone());
-        let changed = tcsetattr(stdin, OptionalActions::Drain, new);
+        // It waits until all is printed, and a signal may end the wait.
+        let changed = retry_on_intr(|| tcsetattr(stdin, OptionalActions::Drain, new));
         changed.map_err(|error| Failure::ours(format_args!("the terminal: {}", plain(&error.into()))))
     }
 

@@ -43,6 +43,14 @@ pub trait Source {
     fn drain_to_object(&mut self, object: &MemoryObject, offset: u64) -> Result<usize, Errno>;
 }
 
+/// Makes room for as many bytes as a program has asked to move at once; `ENOMEM` if the host has none.
+pub(crate) fn buffer(len: usize) -> Result<Vec<u8>, Errno> {
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(len).map_err(|_| Errno::ENOMEM)?;
+    bytes.resize(len, 0);
+    Ok(bytes)
+}
+
 /// A sink in the monitor's memory: for program images, links between files, tests.
 #[derive(Debug)]
 pub struct BufferSink<'a> {

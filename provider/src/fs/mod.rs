@@ -14,7 +14,7 @@ pub(crate) mod eventfd;
 mod fd;
 mod hiding;
 mod host;
-mod io;
+pub(crate) mod io;
 mod leases;
 pub(crate) mod link;
 mod location;

@@ -4,6 +4,7 @@
 //! asks the host whether it would block. Where another process takes the data in between, a read blocks in the host; a kick ends it.
 
 use crate::errno::Errno;
+use crate::fs::io::buffer;
 use crate::fs::{Ready, Sink, Source};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{ReadWriteFlags, pwritev2, retry_on_intr};
@@ -92,7 +93,7 @@ impl HostStream {
     /// Writes all that the stream takes now; `EAGAIN` if that is nothing.
     pub(crate) fn write(&self, from: &mut dyn Source) -> Result<usize, Errno> {
         let piece = if self.kind == StreamKind::Socket { DATAGRAM } else { PIECE };
-        let mut bytes = vec![0; piece.min(from.remaining())];
+        let mut bytes = buffer(piece.min(from.remaining()))?;
         let mut done = 0;
         loop {
             let wanted = bytes.len().min(from.remaining());

@@ -11,6 +11,7 @@ use super::inet::check_type;
 use super::socket::{Incoming, MessageFlags, Outgoing, Received, Shutdown, Socket};
 use super::{Address, Common, Kind, interface};
 use crate::errno::Errno;
+use crate::fs::io::buffer;
 use crate::fs::stdio::ready_now;
 use crate::fs::{Ready, WaitSource};
 use crate::task::CurrentTask;
@@ -119,7 +120,7 @@ impl Socket for HostSocket {
         if self.common.kind == Kind::Datagram && len > DATAGRAM {
             return Err(Errno::EMSGSIZE);
         }
-        let mut bytes = vec![0; len.min(PIECE)];
+        let mut bytes = buffer(len.min(PIECE))?;
         let got = if bytes.is_empty() { 0 } else { message.data.peek(&mut bytes)? };
         if self.common.kind == Kind::Datagram && got < len {
             return Err(Errno::EFAULT);
@@ -153,7 +154,7 @@ impl Socket for HostSocket {
             return Ok(Received { len, ..Received::default() });
         }
         let most = if self.is_stream() { PIECE } else { DATAGRAM };
-        let mut bytes = vec![0; message.data.remaining().min(most)];
+        let mut bytes = buffer(message.data.remaining().min(most))?;
         let mut flags = RecvFlags::DONTWAIT;
         flags.set(RecvFlags::OOB, message.flags.contains(MessageFlags::OOB));
         flags.set(RecvFlags::PEEK, message.flags.contains(MessageFlags::PEEK));
