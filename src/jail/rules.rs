@@ -225,7 +225,7 @@ pub(crate) const RULES: &[Rule] = rules! {
     SYS_lseek Any, "files, and their holes";
     SYS_sendfile Any, "copies between files", Writable;
     SYS_copy_file_range Any, "as above", Writable, Output;
-    SYS_fallocate Any, "granted files", Writable;
+    SYS_fallocate Any, "files";
     SYS_ftruncate Any, "files";
     SYS_fsync Any, "files";
     SYS_fdatasync Any, "files", Writable;
@@ -289,7 +289,6 @@ pub(crate) const RULES: &[Rule] = rules! {
     SYS_setsockopt Any, "sockets of programs", HostNetwork;
     // What else takes a caller's place.
     SYS_fchdir Any, "the caller's folder", Ahead;
-    SYS_mkdir Any, "the folder that the caller has named for crash reports", Ahead;
     SYS_umask Any, "the caller's umask", Ahead;
     SYS_sched_getattr Any, "the caller's priority", Ahead;
     SYS_setpriority Any, "the caller's priority", Ahead;

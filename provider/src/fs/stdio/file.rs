@@ -7,7 +7,7 @@ use crate::task::CurrentTask;
 use crate::user::UserOut;
 use linux_raw_sys::general::{SEEK_CUR, SEEK_DATA, SEEK_END, SEEK_SET};
 use linux_raw_sys::ioctl::FIONREAD;
-use rustix::fs::{SeekFrom, fsync};
+use rustix::fs::{FallocateFlags, SeekFrom, fallocate, fsync};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use vmm::addr::UserAddr;
@@ -61,8 +61,7 @@ pub(super) enum Position {
     Own,
 }
 
-/// An open regular file. It has no fallocate(2), as many file systems have not: posix_fallocate(3) writes, then, and a sandbox that was
-/// granted no folder need not be able to make that host call.
+/// An open regular file.
 #[derive(Debug)]
 pub(super) struct RegularFile {
     host: Arc<HostRegular>,
@@ -107,6 +106,10 @@ impl File for RegularFile {
 
     fn set_size(&self, size: u64) -> Result<(), Errno> {
         self.host.set_size(size)
+    }
+
+    fn allocate(&self, mode: u32, offset: u64, len: u64) -> Result<(), Errno> {
+        Ok(fallocate(self.host.fd(), FallocateFlags::from_bits_retain(mode), offset, len)?)
     }
 
     fn host_fd(&self) -> Option<BorrowedFd<'_>> {
