@@ -22,7 +22,7 @@ impl Scene for Terminal {
     fn output(&self) -> String {
         let mut text = "name? hello Ada Lovelace\nkey? \n".to_owned();
         for number in 0..300 {
-            let _ = write!(text, "line {number} of a text that is longer than a piece\n");
+            let _ = writeln!(text, "line {number} of a text that is longer than a piece");
         }
         text + "done\n"
     }
