@@ -4,9 +4,11 @@ mod keeper;
 
 use provider::OutsideEnd;
 use provider::config::TerminalSize;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use std::io::{Stdin, stdin};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use vmm::threads::{HostThreads, Owner};
@@ -197,11 +199,18 @@ fn type_all(outside: &OutsideEnd) {
         match rustix::io::read(stdin(), &mut bytes) {
             Ok(0) => break,
             Ok(count) => outside.type_in(&bytes[..count]),
-            Err(Errno::INTR | Errno::AGAIN) => {}
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => wait(&stdin(), PollFlags::IN),
             Err(_) => break,
         }
     }
     outside.hang_up();
+}
+
+/// Waits for a descriptor that somebody who shares it has made non-blocking.
+fn wait(descriptor: &impl AsFd, interest: PollFlags) {
+    // Whatever ends it, the transfer is tried again.
+    let _ = poll(&mut [PollFd::new(descriptor, interest)], None);
 }
 
 /// Prints what comes from inside, until the sandbox has ended. A reader that left early is no failure; where nothing can be printed for
@@ -216,6 +225,7 @@ fn print_all(outside: &OutsideEnd, printing: &Mutex<()>, lost: &OnceLock<Errno>)
             match rustix::io::write(&out, rest) {
                 Ok(count) => rest = &rest[count..],
                 Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => wait(&out, PollFlags::OUT),
                 // Goes on taking, so that nobody inside waits for room.
                 Err(error) => {
                     if error != Errno::PIPE && lost.set(error).is_ok() {

@@ -58,7 +58,7 @@ pub(super) const KINDS: &[Kind] = &[
     // Checks what is protected.
     Kind { threads: &["integrity"], calls: &[libc::SYS_mseal, libc::SYS_preadv2] },
     // Carry bytes between a terminal and the sandbox.
-    Kind { threads: &["keyboard", "screen", "exec-keyboard", "exec-screen"], calls: &[] },
+    Kind { threads: &["keyboard", "screen", "exec-keyboard", "exec-screen"], calls: &[libc::SYS_ppoll] },
 ];
 
 /// The kind of a thread; `None` for those that may do what the monitor may.

@@ -5,6 +5,7 @@
 
 use crate::harness::{need_kvm, picovisor, tool};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{
@@ -30,6 +31,11 @@ pub(crate) struct Screen {
 impl Screen {
     /// Starts `argv` in a session of its own in a new terminal, in a sandbox or not.
     pub(crate) fn start(sandbox: bool, argv: &[&str]) -> Self {
+        Self::start_with(sandbox, argv, OFlags::empty())
+    }
+
+    /// As [`Self::start`], with the terminal opened in such a way.
+    fn start_with(sandbox: bool, argv: &[&str], opened: OFlags) -> Self {
         let outside = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&outside).unwrap();
         unlockpt(&outside).unwrap();
@@ -41,6 +47,7 @@ impl Screen {
         modes.special_codes[SpecialCodeIndex::VERASE] = 8;
         tcsetattr(&inside, OptionalActions::Now, &modes).unwrap();
         tcsetwinsize(&inside, Winsize { ws_row: 33, ws_col: 101, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+        fcntl_setfl(&inside, opened).unwrap();
         let mut command = Command::new(tool("setsid"));
         command.args(["--ctty", "--wait"]);
         if sandbox {
@@ -160,6 +167,20 @@ fn bash_controls_jobs_in_a_terminal_inside() {
         // Bash says when jobs end at times of its own: only the end is compared.
         (String::new(), screen.finish().1)
     });
+}
+
+#[test]
+fn a_terminal_that_somebody_has_made_non_blocking_is_waited_for() {
+    need_kvm!();
+    let argv = &["sh", "-c", "echo ready; read line; seq 1 20000; echo \"after $line\""];
+    let mut screen = Screen::start_with(true, argv, OFlags::NONBLOCK);
+    screen.wait_for("ready\r\n");
+    screen.type_in("a line\r");
+    screen.wait_for("after a line\r\n");
+    let (text, status) = screen.finish();
+    let numbers: Vec<u32> = text.lines().filter_map(|line| line.trim().parse().ok()).collect();
+    assert!(numbers.into_iter().eq(1..=20000), "some of it is lost");
+    assert_eq!(status, Some(0), "{text}");
 }
 
 #[test]
