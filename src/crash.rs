@@ -124,8 +124,8 @@ fn temporary() -> PathBuf {
 /// Where the reports of a monitor go that can make no folder any more, if there is one.
 static SETTLED: OnceLock<Option<PathBuf>> = OnceLock::new();
 
-/// Settles where reports go from now on, and makes room for one. Of the folders that are used without the user's word none is made beforehand, since hardly a run
-/// ends in a report.
+/// Settles where reports go from now on, and makes room for one. Of the folders that are used without the user's word none is made
+/// beforehand, since hardly a run ends in a report.
 pub(crate) fn settle_folder() -> Option<&'static Path> {
     let found = || match named() {
         Some(folder) => make(folder).ok(),

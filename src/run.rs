@@ -113,8 +113,9 @@ impl Ahead {
             ));
         }
         let sandbox = Sandbox::prepare(&host, config).map_err(|error| start_failure(options, &error))?;
-        let missing = seal(options, &host, &sandbox, Ok(Others::default()))?;
-        jail::close(needs(options, &sandbox)).map_err(|why| Failure::ours(format_args!("no jail: {why}")))?;
+        let needs = needs(options, &sandbox);
+        let missing = jail::seal(&host, sandbox.grants(), needs, Ok(Others::default())).map_err(Failure::ours)?;
+        jail::close(needs).map_err(|why| Failure::ours(format_args!("no jail: {why}")))?;
         // Not before: a thread with a filter of its own cannot be given another one by the thread that closes.
         host.threads().begin_with(jail::narrow);
         tell_missing(options, &missing)?;
@@ -243,8 +244,9 @@ fn enter_jail(
         complain(&"--no-jail: nothing keeps the monitor itself from what its caller may do");
         return Ok(());
     }
-    let mut missing = seal(options, host, sandbox, others)?;
-    match jail::enter(needs(options, sandbox)) {
+    let needs = needs(options, sandbox);
+    let mut missing = jail::seal(host, sandbox.grants(), needs, others).map_err(Failure::ours)?;
+    match jail::enter(needs) {
         Ok(()) => {
             host.threads().begin_with(jail::narrow);
             host.enter_jail().map_err(Failure::ours)?;
@@ -252,16 +254,6 @@ fn enter_jail(
         Err(why) => missing.insert(0, why),
     }
     tell_missing(options, &missing)
-}
-
-/// Gives up what the monitor does not need of its caller's rights; returns what this host lacks for it.
-fn seal(
-    options: &RunOptions,
-    host: &Host,
-    sandbox: &Prepared,
-    others: std::io::Result<Others>,
-) -> Result<Vec<Missing>, Failure> {
-    jail::seal(host, sandbox.grants(), needs(options, sandbox), others).map_err(Failure::ours)
 }
 
 /// Says which parts of the jail this host lacks, or refuses to go on without.

@@ -48,12 +48,12 @@ pub(in crate::fs) struct HostInode {
     seen: Mutex<Stat>,
 }
 
-/// Reads attributes of `name` in a directory, or of the descriptor itself for an empty name. No link is followed.
 /// What lies behind a descriptor.
 pub(in crate::fs) fn stat(fd: BorrowedFd<'_>) -> Result<Stat, Errno> {
     Ok(convert(&attributes(fd, b"")?))
 }
 
+/// Reads attributes of `name` in a directory, or of the descriptor itself for an empty name. No link is followed.
 pub(super) fn attributes(fd: BorrowedFd<'_>, name: &[u8]) -> Result<Statx, Errno> {
     let flags = if name.is_empty() { AtFlags::EMPTY_PATH } else { AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT };
     Ok(statx(fd, name, flags, FIELDS)?)
