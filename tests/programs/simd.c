@@ -40,7 +40,10 @@ int main(void)
     control = 0x1f80;
     __asm__ volatile("ldmxcsr %0; fninit" :: "m"(control));
 
-    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_AVX)) {
+    __cpuid(1, a, b, c, d);
+    printf("XSAVE is used: %d\n", (c & bit_OSXSAVE) != 0);
+    printf("AVX %d, AVX2 %d, FMA %d\n", !!__builtin_cpu_supports("avx"), !!__builtin_cpu_supports("avx2"), !!__builtin_cpu_supports("fma"));
+    if (!__builtin_cpu_supports("avx")) {
         printf("no AVX here\n");
         return 0;
     }
@@ -60,9 +63,8 @@ int main(void)
     }
     printf("%.12f\n", sum);
 
-    /* What CPUID promises about the state's size holds: XSAVE of all components that it names writes no further than the most that
-       it says. (Not EBX, the size for those that are enabled now: some hosts of kvm-pvm answer that for a processor that was
-       just reset.) */
+    /* What CPUID promises about the state's size holds: XSAVE of all components that it names writes no further than the size of
+       those that are enabled now, and that is not more than the most. */
     unsigned enabled, most;
     __cpuid_count(0xd, 0, a, enabled, most, d);
     unsigned char *area = aligned_alloc(64, 65536);
@@ -70,7 +72,7 @@ int main(void)
     memset(area, 0, 576);
     __asm__ volatile("xsave (%0)" :: "r"(area), "a"(a), "d"(d) : "memory");
     int beyond = enabled > most;
-    for (unsigned i = most; i < 65536; i++)
+    for (unsigned i = enabled; i < 65536; i++)
         beyond += area[i] != 0xee;
     SHOW(beyond);
     return 0;

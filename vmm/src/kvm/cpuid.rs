@@ -4,7 +4,8 @@
 //! CET and LA57, and whatever only an operating system can use. KVM's own leaves are gone: they offer a guest kernel
 //! clocks and hypercalls, and there is none.
 //! On kvm-pvm KVM's list lacks what its interpreter of ring 0 cannot do (XSAVE, AVX, FSGSBASE), though ring 3 runs
-//! natively: there the features come from the processor.
+//! natively: there the features come from the processor. Where kvm-pvm answers CPUID itself (Intel), two fields follow the
+//! registers that the guest's operating system would have set, not our list: see [`stand_in`] and [`offered_components`].
 
 use super::supervisor::SyscallRing;
 use kvm_bindings::{CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};
@@ -12,12 +13,22 @@ use std::arch::x86_64::__cpuid_count;
 
 /// XCR0 bits of AMX.
 const AMX: u64 = 3 << 17;
+/// XCR0 bits of the x87, SSE and AVX registers.
+const AVX: u64 = 7;
 /// XCR0 bit of the protection-key register.
 const PKRU: u64 = 1 << 9;
 
 /// Extended-state components that threads keep over leases and signal frames.
 pub(super) fn kept_components(xcr0: u64) -> u64 {
     xcr0 & !AMX
+}
+
+/// The components that KVM is to believe the guest has enabled on kvm-pvm, likeliest first: it answers leaf 0xD's EBX from
+/// them. Ring 3 runs with the host's XCR0 whatever they are, as CR4.OSXSAVE is clear: else each entry would switch XCR0.
+/// (Components of AMX are beyond KVM's XSAVE area, so it takes none of them: a program that saves *all* components of XCR0 on
+/// such a processor, in place of those that leaf 0xD names, writes further than EBX says.)
+pub(super) fn offered_components(xcr0: u64) -> [u64; 2] {
+    [kept_components(xcr0), xcr0 & AVX]
 }
 
 /// The components that guests run with on hardware virtualization, of those KVM offers.
@@ -90,6 +101,21 @@ const MOST_SUBLEAVES: u32 = 16;
 /// Leaf 1, ECX: the operating system uses XSAVE.
 const OSXSAVE: u32 = 1 << 27;
 
+/// An entry of leaf 1 for KVM to write to. It keeps OSXSAVE equal to CR4's bit in the first entry that it finds for the leaf,
+/// whatever that one's subleaf (kvm_update_cpuid_runtime), and CPUID answers with the first that has the right one: this has
+/// a subleaf that nobody asks for, and shields the entry behind it.
+fn stand_in(leaf: &kvm_cpuid_entry2) -> kvm_cpuid_entry2 {
+    kvm_cpuid_entry2 { index: u32::MAX, flags: KVM_CPUID_FLAG_SIGNIFCANT_INDEX, ..*leaf }
+}
+
+/// The same view on a KVM that cannot be told which components ring 3 has: no operating system uses XSAVE there, lest a
+/// program takes KVM's size of the area, which is that of a processor that was just reset, for enough.
+pub(super) fn without_xsave(view: &CpuId) -> Result<CpuId, vmm_sys_util::fam::Error> {
+    let is_shield = |entry: &&kvm_cpuid_entry2| entry.function == 1 && entry.index == u32::MAX;
+    let entries: Vec<_> = view.as_slice().iter().filter(|entry| !is_shield(entry)).copied().collect();
+    CpuId::from_entries(&entries)
+}
+
 /// Composes the program's view from KVM's list or the processor's own. `xcr0` is what ring 3 really runs with.
 pub(super) fn program_view(
     source: &[kvm_cpuid_entry2],
@@ -113,6 +139,11 @@ pub(super) fn program_view(
         if entry.function == 1 && syscall == SyscallRing::User && entry.ecx & 1 << 26 != 0 {
             entry.ecx |= OSXSAVE;
         }
+    }
+    if syscall == SyscallRing::User
+        && let Some(at) = entries.iter().position(|entry| entry.function == 1)
+    {
+        entries.insert(at, stand_in(&entries[at]));
     }
     CpuId::from_entries(&entries)
 }
@@ -237,6 +268,19 @@ mod tests {
         assert_ne!(features.ebx & (1 << 5 | 1), 0, "AVX2 and FSGSBASE stay");
         assert!(find(&view, 0x1d, 0).is_none() && find(&view, 0x4000_0001, 0).is_none());
         assert!(find(&view, 0xd, 9).is_none() && find(&view, 0xd, 18).is_none());
+    }
+
+    #[test]
+    fn a_stand_in_shields_leaf_1_from_kvm_on_kvm_pvm_alone() {
+        let ones = |view: &[kvm_cpuid_entry2]| -> Vec<_> {
+            view.iter().filter(|entry| entry.function == 1).map(|entry| (entry.index, entry.flags)).collect()
+        };
+        let shielded = view(SyscallRing::User);
+        assert_eq!(ones(&shielded), [(u32::MAX, KVM_CPUID_FLAG_SIGNIFCANT_INDEX), (0, 0)]);
+        assert_ne!(find(&shielded, 1, 0).unwrap().ecx & OSXSAVE, 0);
+        assert_eq!(ones(&view(SyscallRing::Kernel)), [(0, 0)]);
+        let bare = without_xsave(&CpuId::from_entries(&shielded).unwrap()).unwrap();
+        assert_eq!(ones(bare.as_slice()), [(0, 0)], "KVM clears the bit in what is left");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What a virtual CPU is given once, when it is made: CPUID, control and model-specific registers, the time-stamp counter.
 
+use super::cpuid;
 use super::probe::Flavour;
 use super::supervisor::{SyscallRing, TSS_LIMIT};
 use crate::addr::GuestPhys;
@@ -100,7 +101,7 @@ fn cr4(cpuid: &CpuId, syscall: SyscallRing) -> u64 {
 /// Gives a new virtual CPU everything but a thread; `entry` is where SYSCALL enters. CPUID comes first: KVM checks CR4 and
 /// XCR0 against it. Returns the system registers, which are every new thread's but for root and bases.
 pub(super) fn set_up(vcpu: &VcpuFd, flavour: &Flavour, entry: u64) -> Result<kvm_sregs, Error> {
-    let (cpuid, syscall, xcr0) = (&flavour.cpuid, flavour.syscall, flavour.xcr0);
+    let (cpuid, syscall) = (&flavour.cpuid, flavour.syscall);
     vcpu.set_cpuid2(cpuid)?;
     // With an interrupt controller, all but the first would wait for the start-up interrupt of a guest's kernel.
     vcpu.set_mp_state(kvm_mp_state { mp_state: KVM_MP_STATE_RUNNABLE })?;
@@ -124,14 +125,30 @@ pub(super) fn set_up(vcpu: &VcpuFd, flavour: &Flavour, entry: u64) -> Result<kvm
     vcpu.set_sregs(&sregs)?;
     if syscall == SyscallRing::Kernel {
         if sregs.cr4 & cr::OSXSAVE != 0 {
-            let mut xcrs = kvm_xcrs { nr_xcrs: 1, ..Default::default() };
-            xcrs.xcrs[0] = kvm_xcr { xcr: 0, reserved: 0, value: xcr0 };
-            vcpu.set_xcrs(&xcrs)?;
+            set_xcr0(vcpu, flavour.xcr0)?;
         }
         share_time(vcpu);
+    } else {
+        show_extended_state(vcpu, flavour)?;
     }
     set_syscall_entry(vcpu, entry)?;
     Ok(sregs)
+}
+
+/// Sets XCR0.
+fn set_xcr0(vcpu: &VcpuFd, value: u64) -> Result<(), Error> {
+    let mut xcrs = kvm_xcrs { nr_xcrs: 1, ..Default::default() };
+    xcrs.xcrs[0] = kvm_xcr { xcr: 0, reserved: 0, value };
+    vcpu.set_xcrs(&xcrs)
+}
+
+/// Tells kvm-pvm which extended state ring 3 has, for the size that CPUID answers.
+fn show_extended_state(vcpu: &VcpuFd, flavour: &Flavour) -> Result<(), Error> {
+    if cpuid::offered_components(flavour.xcr0).into_iter().any(|components| set_xcr0(vcpu, components).is_ok()) {
+        return Ok(());
+    }
+    let view = cpuid::without_xsave(&flavour.cpuid).map_err(|_| Error::new(libc::ENOMEM))?;
+    vcpu.set_cpuid2(&view)
 }
 
 /// Sets where SYSCALL enters.
