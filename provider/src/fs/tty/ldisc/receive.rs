@@ -22,7 +22,7 @@ impl LineDiscipline {
     }
 
     /// Tells whether a byte can be taken. A line that is longer than the queue loses its last byte for each new one, so that its
-    /// end can still be typed.
+    /// end can still be typed; with PARMRK its last two, since a byte of ones becomes two.
     fn make_room(&mut self) -> bool {
         let free = INPUT_LIMIT.saturating_sub(self.input.len());
         // With PARMRK a byte may become three.
@@ -33,7 +33,8 @@ impl LineDiscipline {
         if !self.settings.canonical() || self.complete > 0 {
             return false;
         }
-        self.input.truncate(INPUT_LIMIT - 1);
+        let next = if self.settings.parity_marks() { 2 } else { 1 };
+        self.input.truncate(INPUT_LIMIT - next);
         true
     }
 
