@@ -2,7 +2,7 @@
 
 use crate::addr::{BLOCK_SIZE, PAGE_SIZE, UserAddr, UserRange};
 use crate::memory::space::{Access, PageState, Watch};
-use crate::memory::{AddressSpace, FaultKind, ForkPlan, GuestMemory, MemoryError};
+use crate::memory::{AddressSpace, Eagerness, FaultKind, ForkPlan, GuestMemory, MemoryError};
 use std::sync::Arc;
 
 const BASE: u64 = 0x4000_0000;
@@ -205,6 +205,22 @@ fn a_fork_shares_compressed_pages_and_each_side_brings_back_its_own() {
     assert_eq!(page(&child, at(900)), quarter(900));
     drop(child);
     assert_eq!((memory.held(), memory.compression().pages), (0, 0));
+}
+
+#[test]
+fn what_may_only_be_written_is_read_even_where_a_fork_shares_it() {
+    let memory = GuestMemory::detached(16 << 20).unwrap();
+    let space = filled(&memory, 2, false);
+    space.protect(range(0, 2), Access::WRITE);
+    memory.compress();
+    // What was just brought back is not compressed again, but watched.
+    assert_eq!(page(&space, at(1)), quarter(1));
+    memory.compress();
+    let child = space.fork(&ForkPlan { copies: Eagerness::Never, ..ForkPlan::default() }).unwrap();
+    for side in [&space, &child] {
+        assert_eq!(page(side, at(0)), quarter(0));
+        assert_eq!(page(side, at(1)), quarter(1));
+    }
 }
 
 #[test]

@@ -182,8 +182,9 @@ impl AddressSpace {
         let entry = self.look().tables.leaf(&self.memory.arena, fault.address);
         // Another thread may have been faster to make it ready.
         let is_aside = entry.is_watched() || entry.packed_number().is_some();
-        let granted = if entry.is_copy_on_write() { entry.access() - Access::WRITE } else { entry.access() };
-        let readable = if granted.is_empty() { granted } else { granted | Access::READ };
+        // What may be written or executed may be read, and a page that a fork shares must be copied before it is written.
+        let readable = if entry.access().is_empty() { Access::empty() } else { entry.access() | Access::READ };
+        let readable = if entry.is_copy_on_write() { readable - Access::WRITE } else { readable };
         let permits = entry.has_contents() && readable.contains(fault.access);
         permits && (!is_aside || self.make_ready(fault.address).is_ok())
     }
