@@ -1,14 +1,28 @@
 //! The monitor's own allocator: the system's, with an end of its own for memory that runs out.
 //!
-//! What a guest chooses the size of is asked for in ways that can fail, or is guest memory. What is left are small pieces, for which
-//! nobody could do anything but give up: a thread that unwinds, and a message that is put together, would need more of what there is
-//! none of. So the process ends on the spot, with a line that lies ready.
+//! What a guest chooses the size of is guest memory, or asked for with [`try_filled`], which can fail. For all else nobody could do
+//! anything but give up: a thread that unwinds, and a message that is put together, would need more of what there is none of. So
+//! the process ends on the spot, with a line that lies ready.
 
 use crate::crash;
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 
-/// Pieces up to here are not worth asking for a second time, and their lack is the end. Larger ones fail as they would otherwise.
-const SMALL: usize = 64 << 10;
+thread_local! {
+    /// This thread can do without what it asks for.
+    static MAY_FAIL: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Makes `len` elements, of their default; `None` if the host has no memory for them.
+pub fn try_filled<T: Clone + Default>(len: usize) -> Option<Vec<T>> {
+    let mut elements = Vec::new();
+    MAY_FAIL.set(true);
+    let room = elements.try_reserve_exact(len);
+    MAY_FAIL.set(false);
+    room.ok()?;
+    elements.resize(len, T::default());
+    Some(elements)
+}
 
 /// The allocator.
 #[derive(Debug)]
@@ -23,9 +37,9 @@ impl Allocator {
         Self { last_words, status }
     }
 
-    /// Passes on what the system has given; ends the process if that is nothing, and less than that will not do.
-    fn check(&self, piece: *mut u8, size: usize) -> *mut u8 {
-        if piece.is_null() && size <= SMALL {
+    /// Passes on what the system has given; ends the process if that is nothing, and nothing will not do.
+    fn check(&self, piece: *mut u8) -> *mut u8 {
+        if piece.is_null() && !MAY_FAIL.get() {
             self.give_up();
         }
         piece
@@ -42,17 +56,17 @@ impl Allocator {
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller keeps to the same contract.
-        self.check(unsafe { System.alloc(layout) }, layout.size())
+        self.check(unsafe { System.alloc(layout) })
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller keeps to the same contract.
-        self.check(unsafe { System.alloc_zeroed(layout) }, layout.size())
+        self.check(unsafe { System.alloc_zeroed(layout) })
     }
 
     unsafe fn realloc(&self, piece: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         // SAFETY: the caller keeps to the same contract.
-        self.check(unsafe { System.realloc(piece, layout, size) }, size)
+        self.check(unsafe { System.realloc(piece, layout, size) })
     }
 
     unsafe fn dealloc(&self, piece: *mut u8, layout: Layout) {
@@ -66,12 +80,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_too_large_is_refused_and_not_the_end() {
+    fn who_can_do_without_gets_nothing() {
+        assert_eq!(try_filled::<u64>(3), Some(vec![0; 3]));
+        assert_eq!(try_filled::<u8>(1 << 62), None, "more than there are addresses");
+        assert!(!MAY_FAIL.get());
         let allocator = Allocator::new("", 1);
-        // More than there are addresses. A compiler may take an allocation that nobody uses for one that works.
+        MAY_FAIL.set(true);
+        // A compiler may take an allocation that nobody uses for one that works.
         let layout = Layout::from_size_align(1 << 62, 8).unwrap();
         // SAFETY: the layout has a size.
         assert!(std::hint::black_box(unsafe { allocator.alloc(layout) }).is_null());
+        MAY_FAIL.set(false);
         let small = Layout::from_size_align(100, 8).unwrap();
         // SAFETY: as above.
         let piece = unsafe { allocator.alloc_zeroed(small) };

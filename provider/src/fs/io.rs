@@ -43,12 +43,9 @@ pub trait Source {
     fn drain_to_object(&mut self, object: &MemoryObject, offset: u64) -> Result<usize, Errno>;
 }
 
-/// Makes room for as many bytes as a program has asked to move at once; `ENOMEM` if the host has none.
-pub(crate) fn buffer(len: usize) -> Result<Vec<u8>, Errno> {
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(len).map_err(|_| Errno::ENOMEM)?;
-    bytes.resize(len, 0);
-    Ok(bytes)
+/// Makes room for as many elements as a program has asked to move at once; `ENOMEM` if the host has none.
+pub(crate) fn buffer<T: Clone + Default>(len: usize) -> Result<Vec<T>, Errno> {
+    vmm::allocator::try_filled(len).ok_or(Errno::ENOMEM)
 }
 
 /// A sink in the monitor's memory: for program images, links between files, tests.

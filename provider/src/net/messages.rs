@@ -1,6 +1,7 @@
 //! Messages that wait to be received: what datagram and packet sockets queue.
 
 use crate::errno::Errno;
+use crate::fs::io::buffer;
 use crate::fs::{Sink, Source};
 use crate::net::Budget;
 use std::collections::VecDeque;
@@ -20,10 +21,11 @@ impl Payload {
     /// Reads the rest of a source as one message; `ENOBUFS` where the budget is spent, `EFAULT` if not all could be read.
     pub fn read(from: &mut dyn Source, budget: &Arc<Budget>) -> Result<Self, Errno> {
         let len = from.remaining();
+        let bytes = buffer(len)?.into();
         if !budget.take(len + OVERHEAD) {
             return Err(Errno::ENOBUFS);
         }
-        let mut payload = Self { bytes: vec![0; len].into(), budget: budget.clone() };
+        let mut payload = Self { bytes, budget: budget.clone() };
         if len > 0 && from.peek(&mut payload.bytes)? < len {
             return Err(Errno::EFAULT);
         }

@@ -1,6 +1,7 @@
 //! Bytes on their way from one side of a connection to the other: a ring that grows with use.
 
 use crate::errno::Errno;
+use crate::fs::io::buffer;
 use crate::fs::{Sink, Source};
 use crate::net::Budget;
 use std::sync::Arc;
@@ -40,12 +41,16 @@ impl Ring {
         let wanted = self.len.saturating_add(more);
         if wanted > self.space.len() {
             let size = wanted.next_power_of_two().max(SMALLEST);
-            if self.budget.take(size - self.space.len()) {
-                let mut space = vec![0; size];
+            let more = size - self.space.len();
+            if !self.budget.take(more) {
+                // What there is room for already may do.
+            } else if let Ok(mut space) = buffer(size) {
                 let (first, second) = self.parts(0, self.len);
                 space[..first.len()].copy_from_slice(first);
                 space[first.len()..self.len].copy_from_slice(second);
                 (self.space, self.head) = (space, 0);
+            } else {
+                self.budget.give(more);
             }
         }
         more.min(self.space.len() - self.len)

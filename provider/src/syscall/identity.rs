@@ -1,6 +1,7 @@
 //! Who a task is: process, thread, user and group ids, process groups and sessions, capabilities.
 
 use crate::errno::Errno;
+use crate::fs::io::buffer;
 use crate::task::{Credentials, CurrentTask, Pid, ThreadGroup};
 use crate::user::{UserInOut, UserOut};
 use std::sync::Arc;
@@ -230,7 +231,7 @@ pub(super) fn setgroups(task: &CurrentTask<'_>, size: u32, list: UserAddr) -> Re
     if size > GROUPS_MAX {
         return Err(Errno::EINVAL);
     }
-    let mut groups = vec![0u32; usize::try_from(size).map_err(|_| Errno::EINVAL)?];
+    let mut groups: Vec<u32> = buffer(usize::try_from(size).map_err(|_| Errno::EINVAL)?)?;
     task.mm().read(list, groups.as_mut_bytes())?;
     if groups.contains(&KEEP) {
         return Err(Errno::EINVAL);

@@ -2,6 +2,7 @@
 
 use super::io::{limit_size, write_once};
 use crate::errno::Errno;
+use crate::fs::io::buffer;
 use crate::fs::{BufferSink, BufferSource, Fd, FileKind, MAX_RW_COUNT, Mapping, OpenFile, OpenFlags};
 use crate::task::CurrentTask;
 use crate::user::UserInOut;
@@ -40,7 +41,7 @@ fn bounce(
     to_offset: Position,
     len: usize,
 ) -> Result<usize, Errno> {
-    let mut chunk = vec![0; len.min(CHUNK)];
+    let mut chunk = buffer(len.min(CHUNK))?;
     let mut done = 0;
     while done < len {
         let want = (len - done).min(CHUNK);

@@ -2,6 +2,7 @@
 
 use super::ipc::{self, INFO, REMOVE, SET, STATUS};
 use crate::errno::Errno;
+use crate::fs::io::buffer;
 use crate::ipc::{Ipc, Key, Message, MessageQueue, RawPermissions, Selection};
 use crate::task::CurrentTask;
 use crate::user::{UserIn, UserOut};
@@ -33,7 +34,7 @@ pub(super) fn msgsnd(task: &CurrentTask<'_>, id: i32, at: UserAddr, size: usize,
     if size > most || id < 0 || kind < 1 {
         return Err(Errno::EINVAL);
     }
-    let mut bytes = vec![0; size];
+    let mut bytes = buffer(size)?;
     task.mm().read(text(at), &mut bytes)?;
     let queue = task.kernel().ipc().messages.find(id)?;
     queue.status().permissions.check(task, 0o222)?;

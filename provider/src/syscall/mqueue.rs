@@ -3,6 +3,7 @@
 use super::fs::install;
 use super::timers::{SIGEV_NONE, SIGEV_SIGNAL, SIGEV_THREAD, SignalEvent};
 use crate::errno::Errno;
+use crate::fs::io::buffer;
 use crate::fs::mqueue::{COOKIE, How, PRIORITIES, Queue, Shape, queue_of};
 use crate::fs::{Fd, OpenFile, OpenFlags};
 use crate::net::netlink::NetlinkSocket;
@@ -102,7 +103,7 @@ pub(super) fn mq_timedsend(
     if len > message_size(queue) {
         return Err(Errno::EMSGSIZE);
     }
-    let mut bytes = vec![0; len];
+    let mut bytes = buffer(len)?;
     task.mm().read(text.0, &mut bytes)?;
     let message = queue.message(priority, bytes)?;
     queue.send(task, message, if_it_waits(&file, deadline))

@@ -2,6 +2,7 @@
 
 use crate::abi::poll::{PollFd, SigsetArgument};
 use crate::errno::Errno;
+use crate::fs::io::buffer;
 use crate::fs::{Fd, FdTable, File, OpenFile, Ready, WaitSource};
 use crate::signal::SignalSet;
 use crate::syscall::Outcome;
@@ -211,9 +212,15 @@ struct Sets {
 const MEANINGS: [Ready; 3] = [READABLE, WRITABLE, EXCEPTIONAL];
 
 impl Sets {
+    /// Room for three of `bits`, all zero.
+    fn empty(bits: usize) -> Result<[Vec<u64>; 3], Errno> {
+        let words = || buffer(bits.div_ceil(WORD_BITS));
+        Ok([words()?, words()?, words()?])
+    }
+
     /// Reads those that are given; the others are empty.
     fn read(task: &CurrentTask<'_>, bits: usize, addresses: [UserAddr; 3]) -> Result<Self, Errno> {
-        let mut words = addresses.map(|_| vec![0; bits.div_ceil(WORD_BITS)]);
+        let mut words = Self::empty(bits)?;
         for (set, at) in words.iter_mut().zip(addresses).filter(|(_, at)| at.0 != 0) {
             task.mm().read(at, set.as_mut_bytes())?;
         }
@@ -258,7 +265,7 @@ fn select_sets(
             asked.push((bit, Asked { file: table.get(fd)?, interest }));
         }
     }
-    let mut found = Sets { addresses, words: addresses.map(|_| vec![0; bits.div_ceil(WORD_BITS)]) };
+    let mut found = Sets { addresses, words: Sets::empty(bits)? };
     let count = look_until(task, deadline, |mut waiter| {
         let mut count = 0;
         for (bit, asked) in &asked {

@@ -17,6 +17,7 @@ use super::{Address, Budget, Common, Control, Kind, interface, options};
 use crate::config::Network;
 use crate::errno::Errno;
 use crate::fs::Ready;
+use crate::fs::io::buffer;
 use crate::net::common::Switches;
 use crate::sync::{Mutex, Rank};
 use crate::task::CurrentTask;
@@ -275,7 +276,7 @@ impl Socket for NetlinkSocket {
         if len > self.common.options().send_buffer {
             return Err(Errno::EMSGSIZE);
         }
-        let mut bytes = vec![0; len];
+        let mut bytes = buffer(len)?;
         if len > 0 && message.data.take(&mut bytes)? < len {
             return Err(Errno::EFAULT);
         }
