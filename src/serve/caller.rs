@@ -9,7 +9,7 @@
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, makedev, openat, statx};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{Pid, Resource, Rlimit};
 use rustix::thread::CpuSet;
 use std::io;
@@ -184,7 +184,7 @@ fn open(proc: &OwnedFd, number: u32) -> Result<OwnedFd, Errno> {
 fn read(process: &OwnedFd, name: &str) -> io::Result<String> {
     let file = openat(process, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     let mut bytes = vec![0; TEXT];
-    let count = rustix::io::read(&file, &mut bytes[..])?;
+    let count = retry_on_intr(|| rustix::io::read(&file, &mut bytes[..]))?;
     bytes.truncate(count);
     String::from_utf8(bytes).map_err(|_| Errno::ILSEQ.into())
 }

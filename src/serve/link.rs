@@ -4,7 +4,7 @@
 //! and how it ended. Whichever side finds the other gone ends: a sandbox does not outlive its `picovisor run`.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use rustix::stdio;
 use std::os::fd::OwnedFd;
@@ -86,7 +86,7 @@ impl Notice {
 
     /// Sends it. There is room for some thousands.
     pub(super) fn send(self, socket: &OwnedFd) -> Result<(), Errno> {
-        match send(socket, &self.encode(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT)? {
+        match retry_on_intr(|| send(socket, &self.encode(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT))? {
             SIZE => Ok(()),
             // A socket has room for a few bytes or for none.
             _ => Err(Errno::PIPE),

@@ -196,14 +196,14 @@ impl Slot {
 }
 
 impl Process {
-    /// Starts a spare, with nothing of the daemon's that a caller's program would see.
+    /// Starts a spare, with nothing of the daemon's that a caller's program would see. It leaves the daemon's folder itself: so
+    /// there is nothing to do between a fork and execve, whose outcome would have to be waited for.
     fn start(number: u32) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         let child = Command::new("/proc/self/exe")
             .arg0("picovisor")
             .args([ARGUMENT, &number.to_string()])
             .env_clear()
-            .current_dir("/")
             .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::null())
             .spawn()?;

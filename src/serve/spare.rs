@@ -83,6 +83,7 @@ impl Spare {
         let null = rustix::fs::openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
         let null = null.map_err(failed("/dev/null"))?;
         stdio::dup2_stdin(&null).map_err(failed("/dev/null"))?;
+        rustix::process::chdir("/").map_err(failed("/"))?;
         // Fails for the leader of a process group only, which the daemon's child is not.
         let _ = setsid();
         let _ = rustix::thread::set_name(c"picovisor-spare");
