@@ -373,8 +373,7 @@ impl Forwarder {
                 Ok(Heard::Nothing) => {}
                 Ok(Heard::Over) => return,
                 // The sandbox ends with its caller, as it does where that is the monitor itself.
-                // On the spot: what is left to do at an exit could wait for the thread that ends the sandbox meanwhile.
-                Ok(Heard::Gone) => vmm::crash::exit(OURS.into()),
+                Ok(Heard::Gone) => std::process::exit(OURS.into()),
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => return complain(&format_args!("signals are not passed on: {}", plain(&error))),
             }

@@ -74,7 +74,7 @@ pub(crate) fn say(text: &[u8]) {
 }
 
 /// Ends the process on the spot: nothing is unwound, no destructor runs.
-pub fn exit(status: c_int) -> ! {
+pub(crate) fn exit(status: c_int) -> ! {
     // SAFETY: ends the process; nothing follows that could miss anything.
     unsafe { libc::_exit(status) }
 }
