@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,6 +26,11 @@ ENVIRONMENT = {
     # Where sockets of the user's servers lie; picovisor looks for its own there.
     **{name: os.environ[name] for name in ["XDG_RUNTIME_DIR"] if name in os.environ},
 }
+
+
+def end_in_order():
+    """Lets SIGTERM end this process as an error does, which ends what it has started."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
 
 def run(command, folder=OUT, environment=ENVIRONMENT):
