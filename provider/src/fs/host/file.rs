@@ -1,6 +1,6 @@
 //! Open host files and directories.
 
-use super::{HostInode, Tree};
+use super::HostInode;
 use crate::errno::Errno;
 use crate::fs::{DirEntry, DirSink, File, FileKind, Inode, Mapping, OpenFlags, Sink, Source};
 use crate::sync::{Mutex, Rank};
@@ -105,7 +105,14 @@ impl File for HostOpen {
     }
 
     fn sync(&self, data_only: bool) -> Result<(), Errno> {
-        sync(&self.inode.tree, self.host().fd(), data_only)
+        let fd = self.host().fd();
+        // A host call that a sandbox which writes nothing need not be able to make.
+        if data_only && self.inode.tree.writable {
+            rustix::fs::fdatasync(fd)?;
+        } else {
+            rustix::fs::fsync(fd)?;
+        }
+        Ok(())
     }
 
     fn set_size(&self, size: u64) -> Result<(), Errno> {
@@ -175,16 +182,6 @@ impl HostDirectory {
     }
 }
 
-/// Brings a file of a tree to its device. (A sandbox that writes nothing has nothing to bring, and may not make these host calls.)
-fn sync(tree: &Tree, fd: BorrowedFd<'_>, data_only: bool) -> Result<(), Errno> {
-    match data_only {
-        _ if !tree.writable => {}
-        true => rustix::fs::fdatasync(fd)?,
-        false => rustix::fs::fsync(fd)?,
-    }
-    Ok(())
-}
-
 fn entry_kind(host: FileType) -> Option<FileKind> {
     Some(match host {
         FileType::RegularFile => FileKind::Regular,
@@ -216,6 +213,13 @@ impl File for HostDirectory {
     }
 
     fn sync(&self, data_only: bool) -> Result<(), Errno> {
-        sync(&self.inode.tree, self.fd.as_fd(), data_only)
+        let fd = self.fd.as_fd();
+        // A host call that a sandbox which writes nothing need not be able to make.
+        if data_only && self.inode.tree.writable {
+            rustix::fs::fdatasync(fd)?;
+        } else {
+            rustix::fs::fsync(fd)?;
+        }
+        Ok(())
     }
 }
