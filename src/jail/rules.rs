@@ -197,7 +197,7 @@ pub(crate) const RULES: &[Rule] = rules! {
     SYS_sched_setaffinity Any, "the affinity that programs ask for";
     SYS_membarrier Any, "membarrier of programs";
     SYS_clone Bits(0, CLONE_FLAGS, THREAD), "threads; no processes, no namespaces";
-    SYS_rseq Any, "new threads";
+    SYS_rseq Any, "new threads: the C library aborts where one has no such thing that another has";
     SYS_exit Any, "ending threads";
     SYS_exit_group Any, "the end";
     SYS_gettid Any, "new threads";
@@ -225,9 +225,9 @@ pub(crate) const RULES: &[Rule] = rules! {
     SYS_lseek Any, "files, and their holes";
     SYS_sendfile Any, "copies between files", Writable;
     SYS_copy_file_range Any, "as above", Writable, Output;
-    SYS_fallocate Any, "files";
-    SYS_ftruncate Any, "files";
-    SYS_fsync Any, "files";
+    SYS_fallocate Any, "files that are granted, or handed over: by `picovisor exec` at any time";
+    SYS_ftruncate Any, "files that are granted, or handed over: by `picovisor exec` at any time";
+    SYS_fsync Any, "files that are granted, or handed over: by `picovisor exec` at any time";
     SYS_fdatasync Any, "files", Writable;
     SYS_syncfs Any, "files", Writable;
     SYS_sync Any, "files", Writable;

@@ -1,10 +1,12 @@
 //! `picovisor exec`: programs in a sandbox that runs already.
 
 use crate::control::{Running, fail, succeed};
-use crate::harness::{Command, Link, need_kvm, picovisor, program};
+use crate::harness::{Command, Link, need_kvm, picovisor, program, scratch, tool};
 use crate::terminal::Screen;
 use rustix::process::{Pid, Signal, kill_process};
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
+use std::process::Stdio;
 
 /// A command that runs `argv` in the sandbox.
 fn exec(sandbox: &Running, options: &[&str], argv: &[&str]) -> Command {
@@ -27,6 +29,23 @@ fn a_program_runs_beside_the_first_with_the_callers_descriptors() {
     assert_eq!(outcome.text(), "mine\n");
     succeed(&["kill", &sandbox.name]);
     assert_eq!(sandbox.end().1, 137);
+}
+
+#[test]
+fn a_file_can_be_handed_over_to_a_sandbox_that_had_none() {
+    need_kvm!();
+    let sandbox = Running::start("pause", 1);
+    let folder = scratch();
+    let target = folder.path().join("target");
+    let script = r"
+import os
+os.write(1, b'0123456789'); os.fsync(1); os.fdatasync(1); os.ftruncate(1, 5); os.posix_fallocate(1, 0, 7)
+print(os.lseek(1, 0, os.SEEK_SET), os.fstat(1).st_size, flush=True)
+";
+    let mut command = exec(&sandbox, &[], &[tool("python3").to_str().unwrap(), "-I", "-c", script]).std();
+    let status = command.stdin(Stdio::null()).stdout(File::create(&target).unwrap()).status().unwrap();
+    assert!(status.success(), "{status}");
+    assert_eq!(std::fs::read(&target).unwrap(), b"0 7\n4\0\0");
 }
 
 #[test]
