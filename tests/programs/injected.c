@@ -1,10 +1,12 @@
-// What fault injection runs: files, memory, processes, threads, pipes, time. With the argument "files" only those.
+// What fault injection runs: files, memory, large tables, processes, threads, pipes, time. With the argument "files" only those.
 #include "injected.h"
 #include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/sem.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -71,6 +73,28 @@ static void memory(void) {
     if (at[size / 2 + 4096]) wrong("discarded memory");
     if (munmap(at, size)) fail("munmap");
     say("memory\n");
+}
+
+// What is as large as a program says: descriptors, semaphores, a list to poll.
+static void tables(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit)) fail("getrlimit");
+    int most = limit.rlim_cur < 20000 ? (int)limit.rlim_cur : 20000;
+    if (dup2(1, most - 1) != most - 1) fail("dup2 to the highest");
+    struct pollfd *list = calloc((size_t)most, sizeof *list);
+    if (!list) fail("calloc");
+    for (int i = 0; i < most; i++) list[i] = (struct pollfd){.fd = -1, .events = POLLIN};
+    list[most - 1].fd = most - 1;
+    list[most - 1].events = POLLOUT;
+    if (poll(list, (nfds_t)most, -1) != 1) fail("poll of many");
+    if (list[most - 1].revents != POLLOUT || list[0].revents) wrong("poll of many");
+    free(list);
+    if (close(most - 1)) fail("close");
+    int set = semget(IPC_PRIVATE, 20000, 0600);
+    if (set < 0) fail("semget");
+    if (semctl(set, 19999, GETVAL) != 0) wrong("a semaphore");
+    if (semctl(set, 0, IPC_RMID)) fail("semctl");
+    say("tables\n");
 }
 
 // The child writes the data to a pipe, in another program; the parent compares.
@@ -151,6 +175,7 @@ int main(int argc, char **argv) {
     files();
     if (strcmp(part, "files")) {
         memory();
+        tables();
         processes(argv[0]);
         threads();
         time_passes();

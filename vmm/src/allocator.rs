@@ -1,12 +1,13 @@
 //! The monitor's own allocator: the system's, with an end of its own for memory that runs out.
 //!
-//! What a guest chooses the size of is guest memory, or asked for with [`try_filled`], which can fail. For all else nobody could do
+//! What a guest chooses the size of is guest memory, or asked for with [`try_filled`] and [`try_grow`], which can fail. For all else nobody could do
 //! anything but give up: a thread that unwinds, and a message that is put together, would need more of what there is none of. So
 //! the process ends on the spot, with a line that lies ready.
 
 use crate::crash;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::collections::TryReserveError;
 
 thread_local! {
     /// This thread can do without what it asks for.
@@ -16,12 +17,25 @@ thread_local! {
 /// Makes `len` elements, of their default; `None` if the host has no memory for them.
 pub fn try_filled<T: Clone + Default>(len: usize) -> Option<Vec<T>> {
     let mut elements = Vec::new();
-    MAY_FAIL.set(true);
-    let room = elements.try_reserve_exact(len);
-    MAY_FAIL.set(false);
-    room.ok()?;
+    may_fail(|| elements.try_reserve_exact(len))?;
     elements.resize(len, T::default());
     Some(elements)
+}
+
+/// Makes elements `len` in number, those that are missing of their default; `None`, and nothing changed, if the host has no memory
+/// for them. To grow a little often costs no more than to grow at once.
+pub fn try_grow<T: Clone + Default>(elements: &mut Vec<T>, len: usize) -> Option<()> {
+    let missing = len.saturating_sub(elements.len());
+    may_fail(|| elements.try_reserve(missing))?;
+    elements.resize(len.max(elements.len()), T::default());
+    Some(())
+}
+
+fn may_fail(reserve: impl FnOnce() -> Result<(), TryReserveError>) -> Option<()> {
+    MAY_FAIL.set(true);
+    let room = reserve();
+    MAY_FAIL.set(false);
+    room.ok()
 }
 
 /// The allocator.
@@ -83,6 +97,10 @@ mod tests {
     fn who_can_do_without_gets_nothing() {
         assert_eq!(try_filled::<u64>(3), Some(vec![0; 3]));
         assert_eq!(try_filled::<u8>(1 << 62), None, "more than there are addresses");
+        let mut elements = vec![7_u8];
+        assert_eq!((try_grow(&mut elements, 3), try_grow(&mut elements, 2)), (Some(()), Some(())));
+        assert_eq!(try_grow(&mut elements, 1 << 62), None);
+        assert_eq!(elements, [7, 0, 0]);
         assert!(!MAY_FAIL.get());
         let allocator = Allocator::new("", 1);
         MAY_FAIL.set(true);

@@ -57,6 +57,7 @@ pub fn execute(
         load(Request { file: &image, files: &files, name, args, env }, environment)?
     };
     task.become_only_thread().map_err(LoadError::Open)?;
+    task.unshare_files().map_err(LoadError::Open)?;
     loaded.map.set_dumpable(credentials.dumpable_after_exec(&before));
     if credentials.is_secure_exec() {
         task.with_attributes(|attributes| attributes.parent_death_signal = 0);
@@ -81,7 +82,6 @@ fn enter(task: &mut CurrentTask<'_>, loaded: &Loaded, comm: &[u8]) {
     task.return_memory();
     task.group().note_exec();
     task.kernel().families().reset_exit_signal(task.group().pid());
-    task.unshare_files();
     for file in task.files().close_on_exec() {
         task.kernel().namespace().descriptor_closed(task, &file);
     }

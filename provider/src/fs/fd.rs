@@ -1,5 +1,6 @@
 //! Descriptors.
 
+use super::io::{buffer, grow};
 use super::{OpenFile, OpenFlags};
 use crate::errno::Errno;
 use crate::sync::{Mutex, Rank};
@@ -68,9 +69,6 @@ impl Slots {
     /// Notes whether a number is in use.
     fn mark(&mut self, at: usize, used: bool) {
         let (word, bit) = (at / WORD, 1 << (at % WORD));
-        if word >= self.used.len() {
-            self.used.resize(word + 1, 0);
-        }
         if used {
             self.used[word] |= bit;
         } else {
@@ -78,16 +76,15 @@ impl Slots {
         }
     }
 
-    fn put(&mut self, at: usize, slot: Slot) -> Option<Slot> {
-        if at >= self.slots.len() {
-            self.slots.resize(at + 1, None);
-        }
+    fn put(&mut self, at: usize, slot: Slot) -> Result<Option<Slot>, Errno> {
+        grow(&mut self.slots, at + 1)?;
+        grow(&mut self.used, at / WORD + 1)?;
         let old = self.slots[at].replace(slot);
         self.mark(at, true);
         if at == self.first_free {
             self.first_free = self.lowest_free(at + 1);
         }
-        old
+        Ok(old)
     }
 
     fn take(&mut self, at: usize) -> Option<Slot> {
@@ -112,7 +109,7 @@ impl FdTable {
         if file.flags().contains(OpenFlags::PATH) { Err(Errno::EBADF) } else { Ok(file) }
     }
 
-    /// Puts an open file at the lowest free number at or above `from`; `EMFILE` at `limit` (RLIMIT_NOFILE).
+    /// Puts an open file at the lowest free number at or above `from`; `EMFILE` at `limit` (RLIMIT_NOFILE), `ENOMEM`.
     pub fn insert(&self, file: Arc<OpenFile>, close_on_exec: bool, from: i32, limit: u64) -> Result<Fd, Errno> {
         let mut slots = self.slots.lock();
         let at = slots.lowest_free(usize::try_from(from).map_err(|_| Errno::EINVAL)?);
@@ -120,18 +117,18 @@ impl FdTable {
         if u64::try_from(at).map_or(true, |at| at >= limit.min(NR_OPEN)) {
             return Err(Errno::EMFILE);
         }
-        slots.put(at, Slot { file, close_on_exec });
+        slots.put(at, Slot { file, close_on_exec })?;
         Ok(Fd(fd))
     }
 
-    /// Puts an open file at a given number, in the place of what is there (dup2); `EBADF` for a number beyond `limit`.
+    /// Puts an open file at a given number, in the place of what is there (dup2); `EBADF` for a number beyond `limit`, `ENOMEM`.
     pub fn replace(&self, file: Arc<OpenFile>, close_on_exec: bool, at: Fd, limit: u64) -> Result<(), Errno> {
         let index = at.index().ok_or(Errno::EBADF)?;
         if u64::try_from(index).map_or(true, |index| index >= limit.min(NR_OPEN)) {
             return Err(Errno::EBADF);
         }
         // Dropped after the lock: the last reference closes the file.
-        let _old = self.slots.lock().put(index, Slot { file, close_on_exec });
+        let _old = self.slots.lock().put(index, Slot { file, close_on_exec })?;
         Ok(())
     }
 
@@ -189,13 +186,15 @@ impl FdTable {
         closed
     }
 
-    /// A copy with the same open files (fork, unshare of CLONE_FILES), no larger than they need (sane_fdtable_size).
-    pub fn copy(&self) -> Self {
-        let mut copy = self.slots.lock().clone();
-        let used = copy.slots.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
-        copy.slots.truncate(used);
-        copy.used.truncate(used.div_ceil(WORD));
-        Self { slots: Mutex::new(Rank::Files, copy) }
+    /// A copy with the same open files (fork, unshare of CLONE_FILES), no larger than they need (sane_fdtable_size); `ENOMEM`.
+    pub fn copy(&self) -> Result<Self, Errno> {
+        let original = self.slots.lock();
+        let used = original.slots.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+        let (mut slots, mut words) = (buffer(used)?, buffer(used.div_ceil(WORD))?);
+        slots.clone_from_slice(&original.slots[..used]);
+        words.copy_from_slice(&original.used[..used.div_ceil(WORD)]);
+        let copy = Slots { slots, used: words, first_free: original.first_free };
+        Ok(Self { slots: Mutex::new(Rank::Files, copy) })
     }
 
     /// One more than the highest number that was in use since the table was made.

@@ -122,6 +122,6 @@ fn a_copy_has_no_room_beyond_what_it_holds() {
         table.replace(file(), false, at, NR_OPEN).unwrap();
     }
     drop(table.close(Fd(200)).unwrap());
-    assert_eq!((table.size(), table.copy().size()), (201, 4));
-    assert_eq!(table.copy().insert(file(), false, 3, NR_OPEN), Ok(Fd(4)));
+    assert_eq!((table.size(), table.copy().unwrap().size()), (201, 4));
+    assert_eq!(table.copy().unwrap().insert(file(), false, 3, NR_OPEN), Ok(Fd(4)));
 }

@@ -48,6 +48,11 @@ pub(crate) fn buffer<T: Clone + Default>(len: usize) -> Result<Vec<T>, Errno> {
     vmm::allocator::try_filled(len).ok_or(Errno::ENOMEM)
 }
 
+/// Makes a table as long as a program asks, if it is shorter; `ENOMEM` if the host has no room.
+pub(crate) fn grow<T: Clone + Default>(table: &mut Vec<T>, len: usize) -> Result<(), Errno> {
+    vmm::allocator::try_grow(table, len).ok_or(Errno::ENOMEM)
+}
+
 /// A sink in the monitor's memory: for program images, links between files, tests.
 #[derive(Debug)]
 pub struct BufferSink<'a> {

@@ -7,6 +7,7 @@ use super::registry::Object;
 use super::undo::Undos;
 use super::{Changes, Permissions, Registry, now};
 use crate::errno::Errno;
+use crate::fs::io::buffer;
 use crate::net::Budget;
 use crate::sync::{Mutex, Rank};
 use crate::task::{CurrentTask, Deadline, Parker, Pid, Wake};
@@ -253,7 +254,7 @@ impl SemaphoreSet {
         let counted = all.add(size, most)?;
         let state = State {
             permissions,
-            semaphores: vec![Semaphore::default(); size],
+            semaphores: buffer(size)?,
             waiting: VecDeque::new(),
             undos: Undos::default(),
             operated: 0,

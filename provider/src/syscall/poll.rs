@@ -121,7 +121,7 @@ fn poll_array(task: &CurrentTask<'_>, at: UserAddr, count: u32, deadline: Deadli
         return Err(Errno::EINVAL);
     }
     // The limit on descriptors bounds the allocation.
-    let mut fds = vec![PollFd::default(); usize::try_from(count).map_err(|_| Errno::EINVAL)?];
+    let mut fds: Vec<PollFd> = buffer(usize::try_from(count).map_err(|_| Errno::EINVAL)?)?;
     task.mm().read(at, fds.as_mut_bytes())?;
     let ready = wait_for_files(task, &mut fds, deadline)?;
     let stride = size_of::<PollFd>() as u64;

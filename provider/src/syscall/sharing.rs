@@ -45,10 +45,10 @@ pub(super) fn unshare(task: &CurrentTask<'_>, flags: u64) -> Result<(), Errno> {
         let context = task.fs();
         context.mounts().copy(&context)?;
     }
-    task.set_namespaces(namespaces);
     if flags.contains(CloneFlags::FILES) {
-        task.unshare_files();
+        task.unshare_files()?;
     }
+    task.set_namespaces(namespaces);
     Ok(())
 }
 

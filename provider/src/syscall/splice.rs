@@ -3,6 +3,7 @@
 use super::io_copy::{advance, cap, offset_at, write_chunk};
 use super::pipe::pipe_of;
 use crate::errno::Errno;
+use crate::fs::io::grow;
 use crate::fs::pipe::{Pipe, Taken};
 use crate::fs::{BufferSink, Fd, File, FileKind, OpenFile, OpenFlags, Ready};
 use crate::mm::UserBuffers;
@@ -217,7 +218,9 @@ fn into_pipe(
     let mut chunk = Vec::new();
     loop {
         let room = until(task, waits, &[target], || pipe.reserve(len.min(STEP) + skew))?;
-        chunk.resize((room.bytes() - skew).min(len).min(STEP), 0);
+        let most = (room.bytes() - skew).min(len).min(STEP);
+        grow(&mut chunk, most)?;
+        chunk.truncate(most);
         let mut sink = BufferSink::new(&mut chunk);
         let read = match offset {
             Some(offset) => source.read_at(task, offset, &mut sink),

@@ -123,15 +123,16 @@ impl<'a> CurrentTask<'a> {
         old
     }
 
-    /// Gives the task a copy of its own of descriptors that others share.
-    pub fn unshare_files(&self) {
+    /// Gives the task a copy of its own of descriptors that others share; `ENOMEM`.
+    pub fn unshare_files(&self) -> Result<(), Errno> {
         let files = self.files();
         // The task's, and ours.
         if Arc::strong_count(&files) > 2 {
-            let own = Arc::new(files.copy());
+            let own = Arc::new(files.copy()?);
             let shared = self.task.shared.lock().resources.files.replace(own);
             drop(shared);
         }
+        Ok(())
     }
 
     /// Gives the task a copy of its own of a root, working directory and umask that others share.

@@ -274,7 +274,7 @@ impl CurrentTask<'_> {
     /// Copies or shares what dies with a task (copy_mm, copy_files, copy_fs).
     fn copy_resources(&self, flags: CloneFlags) -> Result<Resources, Errno> {
         let (files, fs, mm) = (self.files(), self.fs(), self.mm());
-        let files = if flags.contains(CloneFlags::FILES) { files } else { Arc::new(files.copy()) };
+        let files = if flags.contains(CloneFlags::FILES) { files } else { Arc::new(files.copy()?) };
         let fs = if flags.contains(CloneFlags::FS) { fs } else { Arc::new(fs.copy()) };
         if flags.contains(CloneFlags::NEWNS) {
             fs.mounts().copy(&fs)?;

@@ -2,6 +2,7 @@
 
 use super::symbols::Symbols;
 use super::tables::Tables;
+use crate::fs::io::buffer;
 use crate::mm::{MappingInfo, MappingName, MemoryMap, Source};
 use object::LittleEndian;
 use object::elf::{ELFMAG, FileHeader64, PT_GNU_EH_FRAME, PT_LOAD, ProgramHeader64};
@@ -142,7 +143,7 @@ fn read_range(mm: &MemoryMap, start: u64, len: u64, budget: &mut usize) -> Optio
     let range = UserRange::new(UserAddr(start), len).filter(|range| range.end.0 <= USER_END)?;
     let len = usize::try_from(range.len()).ok().filter(|_| len <= MOST_TABLE)?;
     *budget = budget.checked_sub(len)?;
-    let mut bytes = vec![0; len];
+    let mut bytes = buffer(len).ok()?;
     let read = mm.read_partial(range.start, &mut bytes).ok()?;
     bytes.truncate(read);
     Some(bytes)

@@ -1,6 +1,7 @@
 //! The names of an image's functions, from its symbol table (.symtab, else .dynsym).
 
 use super::image::{Header, LE};
+use crate::fs::io::buffer;
 use object::LittleEndian;
 use object::elf::{ELFMAG, SHT_DYNSYM, SHT_SYMTAB, STT_FUNC, STT_GNU_IFUNC, SectionHeader64, Sym64};
 use object::pod;
@@ -37,7 +38,7 @@ impl Symbols {
             return None;
         }
         let count = usize::from(header.e_shnum.get(LE).min(MOST_SECTIONS));
-        let mut bytes = vec![0; count * size_of::<SectionHeader>()];
+        let mut bytes = buffer(count * size_of::<SectionHeader>()).ok()?;
         if !read(header.e_shoff.get(LE), &mut bytes) {
             return None;
         }
@@ -47,7 +48,7 @@ impl Symbols {
         let names = sections.get(usize::try_from(section.sh_link.get(LE)).ok()?)?;
         let len = usize::try_from(section.sh_size.get(LE).min(MOST_TABLE)).ok()?;
         *budget = budget.checked_sub(len)?;
-        let mut table = vec![0; len];
+        let mut table = buffer(len).ok()?;
         let names = (names.sh_offset.get(LE), names.sh_size.get(LE));
         read(section.sh_offset.get(LE), &mut table).then_some(Self { table, names })
     }

@@ -13,7 +13,7 @@ impl Scene for Files {
     }
 
     fn output(&self) -> String {
-        "files\nmemory\nprocesses\nthreads\ntime\ndone\n".to_owned()
+        "files\nmemory\ntables\nprocesses\nthreads\ntime\ndone\n".to_owned()
     }
 
     fn run(&self, plan: Option<Plan>) -> Run {
